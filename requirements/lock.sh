@@ -1,0 +1,14 @@
+#!/bin/sh
+# Renews the hashed locks. Needs network; everything else in the project works from what it writes.
+set -eu
+cd "$(dirname "$0")/.."
+compile() { uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links "$@"; }
+build_tools=$(mktemp)
+echo setuptools >"$build_tools"
+compile --universal --python-version 3.11 pyproject.toml "$build_tools" -o requirements/tool.txt
+compile --universal --python-version 3.11 pyproject.toml "$build_tools" --group dev -o requirements/dev.txt
+rm "$build_tools"
+# The engines are locked for one Python and one platform each: their wheels exist for no other.
+engine() { compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override bench/engines/overrides.txt "$@"; }
+engine bench/engines/cpu.in ${TORCH_WHEELHOUSE:+--find-links "$TORCH_WHEELHOUSE"} -o bench/engines/cpu.txt
+engine bench/engines/cuda.in -o bench/engines/cuda.txt
