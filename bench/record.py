@@ -1,0 +1,322 @@
+"""The result record: one stage of one variant on one machine, once. Never edited afterwards.
+
+The record is the only thing that passes from measuring to reporting, so everything a reader may
+ask about a number is in it: what was asked (`spec`), what was served (`model`, `engine`), what
+came out (`speed` or `quality`), on what (`environment`) and by which run (`provenance`). Units are
+in the names. It carries no host name, user, path, UUID or secret, and no text of a data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=80)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """What every part of the record shares: frozen, closed, no coercion."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Sidecar(Part):
+    """Raw numbers beside the record: gzipped JSON, named by the hash of its bytes."""
+
+    file: Annotated[str, Field(pattern=r"^[0-9a-f]{64}\.json\.gz$")]
+    sha256: Sha256
+    size_bytes: Count
+    rows: Count
+
+
+class ModelFile(Part):
+    """One file of the checkpoint as it was served."""
+
+    name: str
+    size_bytes: Count
+    sha256: Sha256
+
+
+class ModelFacts(Part):
+    """What was served, pinned."""
+
+    source: Literal["hub", "bundled", "random"]
+    repo: str | None = None
+    revision: Commit | None = None
+    file: str | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: Commit | None = None
+    bundled: str | None = None
+    derivation: str = ""
+    files: tuple[ModelFile, ...] = ()
+    quantization_config: dict[str, Any] | None = None
+    license: str | None = None
+    parameters: Count | None = None
+
+
+class EngineFacts(Part):
+    """The engine and what it said it did. None means it did not say: unknown, not zero."""
+
+    name: Literal["vllm"] = "vllm"
+    version: str
+    build: Literal["cpu", "cuda"]
+    lm_eval_version: str
+    lock_sha256: Sha256
+    image_digest: str | None = None
+    argv: tuple[str, ...]
+    environment: dict[str, str] = {}
+    quantization: str | None = None
+    linear_kernel: str | None = None
+    attention_backend: str | None = None
+    kv_cache_tokens: Count | None = None
+    kv_cache_gib: Finite | None = None
+    max_concurrency: Finite | None = None
+    weights_gib: Finite | None = None
+    load_s: Finite | None = None
+    compile_s: Finite | None = None
+    graph_capture_s: Finite | None = None
+    graph_memory_gib: Finite | None = None
+    engine_init_s: Finite | None = None
+    startup_s: Finite
+
+
+class Summary(Part):
+    """One latency over the requests of one repeat, in milliseconds."""
+
+    mean: Finite
+    median: Finite
+    std: Finite
+    p50: Finite
+    p90: Finite
+    p99: Finite
+
+
+class Clocks(Part):
+    """One reading of the accelerator."""
+
+    sm_mhz: Count | None = None
+    memory_mhz: Count | None = None
+    temperature_c: Finite | None = None
+    throttle_reasons: tuple[str, ...] = ()
+
+
+class Telemetry(Part):
+    """What the machine did meanwhile. None means not measurable here."""
+
+    source: Literal["nvml", "psutil"]
+    samples: Count
+    interval_s: Finite
+    peak_memory_gib: Finite | None = None
+    memory_kind: Literal["gpu", "process group rss"]
+    mean_power_w: Finite | None = None
+    peak_power_w: Finite | None = None
+    energy_j: Finite | None = None
+    energy_per_output_token_j: Finite | None = None
+    start: Clocks | None = None
+    during: Clocks | None = None
+    end: Clocks | None = None
+    throttled: bool | None = None
+    shared: bool | None = None
+
+
+class Repeat(Part):
+    """One run of the workload at one rate with one seed."""
+
+    seed: Count
+    started_at: AwareDatetime
+    duration_s: Finite
+    asked: Count
+    completed: Count
+    failed: Count
+    input_tokens: Count
+    output_tokens: Count
+    server_input_tokens: Count
+    server_output_tokens: Count
+    prefix_cache_queries: Count | None = None
+    prefix_cache_hits: Count | None = None
+    request_throughput_rps: Finite
+    output_throughput_tps: Finite
+    total_throughput_tps: Finite
+    ttft_ms: Summary
+    tpot_ms: Summary
+    itl_ms: Summary
+    e2e_ms: Summary
+
+
+class Load(Part):
+    """The workload at one request rate; "inf" is as fast as the server takes them."""
+
+    request_rate_rps: Finite | Literal["inf"]
+    argv: tuple[str, ...]
+    repeats: tuple[Repeat, ...]
+    telemetry: Telemetry | None = None
+
+
+class Workload(Part):
+    """What was sent: vLLM's random data set, greedy decoding, end-of-sequence ignored."""
+
+    dataset: Literal["random"] = "random"
+    input_tokens: Count
+    output_tokens: Count
+    prompts: Count
+    temperature: Finite = 0.0
+    ignore_eos: bool = True
+    warmup_prompts: Count
+    warmup_seed: Count
+    prefix_caching: bool = False
+    random_weights: bool = False
+
+
+class SpeedResult(Part):
+    """Every load with every repeat; per-request latencies are in the sidecar.
+
+    The sidecar is a list with one entry per repeat, in the order of `loads` and their repeats:
+    {"request_rate_rps", "seed", "ttft_ms": [prompts], "tpot_ms": [prompts], "e2e_ms": [prompts]}.
+    """
+
+    workload: Workload
+    loads: tuple[Load, ...]
+    requests: Sidecar
+
+
+class Metric(Part):
+    """One metric of one task, with lm-eval's own standard error."""
+
+    name: str
+    value: Finite
+    stderr: Finite | None
+
+
+class TaskResult(Part):
+    """One lm-eval task over the chosen documents."""
+
+    name: str
+    version: str
+    config_sha256: Sha256
+    dataset: str
+    dataset_revision: str | None
+    dataset_sha256: Sha256 | None = None
+    num_fewshot: Count
+    documents_original: Count
+    documents_effective: Count
+    selection: Literal["random", "first", "all"]
+    selection_seed: Count | None
+    documents_sha256: Sha256
+    choices: Count | None = None
+    metrics: tuple[Metric, ...]
+    samples: Sidecar
+
+
+class Fidelity(Part):
+    """What the model expects at every token of one fixed text, to compare variants without labels.
+
+    The sidecar has one row per position: {"paragraph": int, "token": id, "logprob": of that token,
+    "top": {token id: log-probability} of the most likely ones}.
+    """
+
+    text_sha256: Sha256
+    positions: Count
+    top: Count
+    mean_logprob: Finite
+    logprobs: Sidecar
+
+
+class QualityResult(Part):
+    """All tasks of the stage.
+
+    Each task's sidecar is a list with one row per document, in the order of their index:
+    {"doc": index, "hash": sha256 of the document, "target": index of the right choice,
+    "loglikelihoods": [choices], "bytes": [choices], "acc": 0 or 1, "acc_norm": 0 or 1}.
+    """
+
+    client: Literal["local-completions"] = "local-completions"
+    apply_chat_template: bool
+    requests: Count
+    duration_s: Finite
+    requests_per_s: Finite
+    tasks: tuple[TaskResult, ...]
+    fidelity: Fidelity | None = None
+    telemetry: Telemetry | None = None
+
+
+class Environment(Part):
+    """What machine and what software; nothing that names the owner."""
+
+    os: str
+    kernel: str
+    python: str
+    cpu_model: str
+    cpu_count: Count
+    memory_gib: Finite
+    gpu_name: str | None = None
+    gpu_count: Count = 0
+    gpu_memory_gib: Finite | None = None
+    gpu_power_limit_w: Finite | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    packages: dict[str, str]
+
+
+class Provenance(Part):
+    """Which run made this record."""
+
+    tool_version: str
+    commit: Commit | None
+    dirty: bool | None
+    workflow: str | None = None
+    run_id: str | None = None
+    run_attempt: Count | None = None
+    started_at: AwareDatetime
+    finished_at: AwareDatetime
+
+
+class Failure(Part):
+    """Why a stage has no, or only part of a, result."""
+
+    kind: str
+    message: str
+
+
+class Record(Part):
+    """One stage of one variant on one machine, once."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    key: Sha256
+    stage: Literal["speed", "quality"]
+    status: Literal["ok", "partial", "failed"]
+    error: Failure | None = None
+    variant: Slug
+    variant_name: str
+    family: str
+    baseline: bool
+    hardware: Slug
+    hardware_name: str
+    price_per_hour_usd: Finite | None = None
+    service_level: dict[str, Finite] = {}
+    reproduces: str | None = None
+    spec: dict[str, Any]
+    model: ModelFacts | None = None
+    engine: EngineFacts | None = None
+    speed: SpeedResult | None = None
+    quality: QualityResult | None = None
+    environment: Environment
+    provenance: Provenance
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted keys, two spaces, final newline, no NaN: equal values have equal bytes."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def spec_key(spec: dict[str, Any]) -> str:
+    """The identity of what was asked: SHA-256 of the canonical JSON of the spec."""
+    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
