@@ -1,0 +1,229 @@
+"""`bench run`: for each variant one server, both stages, and a record the moment a stage ends.
+
+The measuring programs import for half a minute; they are started first, once, and warm up while
+the first server loads. Nothing but the measurement runs while a speed stage does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from bench import (
+    checkpoint,
+    fidelity,
+    launch,
+    places,
+    plan,
+    problems,
+    process,
+    quality,
+    speed,
+    store,
+    telemetry,
+)
+from bench.checkpoint import Checkpoint
+from bench.client import Client
+from bench.config import Experiment, Hardware, Variant
+from bench.errors import BenchError, ConfigError, MachineError, ServerError, WeightsError
+from bench.plan import Job
+from bench.progress import Step, say, step
+from bench.record import Load, Record
+from bench.server import Server, check_port, serving
+from bench.session import Outcome, Part, Session, Settings, now
+from bench.speed import Target
+from bench.telemetry import Watch
+
+Measured = tuple[Record, list[bytes]]
+
+
+def measure(
+    models: Path,
+    results: Path,
+    logs: Path | None,
+    *,
+    variants: Collection[str] = (),
+    stages: Collection[str] = (),
+    hardware: str | None = None,
+    force: bool = False,
+    repeats: int | None = None,
+    port: int | None = None,
+    server_timeout: float = 1800.0,
+) -> Outcome:
+    """Plans a models.toml for one hardware entry, runs what is needed, says where the time went.
+
+    Args:
+        logs: where the logs are kept; a folder in the cache by default.
+        hardware: an id; may be left out where the file has only one.
+
+    Raises:
+        ConfigError: an invalid file, or a name that is not in it.
+        MachineError: as `run`.
+    """
+    experiment = problems.load_experiment(models)
+    if repeats is not None:
+        experiment = experiment.with_repeats(repeats)
+    known = [entry.id for entry in experiment.hardware]
+    if hardware is None and len(known) > 1:
+        fix = f"--hardware {'|'.join(known)}"
+        raise ConfigError(f"{models} has {len(known)} kinds of hardware", fix)
+    jobs = plan.jobs(
+        experiment,
+        results,
+        variants=variants,
+        stages=stages,
+        hardware=[hardware or known[0]],
+        force=force,
+    )
+    needed = sum(job.needed for job in jobs)
+    say(f"{needed} of {len(jobs)} stages to measure; {len(jobs) - needed} current")
+    if not needed:
+        return Outcome()
+    folder = (logs or places.new_run_folder()).resolve()
+    outcome = run(experiment, jobs, Settings(results.resolve(), folder, port, server_timeout))
+    say(outcome.summary())
+    return outcome
+
+
+def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
+    """Measures every needed job; a failed stage is recorded as such and the next one goes on.
+
+    Args:
+        jobs: of one hardware entry, as `plan.jobs` gives them.
+
+    Raises:
+        MachineError: this machine cannot run it at all, or can store nothing.
+        ServerError: the port asked for is taken.
+    """
+    began = time.monotonic()
+    needed = [job for job in jobs if job.needed]
+    if not needed:
+        return Outcome()
+    with process.stoppable(), places.only_one("measuring"), ExitStack() as stack:
+        process.clean_up()
+        if settings.port is not None:
+            check_port(settings.port)
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        session = Session(stack, experiment, needed, settings)
+        groups = groupby(needed, lambda job: (job.variant, job.hardware))
+        for (variant, hardware), group in groups:
+            _measure_variant(session, variant, hardware, list(group))
+    session.outcome.total_s = time.monotonic() - began
+    return session.outcome
+
+
+def _measure_variant(
+    session: Session, variant: Variant, hardware: Hardware, jobs: list[Job]
+) -> None:
+    """One server and the variant's stages; what is left when the server fails is recorded so."""
+    began = now()
+    waiting = list(jobs)
+    options = session.experiment.serve_options(variant, hardware)
+    try:
+        session.warm_up()
+        with step(f"{variant.name}: checkpoint") as current:
+            ready = checkpoint.prepare(variant, session.engine, session.bundled, current.note)
+        with serving(
+            launch.command(session.engine, ready, options, variant.id),
+            environment=launch.environment(session.engine.build),
+            folder=session.settings.folder / variant.id,
+            port=session.settings.port,
+            limit_s=session.settings.server_timeout_s,
+            title=f"{variant.name}: server",
+        ) as server:
+            session.outcome.server_s += server.startup_s
+            launch.check_quantized(server)
+            while waiting:
+                _measure_stage(session, waiting[0], ready, server)
+                waiting.pop(0)
+    except MachineError:
+        raise
+    except BenchError as error:
+        session.outcome.errors.append(error)
+        say(f"{variant.name}: {error}")
+        for job in waiting if not isinstance(error, WeightsError) else ():  # nothing was run
+            _store(session, Part(session, job, began=began).record(error=error), [])
+
+
+def _measure_stage(session: Session, job: Job, ready: Checkpoint, server: Server) -> None:
+    """One stage and its record; a failed measurement leaves the server to the next stage."""
+    part = Part(session, job, ready, launch.facts(session.engine, server, ready))
+    try:
+        client = session.client(job.stage, server)
+        part = replace(part, began=now())
+        with session.outcome.measuring(), step(f"{job.variant.name}: {job.stage}") as current:
+            measure = _speed if job.stage == "speed" else _quality
+            record, sidecars = measure(part, ready, client, server, current)
+    except (MachineError, ServerError):
+        raise
+    except BenchError as failure:
+        error = server.explain(failure)
+        if isinstance(error, ServerError):
+            raise error from failure
+        session.outcome.errors.append(error)
+        say(f"{job.variant.name}: {error}")
+        record, sidecars = part.record(error=error), []
+    _store(session, record, sidecars)
+
+
+def _speed(
+    part: Part, ready: Checkpoint, client: Client, server: Server, current: Step
+) -> Measured:
+    result, sidecar, error = speed.measure(
+        client,
+        Target.of(server, part.job.variant.id, str(ready.tokenizer)),
+        part.session.speed(part.job),
+        random_weights=ready.facts.source == "random",
+        watch=partial(_watch, server, part.job.hardware),
+        note=current.note,
+    )
+    result = result.model_copy(
+        update={"loads": tuple(_public(ready, load) for load in result.loads)}
+    )
+    if error is not None:
+        part.session.outcome.errors.append(error)
+        say(f"{part.job.variant.name}: {error}")
+    return part.record(speed=result, error=error), [sidecar]
+
+
+def _public(ready: Checkpoint, load: Load) -> Load:
+    return load.model_copy(update={"argv": launch.public(load.argv, ready)})
+
+
+def _quality(
+    part: Part, ready: Checkpoint, client: Client, server: Server, current: Step
+) -> Measured:
+    options = part.session.quality(part.job)
+    target = Target.of(server, part.job.variant.id, str(ready.tokenizer))
+    part.session.tasks.load(options)
+    current.note(f"{options.documents} documents of {', '.join(options.tasks)}")
+    result, sidecars = quality.measure(
+        client,
+        target,
+        options,
+        part.session.tasks.wait(server.check),
+        max_model_len=launch.max_model_len(server),
+        watch=partial(_watch, server, part.job.hardware),
+    )
+    current.note("log-probabilities of the fixed text")
+    expected, data = fidelity.measure(target)
+    result = result.model_copy(update={"fidelity": expected})
+    return part.record(quality=result), [*sidecars, data]
+
+
+def _watch(server: Server, hardware: Hardware) -> AbstractContextManager[Watch]:
+    # NVML sees this machine only: of several nodes, telemetry is that of the first.
+    here = hardware.gpus // hardware.nodes
+    gpus = telemetry.gpu_indices(here) if hardware.engine == "cuda" else ()
+    return telemetry.watch(server.process.pid, gpus)
+
+
+def _store(session: Session, record: Record, sidecars: list[bytes]) -> None:
+    path = store.write(session.settings.results, record, sidecars)
+    session.outcome.written.append(path)
+    say(f"{record.variant_name}: {record.stage} {record.status}: {path}")

@@ -1,0 +1,213 @@
+"""One vLLM server: start it, wait until it is healthy, watch it, stop it."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchError, ServerError
+from bench.process import GRACE_S, Supervised
+from bench.progress import Step, step
+
+HOST = "127.0.0.1"
+# Asks the server itself, whatever proxy this machine reaches others by.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+UNANSWERED = (OSError, http.client.HTTPException)  # refused, too late, cut off in the middle
+# What the log says while the server starts, in the order it happens, in words for a person.
+_PHASES = (
+    ("Starting to load model", "loading weights"),
+    ("Loading weights took", "weights loaded"),
+    ("for vLLM's torch.compile", "compiling"),
+    ("Warming up model for the compilation", "compiling"),  # on CPU
+    ("Capturing CUDA graph", "capturing graphs"),
+    ("init engine", "engine ready"),
+    ("Starting vLLM server", "opening the port"),
+)
+# Which process said a line, how loudly, when and where.
+_PREFIX = re.compile(r"^\([\w-]+ pid=\d+\) ?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
+# Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
+_NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|Traceback|Warning:|\d+%\|")
+_REASON = re.compile(r"[Ee]rror|Exception|[Kk]illed|out of memory|not supported|invalid|[Ff]ail")
+
+
+@dataclass
+class Server:
+    """A healthy server.
+
+    Attributes:
+        argv: the command line that started it.
+        startup_s: from start to the first healthy answer.
+    """
+
+    url: str
+    argv: tuple[str, ...]
+    log: Path
+    process: Supervised
+    startup_s: float = 0.0
+
+    def get(self, path: str) -> str:
+        """The body of a GET request to the server.
+
+        Raises:
+            ServerError: the server died or did not answer.
+        """
+        try:
+            return _get(self.url + path, timeout_s=30)
+        except UNANSWERED as error:
+            failure = ServerError(f"the server did not answer {path}: {error}", _see(self.log))
+            raise self.explain(failure) from error
+
+    def check(self) -> None:
+        """Does nothing while the server runs.
+
+        Raises:
+            ServerError: it died; says why, as far as its log tells.
+        """
+        if (status := self.process.status()) is not None:
+            raise self._ended(status)
+
+    def explain(self, error: BenchError) -> BenchError:
+        """The server's death, if that is what is behind a client's error; else the error."""
+        deadline = time.monotonic() + 2 * GRACE_S  # until what is left of a dead one has ended
+        while not _is_healthy(self.url):
+            if (status := self.process.status()) is not None:
+                return self._ended(status)
+            if time.monotonic() > deadline:
+                return ServerError(
+                    f"the vLLM server runs and does not answer; before that: {error.message}",
+                    _see(self.log),
+                )
+            time.sleep(0.1)
+        return error
+
+    def _ended(self, status: int) -> ServerError:
+        words = "\n    ".join(last_words(self.log.read_text(errors="replace")))
+        ended = f"by signal {status - 128}" if status > 128 else f"with status {status}"
+        return ServerError(f"the vLLM server ended {ended}:\n    {words}", _see(self.log))
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def check_port(port: int) -> None:
+    """Raises ServerError if somebody listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ServerError(
+                f"port {port} of {HOST} is taken: {error.strerror}",
+                "leave --port out and a free one is chosen, or stop the program that listens there",
+            ) from error
+
+
+@contextmanager
+def serving(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    port: int | None = None,
+    limit_s: float,
+    title: str,
+) -> Iterator[Server]:
+    """Runs a server for the length of the block; it is healthy when the block begins.
+
+    Args:
+        command: `vllm serve MODEL …` without host and port.
+        environment: what to set for it.
+        folder: for its log.
+        port: the port to listen on; a free one by default.
+        limit_s: how long it may take to become healthy.
+
+    Raises:
+        ServerError: the port is taken, or it died or was not healthy within the limit.
+    """
+    if port is not None:
+        check_port(port)
+    port = port or free_port()
+    argv = (*command, "--host", HOST, "--port", str(port))
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "server.log"
+    began = time.monotonic()
+    with log.open("wb") as output:  # what is read from the log is said of this server
+        process = Supervised(
+            argv, environment=environment, cwd=folder, stdout=output, stderr=output
+        )
+    server = Server(f"http://{HOST}:{port}", argv, log, process)
+    try:
+        with step(title) as current:
+            _wait_until_healthy(server, limit_s, current)
+        server.startup_s = time.monotonic() - began
+        yield server
+    finally:
+        process.stop()
+
+
+def _wait_until_healthy(server: Server, limit_s: float, current: Step) -> None:
+    while not _is_healthy(server.url):
+        server.check()
+        if current.elapsed_s > limit_s:
+            words = "\n    ".join(last_words(server.log.read_text(errors="replace")))
+            raise ServerError(
+                f"the vLLM server was not healthy after {limit_s:.0f} s; last words:\n    {words}",
+                f"allow it longer with --server-timeout, or {_see(server.log)}",
+            )
+        current.note(phase(server.log.read_text(errors="replace")))
+        time.sleep(0.1)
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        _get(url + "/health", timeout_s=5)
+    except UNANSWERED:
+        return False
+    return True
+
+
+def _get(url: str, timeout_s: float) -> str:
+    try:
+        with DIRECT.open(url, timeout=timeout_s) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        error.close()  # it is an answer as well, with a connection
+        raise
+
+
+def phase(log: str) -> str:
+    """What a starting server is doing, from its log."""
+    reached = [words for mark, words in _PHASES if mark in log]
+    return reached[-1] if reached else "importing"
+
+
+def last_words(log: str, count: int = 6) -> list[str]:
+    """The last different lines of a log that say something, preferring those with a reason.
+
+    A failing vLLM says what went wrong first and then, process by process, that it did.
+    """
+    lines: dict[str, bool] = {}
+    for line in log.splitlines():
+        prefix = _PREFIX.match(line)
+        text = line[prefix.end() :] if prefix else line
+        if not _NOISE.search(text):
+            calm = prefix is not None and prefix["level"] in ("DEBUG", "INFO", "WARNING")
+            lines.setdefault(text.strip(), not calm and bool(_REASON.search(text)))
+    reasons = [line for line, is_reason in lines.items() if is_reason]
+    return (reasons or list(lines) or ["it said nothing"])[-count:]
+
+
+def _see(log: Path) -> str:
+    return f"read the whole log: {log}"

@@ -1,0 +1,210 @@
+"""Runs inside the engine's environment: `vllm bench serve` and lm-eval, kept warm between uses.
+
+Importing vLLM or lm-eval costs seconds to half a minute, and a stage needs them several times.
+This process imports once and then takes one JSON request a line on standard input and answers
+with one JSON line; what the libraries print goes to standard error. It is the libraries' own
+entry points that run: the parser and `main` of `vllm bench serve`, and `lm_eval.simple_evaluate`.
+
+Nothing of this project is importable here, so this file stands alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_tasks: dict[str, Any] = {}
+
+
+def prepare_speed(_: dict[str, Any]) -> dict[str, Any]:
+    """Imports what `speed` needs."""
+    import vllm.benchmarks.serve  # noqa: F401
+
+    return {}
+
+
+def speed(request: dict[str, Any]) -> dict[str, Any]:
+    """One run of `vllm bench serve`.
+
+    Args:
+        request: {"argv": arguments after `vllm bench serve`}.
+
+    Returns:
+        The result vLLM would save, with every request's latencies.
+    """
+    from vllm.benchmarks.serve import add_cli_args, main
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = FlexibleArgumentParser(prog="vllm bench serve")
+    add_cli_args(parser)
+    result: dict[str, Any] = main(parser.parse_args(request["argv"]))
+    for text_field in ("generated_texts",):
+        result.pop(text_field, None)
+    return result
+
+
+def prepare_quality(request: dict[str, Any]) -> dict[str, Any]:
+    """Imports lm-eval, loads the tasks and their documents.
+
+    Args:
+        request: {"tasks": {task name: keys of its lm-eval configuration to replace}}; a task with
+            none reads the Hub's data set at its newest revision, which is pinned and returned.
+
+    Returns:
+        {task: {"documents": in the split evaluated, "dataset": path, "revision": commit or None}}.
+    """
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager()
+    _tasks.clear()
+    answer = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, replaced in request["tasks"].items():
+            loaded = _load_task(manager, name, replaced, Path(folder))
+            revision = None
+            if not replaced:
+                path = next(iter(loaded.values())).config.dataset_path
+                revision = _newest_revision(path)
+                pin = {"dataset_kwargs": {"revision": revision}}
+                loaded = _load_task(manager, name, pin, Path(folder)) if revision else loaded
+            _tasks.update(loaded)
+            for task_name, task in loaded.items():
+                answer[task_name] = {
+                    "documents": len(task.eval_docs),
+                    "dataset": task.config.dataset_path,
+                    "revision": revision,
+                }
+    return answer
+
+
+def _load_task(manager: Any, name: str, replaced: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The task, or all tasks of a group, with some keys of lm-eval's own configuration replaced."""
+    spec = name
+    entry = manager.task_index.get(name)
+    if replaced and entry is not None and entry.yaml_path is not None:
+        file = folder / f"{name}.yaml"  # JSON is YAML; `include` brings lm-eval's own task
+        file.write_text(json.dumps({"include": str(entry.yaml_path), "task": name, **replaced}))
+        spec = str(file)
+    tasks: dict[str, Any] = manager.load([spec])["tasks"]
+    return tasks
+
+
+def _newest_revision(dataset: str) -> str | None:
+    """The commit a Hub data set is at; None offline, where the cache decides what is read."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        return HfApi().dataset_info(dataset).sha
+    except (OfflineModeIsEnabled, ConnectionError):
+        return None
+
+
+def quality(request: dict[str, Any]) -> dict[str, Any]:
+    """One lm-eval run of the prepared tasks against a server.
+
+    Args:
+        request: {"model": lm-eval model name, "model_args": its arguments, "num_fewshot": int,
+            "samples": {task: document indices}, "apply_chat_template": bool}.
+
+    Returns:
+        {"results", "versions", "configs", "n-samples"} as lm-eval makes them, "documents" with
+        one row per document, and "truncated", the number of truncation warnings.
+    """
+    import lm_eval
+
+    with _truncation_warnings() as truncated:
+        out = lm_eval.simple_evaluate(
+            model=request["model"],
+            model_args=request["model_args"],
+            tasks=list(_tasks.values()),
+            num_fewshot=request["num_fewshot"],
+            samples=request["samples"],
+            apply_chat_template=request["apply_chat_template"],
+            bootstrap_iters=0 if request.get("no_stderr") else 100_000,
+            log_samples=True,
+        )
+    assert out is not None  # only ranks other than 0 get None, and there is one rank
+    return {
+        "results": out["results"],
+        "versions": out["versions"],
+        "configs": json.loads(json.dumps(out["configs"], default=str)),
+        "n-samples": out["n-samples"],
+        "documents": {name: _rows(rows) for name, rows in out["samples"].items()},
+        "truncated": len(truncated),
+    }
+
+
+def _rows(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is kept of each document: hashes and numbers, none of its text."""
+    rows = []
+    for sample in sorted(samples, key=lambda sample: int(sample["doc_id"])):
+        text = json.dumps(sample["doc"], sort_keys=True, default=str)
+        row = {
+            "doc": sample["doc_id"],
+            "hash": hashlib.sha256(text.encode()).hexdigest(),
+            "metrics": {name: float(sample[name]) for name in sample["metrics"]},
+        }
+        if isinstance(sample["target"], int | str) and str(sample["target"]).isdigit():
+            row["target"] = int(sample["target"])
+        if all(len(response) == 2 for response in sample["filtered_resps"]):
+            row["loglikelihoods"] = [float(value) for value, _ in sample["filtered_resps"]]
+            row["bytes"] = [len(argument[1].encode()) for argument in sample["arguments"]]
+        rows.append(row)
+    return rows
+
+
+@contextlib.contextmanager
+def _truncation_warnings() -> Any:
+    """Collects lm-eval's warnings that an input was cut to fit the model."""
+    seen: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "truncat" in record.getMessage().lower():
+                seen.append(record.getMessage())
+
+    collector = Collector(logging.WARNING)
+    logger = logging.getLogger("lm_eval")
+    logger.addHandler(collector)
+    try:
+        yield seen
+    finally:
+        logger.removeHandler(collector)
+
+
+_COMMANDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "prepare_speed": prepare_speed,
+    "speed": speed,
+    "prepare_quality": prepare_quality,
+    "quality": quality,
+}
+
+
+def main() -> None:
+    """Answers requests until standard input ends."""
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # libraries print; only replies may reach the caller
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = json.dumps({"ok": _COMMANDS[request.pop("do")](request)})
+        except SystemExit as stop:  # argparse refuses an argument
+            reply = json.dumps({"error": f"exit {stop.code}"})
+        except Exception as error:  # the caller decides what a failure means  # noqa: BLE001
+            traceback.print_exc()
+            reply = json.dumps({"error": f"{type(error).__name__}: {error}"})
+        replies.write(reply + "\n")
+
+
+if __name__ == "__main__":
+    main()
