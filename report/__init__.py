@@ -1,0 +1,1 @@
+"""Reads result records and builds the report; measures nothing."""

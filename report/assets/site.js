@@ -1,0 +1,258 @@
+// Everything here only enhances: without it every number is still on the page. The address bar is
+// the one place of state (`sort.<table>`, `find.<table>`, `base.<table>`, `show`), so a link or
+// the back button brings a view back. Names enter the page as text, never as HTML.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const home = new URL("..", document.currentScript.src);
+  const stored = (key, value) => {
+    try {
+      if (value === undefined) return localStorage.getItem(key);
+      value ? localStorage.setItem(key, value) : localStorage.removeItem(key);
+    } catch { /* storage is off: the choice lasts for this page */ }
+    return value;
+  };
+  const theme = stored("theme");
+  if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+
+  const make = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) {
+      key.startsWith("on") ? element.addEventListener(key.slice(2), value) : element.setAttribute(key, value);
+    }
+    element.append(...children);
+    return element;
+  };
+
+  // -- state ---------------------------------------------------------------------------------
+  let state = new URLSearchParams(location.search);
+  const views = [];
+  const show = () => views.forEach((view) => view());
+  const set = (key, value, push = true) => {
+    if ((state.get(key) ?? "") === value) return;
+    value ? state.set(key, value) : state.delete(key);
+    const query = state.toString();
+    const address = location.pathname + (query ? `?${query}` : "") + location.hash;
+    history[push ? "pushState" : "replaceState"](null, "", address);
+    show();
+  };
+  addEventListener("popstate", () => {
+    state = new URLSearchParams(location.search);
+    show();
+  });
+
+  // -- numbers -------------------------------------------------------------------------------
+  const number = (cell) => (cell?.dataset.v === undefined ? NaN : Number(cell.dataset.v));
+  const signed = (value, digits, unit) => {
+    const text = Math.abs(value).toFixed(digits);
+    return (Number(text) === 0 ? "±" : value < 0 ? "−" : "+") + text + unit;
+  };
+  // A sign is no finding: good and bad are told only where the two intervals lie apart.
+  const relation = (head, cell, other) => {
+    const [value, base] = [number(cell), number(other)];
+    const points = head.dataset.scale === "points";
+    const delta = points ? value - base : value / base - 1;
+    const text = signed(100 * delta, 1, points ? " pp" : " %");
+    const [a, b] = [cell, other].map((each) => each.dataset.ends?.split(" ").map(Number));
+    const sampled = a || b;
+    let word = "", tone = "";
+    if (sampled && !(a && b)) word = ", no interval";
+    else if (sampled && a[0] <= b[1] && b[0] <= a[1]) word = ", intervals overlap";
+    else if (head.dataset.better && delta !== 0) {
+      tone = head.dataset.better === (delta < 0 ? "lower" : "higher") ? "better" : "worse";
+      word = ` ${tone}`;
+    }
+    return make("span", { class: `ratio ${tone}` }, text + word);
+  };
+  const related = (head, cell, other) => head.dataset.scale && number(cell) >= 0 && number(other) > 0;
+
+  // -- one table -----------------------------------------------------------------------------
+  const label = (cell) => cell.querySelector("a, span, button")?.textContent.trim() || cell.textContent.trim();
+  const enhance = (table) => {
+    const id = table.id;
+    const body = table.tBodies[0];
+    const rows = [...body.rows];
+    const heads = [...table.tHead.rows[0].cells];
+    const controls = make("div", { class: "controls" });
+    const field = (text, control) => controls.append(make("label", {}, text, control));
+
+    heads.forEach((head, column) => {
+      const name = head.firstElementChild;
+      const button = make("button", {
+        type: "button", class: "sort",
+        onclick: () => {
+          const now = state.get(`sort.${id}`) ?? "";
+          const key = head.dataset.key;
+          const next = now === key ? `-${key}` : now === `-${key}` ? "" : key;
+          set(`sort.${id}`, next);
+        },
+      });
+      name.replaceWith(button);
+      button.append(name);
+      head.dataset.column = column;
+    });
+
+    let find, count, base;
+    if (rows.length > 8) {
+      find = make("input", {
+        type: "search", autocomplete: "off",
+        oninput: (event) => set(`find.${id}`, event.target.value, false),
+      });
+      count = make("output");
+      field("Filter rows", find);
+    }
+    if ("baselines" in table.dataset) {
+      const names = new Map(rows.map((row) => [row.dataset.variant, label(row.cells[0])]));
+      base = make("select", { onchange: (event) => set(`base.${id}`, event.target.value) },
+        make("option", { value: "" }, "none"),
+        ...[...names].map(([value, text]) => make("option", { value }, text)));
+      field("Show change against", base);
+    }
+    if (count) controls.append(count);
+    if (controls.childElementCount) table.parentElement.before(controls);
+
+    views.push(() => {
+      const sort = state.get(`sort.${id}`) ?? "";
+      const key = sort.replace(/^-/, "");
+      const head = heads.find((each) => each.dataset.key === key);
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      let order = rows;
+      if (head) {
+        const sign = sort.startsWith("-") ? -1 : 1;
+        head.setAttribute("aria-sort", sign < 0 ? "descending" : "ascending");
+        order = rows.toSorted((a, b) => compare(a, b, Number(head.dataset.column), sign));
+      }
+      body.append(...order);
+
+      const wanted = (state.get(`find.${id}`) ?? "").toLowerCase();
+      if (find && find.value.toLowerCase() !== wanted) find.value = wanted;
+      let left = 0;
+      for (const row of rows) {
+        row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+        left += !row.hidden;
+      }
+      if (count) count.value = wanted ? `${left} of ${rows.length} rows` : `${rows.length} rows`;
+
+      table.querySelectorAll(".ratio").forEach((each) => each.remove());
+      const chosen = state.get(`base.${id}`) ?? "";
+      if (base) base.value = chosen;
+      if (base && chosen) against(rows, heads, chosen);
+    });
+  };
+  const compare = (a, b, column, sign) => {
+    const [x, y] = [a.cells[column], b.cells[column]];
+    const [m, n] = [number(x), number(y)];
+    if (!Number.isNaN(m) || !Number.isNaN(n)) {
+      return Number.isNaN(m) - Number.isNaN(n) || sign * (m - n); // what is unknown comes last
+    }
+    return sign * label(x).localeCompare(label(y), "en", { numeric: true });
+  };
+  const against = (rows, heads, variant) => {
+    for (const row of rows) {
+      const base = rows.find((each) => each.dataset.variant === variant && each.dataset.group === row.dataset.group);
+      if (!base || base === row) continue;
+      heads.forEach((head, column) => {
+        const [cell, other] = [row.cells[column], base.cells[column]];
+        if (related(head, cell, other)) cell.append(relation(head, cell, other));
+      });
+    }
+  };
+
+  // -- side by side --------------------------------------------------------------------------
+  const choose = (table) => {
+    const rows = [...table.tBodies[0].rows];
+    const heads = [...table.tHead.rows[0].cells];
+    const place = document.getElementById("side-by-side");
+    const tested = document.querySelectorAll("table tr[data-pair]");
+    const shown = () => (state.get("show") ?? "").split(",").filter(Boolean);
+    for (const row of rows) {
+      const box = make("input", {
+        type: "checkbox", "aria-label": `Compare ${label(row.cells[0])}`,
+        onchange: () => {
+          const rest = shown().filter((each) => each !== row.id);
+          set("show", (box.checked ? [...rest, row.id] : rest).join(","));
+        },
+      });
+      row.cells[0].prepend(box, " ");
+      views.push(() => { box.checked = shown().includes(row.id); });
+    }
+    views.push(() => {
+      const picked = shown().map((id) => rows.find((row) => row.id === id)).filter(Boolean);
+      place.replaceChildren();
+      const ids = new Set(picked.map((row) => row.id));
+      for (const row of tested) {
+        row.hidden = ids.size > 1 && !row.dataset.pair.split(" ").every((id) => ids.has(id));
+      }
+      if (picked.length > 1) place.append(sideBySide(picked, heads));
+    });
+  };
+  const sideBySide = (picked, heads) => {
+    const title = (row) => {
+      const link = row.cells[0].querySelector("a")?.cloneNode(true) ?? label(row.cells[0]);
+      return make("th", { scope: "col", class: "num" }, link, make("span", { class: "sub" }, row.dataset.where ?? ""));
+    };
+    const lines = heads.slice(1).map((head, index) => {
+      const cells = picked.map((row) => {
+        const from = row.cells[index + 1];
+        const cell = make("td", { class: "num" }, ...[...from.cloneNode(true).childNodes]);
+        const first = picked[0].cells[index + 1];
+        if (row !== picked[0] && related(head, from, first)) cell.append(relation(head, from, first));
+        return cell;
+      });
+      const unit = head.querySelector(".unit")?.textContent ?? "";
+      return make("tr", {}, make("th", { scope: "row" }, label(head), make("span", { class: "unit" }, unit)), ...cells);
+    });
+    const caption = make("caption", {}, "Side by side; changes are against the first chosen. Whether they are more than noise is in the tests below.");
+    return make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Side by side" },
+      make("table", {}, caption, make("thead", {}, make("tr", {}, make("td"), ...picked.map(title))), make("tbody", {}, ...lines)));
+  };
+
+  // -- charts: the library is fetched, from this site, only when somebody asks ------------------
+  const load = (path) => new Promise((resolve, reject) => {
+    const done = document.querySelector(`script[data-path="${CSS.escape(path)}"]`);
+    if (done) return resolve();
+    document.head.append(make("script", { src: new URL(path, home).href, "data-path": path, onload: resolve, onerror: reject }));
+  });
+  window.quantbenchCharts ??= {};
+  const inked = (spec) => {
+    const style = getComputedStyle(root);
+    const ink = (text, [from, to]) => text.replaceAll(from, style.getPropertyValue(to).trim());
+    return JSON.parse(Object.entries(window.quantbenchInks).reduce(ink, JSON.stringify(spec)));
+  };
+  const interactive = (figure) => {
+    const name = figure.dataset.chart;
+    const button = make("button", {
+      type: "button",
+      onclick: async () => {
+        button.disabled = true;
+        await load("assets/vega.js");
+        await load(`charts/${name}.js`);
+        const live = make("div", { class: "live" });
+        figure.querySelectorAll("svg").forEach((svg) => svg.remove());
+        figure.prepend(live);
+        await window.vegaEmbed(live, inked(window.quantbenchCharts[name]), { actions: false, renderer: "svg" });
+        button.remove();
+      },
+    }, "Explore: hover, zoom, click through");
+    figure.append(button);
+  };
+
+  addEventListener("DOMContentLoaded", () => {
+    const toggle = document.querySelector("button.theme");
+    if (toggle) {
+      const system = matchMedia("(prefers-color-scheme: dark)");
+      const dark = () => root.dataset.theme === "dark" || (!root.dataset.theme && system.matches);
+      const name = () => { toggle.textContent = dark() ? "Light" : "Dark"; };
+      toggle.hidden = false;
+      toggle.addEventListener("click", () => { root.dataset.theme = stored("theme", dark() ? "light" : "dark"); name(); });
+      system.addEventListener("change", name);
+      name();
+    }
+    document.querySelectorAll("table.data").forEach(enhance);
+    document.querySelectorAll("table[data-choose]").forEach(choose);
+    document.querySelectorAll("figure[data-chart]").forEach(interactive);
+    show();
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target) target.scrollIntoView();
+  });
+})();

@@ -1,0 +1,85 @@
+"""New results as an Atom feed and as a JSON Feed."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import escape as xml_escape
+from xml.sax.saxutils import quoteattr
+
+from report import escape
+
+_TITLE = "quantbench: new results"
+_MOST = 50
+_NO_TIME = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished stage; `time` is ISO 8601 in UTC."""
+
+    id: str
+    title: str
+    url: str
+    time: str
+
+
+def entries(runs: Sequence[dict[str, Any]], site_url: str | None) -> list[Entry]:
+    """The newest finished stages, newest first."""
+    done = [row for row in runs if row["status"] != "failed"]
+    done.sort(key=lambda row: (row["finished_at"], row["record"]), reverse=True)
+    base = f"{site_url.rstrip('/')}/" if site_url else "../"
+    return [
+        Entry(
+            _urn(row["record"]),
+            escape.clean(f"{row['variant_name']}, {row['stage']}, on {row['hardware_name']}"),
+            f"{base}variants/{row['variant']}.html",
+            row["finished_at"],
+        )
+        for row in done[:_MOST]
+    ]
+
+
+def atom(newest: Sequence[Entry], site_url: str | None) -> str:
+    """The Atom feed (RFC 4287); without results it was never updated."""
+    items = "".join(
+        f"  <entry>\n    <id>{each.id}</id>\n    <title>{xml_escape(each.title)}</title>\n"
+        f"    <updated>{each.time}</updated>\n    <link href={quoteattr(each.url)}/>\n"
+        "  </entry>\n"
+        for each in newest
+    )
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
+        f"  <id>{_urn(site_url or _TITLE)}</id>\n  <title>{_TITLE}</title>\n"
+        f"  <updated>{newest[0].time if newest else _NO_TIME}</updated>\n"
+        f"  <author><name>quantbench</name></author>\n{items}</feed>\n"
+    )
+
+
+def json_feed(newest: Sequence[Entry], site_url: str | None) -> dict[str, Any]:
+    """The same as a JSON Feed 1.1."""
+    home = {"home_page_url": site_url} if site_url else {}
+    items = [
+        {
+            "id": each.id,
+            "url": each.url,
+            "title": each.title,
+            "content_text": each.title,
+            "date_published": each.time,
+        }
+        for each in newest
+    ]
+    return {
+        "version": "https://jsonfeed.org/version/1.1",
+        "title": _TITLE,
+        **home,
+        "items": items,
+    }
+
+
+def _urn(name: str) -> str:
+    """An id that is the same for the same name, whoever builds the site."""
+    return f"urn:uuid:{uuid.UUID(bytes=hashlib.sha256(name.encode()).digest()[:16], version=4)}"

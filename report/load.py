@@ -1,0 +1,142 @@
+"""Every record to frames: which are current, what each measured, how sure that is.
+
+Nothing here depends on the order of files, on absolute paths or on the time of day, so two clones
+give equal frames. Superseded records give their history from their JSON alone; only current ones
+have their sidecars opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from bench import store
+from bench.errors import ConfigError
+from bench.record import Record
+from report import reference as published
+from report import rows as build
+from report import speed_rows
+from report.columns import HISTORY, QUALITY, REPEATS, RUNS, SPEED
+from report.rows import Row
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report is built from. Frames are sorted and share their column names.
+
+    runs: one row per record, failed and superseded ones too; `current` marks those shown.
+    speed: one row per current record and load, and per published row (`source`).
+    quality: one row per current record, task and metric, and per published row.
+    repeats: one row per repeat of the current speed records.
+    history: one row per record, load or task (`series`) and metric.
+    `record` is a path relative to `root`, or `reference/<file>#<id>` for a published row.
+    """
+
+    root: Path
+    runs: pd.DataFrame
+    speed: pd.DataFrame
+    quality: pd.DataFrame
+    repeats: pd.DataFrame
+    history: pd.DataFrame
+    references: tuple[published.Reference, ...] = ()
+
+    def read(self, record: str) -> Record:
+        """The whole record behind a row of `runs`."""
+        return store.read(self.root / record)
+
+
+def load(results: Path, reference: Path | None) -> Results:
+    """The results under `results`, beside the published ones under `reference` if given.
+
+    Raises:
+        ConfigError: a record or reference cannot be read, or is of a newer schema.
+    """
+    parts = _gather(results)
+    references = published.read_all(reference) if reference else ()
+    speed = parts.speed + [row for each in references for row in published.speed_rows(each)]
+    quality = parts.quality + [row for each in references for row in published.quality_rows(each)]
+    return Results(
+        root=results,
+        runs=frame(parts.runs, RUNS, ["hardware", "variant", "stage", "finished_at", "record"]),
+        speed=frame(speed, SPEED, ["source", "hardware", "family", "variant", "request_rate_rps"]),
+        quality=frame(
+            quality, QUALITY, ["source", "hardware", "family", "variant", "task", "metric"]
+        ),
+        repeats=frame(
+            parts.repeats, REPEATS, ["hardware", "variant", "request_rate_rps", "repeat"]
+        ),
+        history=frame(
+            parts.history,
+            HISTORY,
+            ["hardware", "variant", "stage", "series", "metric", "finished_at", "record"],
+        ),
+        references=references,
+    )
+
+
+def frame(rows: list[Row], columns: dict[str, str], order: list[str]) -> pd.DataFrame:
+    """Rows as a frame of exactly these columns and types, in an order that ties cannot change."""
+    made = pd.DataFrame.from_records(rows, columns=list(columns)).astype(columns)
+    return made.sort_values(order, kind="stable", ignore_index=True)
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """A frame's rows as dictionaries in which whatever is missing is None."""
+    whole = frame.astype(object).where(frame.notna(), None)
+    columns = list(map(str, whole.columns))
+    return [dict(zip(columns, row, strict=True)) for row in whole.itertuples(index=False)]
+
+
+@dataclass
+class _Parts:
+    runs: list[Row]
+    speed: list[Row]
+    quality: list[Row]
+    repeats: list[Row]
+    history: list[Row]
+
+
+def _gather(root: Path) -> _Parts:
+    """Rows of all records, worked on by variant: what is current is decided within one."""
+    groups: dict[Path, list[Path]] = {}
+    for path in store.paths(root):
+        groups.setdefault(path.parent, []).append(path)
+    total = _Parts([], [], [], [], [])
+    for group in groups.values():
+        _add_variant(total, root, group)
+    return total
+
+
+def _add_variant(parts: _Parts, root: Path, paths: list[Path]) -> None:
+    """Everything of one variant on one hardware; its newest usable record of a stage is current."""
+    runs, history = len(parts.runs), len(parts.history)
+    newest: dict[str, tuple[datetime, str, Path, Record]] = {}
+    for path in sorted(paths):
+        record, where = _read(path), path.relative_to(root).as_posix()
+        parts.runs.append(build.run_row(record, where))
+        parts.history += build.history_rows(record, where)
+        usable = record.speed is not None or record.quality is not None
+        candidate = (record.provenance.finished_at, where, path, record)
+        seen = newest.get(record.stage)
+        if record.status != "failed" and usable and (seen is None or candidate[:2] > seen[:2]):
+            newest[record.stage] = candidate
+    for _, where, path, record in newest.values():
+        parts.speed += speed_rows.speed_rows(record, where, path)
+        parts.repeats += speed_rows.repeat_rows(record, where)
+        parts.quality += build.quality_rows(record, where)
+    current = {where for _, where, _, _ in newest.values()}
+    for row in parts.runs[runs:] + parts.history[history:]:
+        row["current"] = row["record"] in current
+
+
+def _read(path: Path) -> Record:
+    """A record that lies where its own hardware and variant say, so that folders can be trusted."""
+    record = store.read(path)
+    if (record.hardware, record.variant) != (path.parent.parent.name, path.parent.name):
+        raise ConfigError(
+            f"{path}: is a record of {record.hardware}/{record.variant}", "move it to that folder"
+        )
+    return record

@@ -1,0 +1,84 @@
+"""Numbers as a reader sees them: rounded once, here; what is missing is the word "unknown"."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+UNKNOWN = "unknown"
+MINUS = "−"
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN and pandas' NA alike."""
+    return value is None or str(value) in ("nan", "<NA>")
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """`digits` significant digits, never fewer than all of the whole part: 1,053 and 0.0432."""
+    if is_missing(value):
+        return UNKNOWN
+    if value == 0 or isinstance(value, int):
+        return f"{value:,.0f}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(decimals, 6)}f}".replace("-", MINUS)
+
+
+def whole(value: Any) -> str:
+    """A count."""
+    return UNKNOWN if is_missing(value) else f"{int(value):,}"
+
+
+def share(value: Any, decimals: int = 2) -> str:
+    """A proportion in percent, without the sign: 63.75."""
+    return UNKNOWN if is_missing(value) else f"{100 * value:.{decimals}f}".replace("-", MINUS)
+
+
+def points(value: Any, decimals: int = 2) -> str:
+    """A difference of proportions in percentage points, always signed: −1.25."""
+    return UNKNOWN if is_missing(value) else signed(100 * value, decimals)
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """A number with its sign in text; zero has none."""
+    text = f"{abs(value):.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return f"{MINUS if value < 0 else '+'}{text}"
+
+
+def change(ratio: Any) -> str:
+    """A ratio as a change in percent: 0.658 is −34.2 %."""
+    return UNKNOWN if is_missing(ratio) else f"{signed(100 * (ratio - 1))} %"
+
+
+def times(ratio: Any) -> str:
+    """A ratio as a factor: ×0.658."""
+    return UNKNOWN if is_missing(ratio) else f"×{number(ratio)}"
+
+
+def interval(low: Any, high: Any, form: Any = number) -> str:
+    """Both ends of an interval, or nothing where it is unknown."""
+    return "" if is_missing(low) or is_missing(high) else f"{form(low)} – {form(high)}"
+
+
+def rate(value: Any) -> str:
+    """A request rate: 10/s, or unthrottled."""
+    if is_missing(value):
+        return UNKNOWN
+    return "unthrottled" if math.isinf(value) else f"{value:g}/s"
+
+
+def bytes_(value: Any) -> str:
+    """A size in the binary unit that fits it."""
+    if is_missing(value):
+        return UNKNOWN
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value} bytes"
+
+
+def date(stamp: Any) -> str:
+    """The day of an ISO 8601 time, or as much of it as is known."""
+    return UNKNOWN if is_missing(stamp) or not stamp else str(stamp)[:10]

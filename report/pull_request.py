@@ -1,0 +1,77 @@
+"""What a pull request's new records say, as the document of its comment."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from itertools import groupby
+from pathlib import Path
+
+from bench import store
+from bench.github.comment import MAX_TABLES, Document, Table
+from report import numbers
+from report.compare import HEADER, HEADLINES, cells, differences, load_text, metric_text, who
+from report.load import Results, load, rows_of
+from report.pairs import Difference
+from report.rows import rate_text
+
+_ALONE = ("load or task", "metric", "value", "95 % interval")
+
+
+def describe(head_sha: str, measured: Path, results: Path) -> Document:
+    """The records under `measured` against their baselines, old or new, with intervals.
+
+    Args:
+        measured: the pull request's records, checked.
+        results: the committed records, where a baseline may be.
+    """
+    records = [record for _, record in store.records(measured)]
+    notes = [
+        f"{record.variant} on {record.hardware}, {record.stage}: {record.status}"
+        + (f", {record.error.message}" if record.error else "")
+        for record in records
+    ]
+    new = {(record.hardware, record.variant) for record in records}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in (results, measured):
+            if source.is_dir():
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+        loaded = load(Path(folder), None)
+        tables = [*_against_baselines(loaded, new), *_alone(loaded, new)]
+    headline = f"{len(records)} records of {len(new)} variants were measured."
+    return Document("results", head_sha, headline, tuple(tables[:MAX_TABLES]), tuple(notes))
+
+
+def _against_baselines(results: Results, new: set[tuple[str, str]]) -> list[Table]:
+    shown = [
+        difference
+        for difference in differences(results)
+        if (difference.a.hardware, difference.a.variant) in new
+        and (difference.stage != "speed" or difference.metric in HEADLINES)
+    ]
+    return [
+        Table(pair, HEADER, tuple(cells(difference) for difference in group))
+        for pair, group in groupby(sorted(shown, key=_pair), key=_pair)
+    ]
+
+
+def _pair(difference: Difference) -> str:
+    return f"A: {who(difference.a)}, B: {who(difference.b)}"
+
+
+def _alone(results: Results, new: set[tuple[str, str]]) -> list[Table]:
+    """A baseline is compared with nothing: its own values."""
+    lines: dict[str, list[tuple[str, ...]]] = {}
+    for row in [*rows_of(results.speed), *rows_of(results.quality)]:
+        if (row["hardware"], row["variant"]) not in new or not row["is_baseline"]:
+            continue
+        mine = lines.setdefault(f"{row['hardware']}/{row['variant']}", [])
+        if "task" in row:
+            ends = numbers.interval(row["value_low"], row["value_high"], numbers.share)
+            mine.append((row["task"], row["metric"], numbers.share(row["value"]), ends))
+            continue
+        load = load_text(rate_text(row["request_rate_rps"]))
+        for name in HEADLINES:
+            ends = numbers.interval(row[f"{name}_low"], row[f"{name}_high"])
+            mine.append((load, metric_text(name), numbers.number(row[name]), ends))
+    return [Table(place, _ALONE, tuple(rows)) for place, rows in lines.items()]
