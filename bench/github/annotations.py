@@ -1,0 +1,106 @@
+"""What Actions shows of problems and plans: annotations on the lines of models.toml, a summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.github.comment import Document, Table, render
+from bench.problems import Problem
+
+MAX_ANNOTATIONS = 10  # Actions shows no more of one step
+
+
+def annotate(file: str, problems: Iterable[Problem]) -> list[str]:
+    """One workflow command per problem, at its line of `file`; the rest in one more."""
+    commands = [
+        f"::error file={_property(file)},line={problem.line},title={_property(problem.key)}::"
+        + _data(f"{problem.message}\nfix: {problem.fix}")
+        for problem in problems
+    ]
+    if len(commands) > MAX_ANNOTATIONS:
+        more = len(commands) - MAX_ANNOTATIONS + 1
+        return [*commands[: MAX_ANNOTATIONS - 1], f"::error::and {more} more: see the job summary"]
+    return commands
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def describe_problems(head_sha: str, problems: list[Problem]) -> Document:
+    """The comment's plan section where there is no plan, because models.toml has problems."""
+    rows = tuple((str(p.line), p.key, p.message, p.fix) for p in problems[:100])
+    table = Table("", ("Line", "Key", "Problem", "Fix"), rows)
+    count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+    return Document(
+        "plan", head_sha, f"models.toml has {count}: nothing can be measured.", (table,)
+    )
+
+
+def describe_plan(head_sha: str, rows: list[dict[str, Any]]) -> Document:
+    """What would be measured as text: where, whether it fits, how long, how large, and why.
+
+    Args:
+        rows: of `outlook.rows`.
+    """
+    needed = [row for row in rows if row["needed"]]
+    current = f"{len(rows) - len(needed)} are current"
+    if not needed:
+        return Document("plan", head_sha, f"Nothing would be measured: {current}.")
+    columns = ("Variant", "Hardware", "Stage", "Why", "Fits", "Download", "Time")
+    table = Table("", columns, tuple(_plan_row(row) for row in needed[:100]))
+    notes = ["Time is that of the last such measurement, fits an estimate; empty is not known."]
+    if len(needed) > 100:
+        notes.append(f"and {len(needed) - 100} more stages")
+    headline = f"{len(needed)} of {len(rows)} stages would be measured, {current}."
+    return Document("plan", head_sha, headline, (table,), tuple(notes))
+
+
+def _plan_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    download, minutes = row.get("download_gib"), row["expected_minutes"]
+    return (
+        row["variant"],
+        row["hardware"],
+        row["stage"],
+        row["state"],
+        {True: "yes", False: "no", None: ""}[row.get("fits")],
+        f"{download:.1f} GiB" if download is not None else "",
+        f"{minutes:.0f} min" if minutes is not None else "",
+    )
+
+
+def summarize(document: Document, environment: Mapping[str, str] = os.environ) -> None:
+    """Adds the document to the job's summary page, or prints it where there is none."""
+    text = render(document) + "\n"
+    path = environment.get("GITHUB_STEP_SUMMARY")
+    if path is None:
+        print(text)
+    else:
+        with Path(path).open("a") as file:
+            file.write(text)
+
+
+def set_outputs(environment: Mapping[str, str] = os.environ, **outputs: str) -> None:
+    """Step outputs, one line each.
+
+    Raises:
+        ValueError: a value has a line break, with which it could set other outputs.
+    """
+    for name, value in outputs.items():
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"the output {name} has a line break")
+    with Path(environment["GITHUB_OUTPUT"]).open("a") as file:
+        file.writelines(f"{name}={value}\n" for name, value in outputs.items())
+
+
+def annotate_refused(artifact: str, error: BenchError) -> str:
+    """One workflow command for an artifact that was not taken."""
+    return f"::error title=refused {_property(artifact)}::{_data(str(error))}"

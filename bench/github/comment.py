@@ -1,0 +1,226 @@
+"""The pull request's one comment: the plan, and later the numbers, out of text nobody vouches for.
+
+What it says comes from an artifact that a fork's own code may have made. So the artifact is one
+small JSON document of headings, cells and notes; each text is shown inert, whatever it holds; and
+which pull request it goes to is decided from the event and the API alone. Standard library only,
+like `api`: `python3 -m bench.github.comment` runs beside a write token.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RefusedError
+from bench.github.api import Api, is_sha, run_step
+
+ARTIFACT = "comment"
+FILE = "comment.json"
+MARKER = "<!-- quantbench -->"
+BOT = "github-actions[bot]"
+SECTIONS = {"plan": "## What would be measured", "results": "## Measured"}
+MAX_ARCHIVE_BYTES = 2 * 2**20
+MAX_BYTES = 512 * 1024
+MAX_TABLES, MAX_COLUMNS, MAX_ROWS, MAX_NOTES, MAX_TEXT = 8, 14, 200, 50, 300
+MAX_BODY = 60_000  # GitHub's own limit is 65,536
+# Said as they are; everything else goes into a code span, where nothing is interpreted.
+_PLAIN = re.compile(r"(?:[+-]?[A-Za-z0-9]|[(−×±])[A-Za-z0-9 .,;+%×±()/–−-]*")
+_TAKEN = re.compile(r"www\.|\bgh-\d", re.IGNORECASE)
+# No code span may be ended, no table cell, no HTML comment of ours be forged.
+_LOOKALIKES = str.maketrans({"`": "ʼ", "|": "¦", "<": "‹", ">": "›", "\\": "⧵", "\n": " "})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading and rows of text; all rows are as long as `columns`."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What one run has to say about the commit `head_sha` of a pull request.
+
+    Args:
+        section: "plan" or "results": the part of the comment that is replaced.
+        headline: one sentence, above everything.
+        notes: one line each, below the tables.
+    """
+
+    section: str
+    head_sha: str
+    headline: str
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write(document: Document, path: Path) -> None:
+    """Writes the document as the artifact's one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(document), indent=1))
+
+
+def read_archive(archive: bytes) -> Document:
+    """The document in an artifact's .zip, read in memory under caps, never unpacked.
+
+    Raises:
+        RefusedError: it holds anything but one small, well-formed comment.json.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+            if [member.orig_filename for member in zipped.infolist()] != [FILE]:
+                raise RefusedError(f"the artifact holds more or other than {FILE}", "no comment")
+            with zipped.open(FILE) as file:
+                content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise RefusedError(f"{FILE} is larger than {MAX_BYTES:,} bytes", "no comment")
+        return _parse(json.loads(content))
+    except RefusedError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise RefusedError("the artifact is not a sound .zip file", "no comment") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RefusedError(f"{FILE} is not a comment's document", "no comment") from error
+
+
+def _parse(raw: Any) -> Document:
+    if raw["section"] not in SECTIONS or not is_sha(raw["head_sha"]):
+        raise ValueError
+    tables = tuple(
+        Table(
+            _text(table["title"]),
+            columns := _texts(table["columns"], MAX_COLUMNS),
+            tuple(
+                _texts(row, len(columns), len(columns)) for row in _list(table["rows"], MAX_ROWS)
+            ),
+        )
+        for table in _list(raw["tables"], MAX_TABLES)
+    )
+    notes = _texts(raw["notes"], MAX_NOTES)
+    return Document(raw["section"], raw["head_sha"], _text(raw["headline"]), tables, notes)
+
+
+def _list(value: Any, most: int, least: int = 0) -> list[Any]:
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise ValueError
+    return value
+
+
+def _texts(value: Any, most: int, least: int = 0) -> tuple[str, ...]:
+    return tuple(_text(entry) for entry in _list(value, most, least))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value if len(value) <= MAX_TEXT else f"{value[: MAX_TEXT - 1]}…"
+
+
+def inert(text: str) -> str:
+    """The text as Markdown that shows it and does nothing: no link, mention, HTML or formatting."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not text or (_PLAIN.fullmatch(text) and not _TAKEN.search(text)):
+        return text
+    return f"`{text.translate(_LOOKALIKES)}`"
+
+
+def render(document: Document) -> str:
+    """The document's section of the comment, or of a job summary."""
+    blocks = [SECTIONS[document.section], inert(document.headline)]
+    for table in document.tables:
+        head = [_row([inert(c) for c in table.columns]), _row(["---"] * len(table.columns))]
+        # A heading is a paragraph in bold: a code span cannot end it.
+        blocks += [f"**{inert(table.title)}**" if table.title else ""]
+        blocks += ["\n".join([*head, *(_row([inert(c) for c in row]) for row in table.rows)])]
+    if document.notes:
+        blocks.append("\n".join(f"- {inert(note)}" for note in document.notes))
+    blocks.append(f"<sub>Commit {document.head_sha[:12]}</sub>")
+    text = "\n\n".join(block for block in blocks if block)
+    return text if len(text) <= MAX_BODY // 2 else _shortened(document)
+
+
+def _shortened(document: Document) -> str:
+    headline = inert(document.headline)
+    return f"{SECTIONS[document.section]}\n\n{headline}\n\nToo long for a comment: see the run."
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def combine(existing: str, document: Document) -> str:
+    """The comment's new body: the document's section replaced, the other one kept."""
+    kept = dict.fromkeys(SECTIONS, "")
+    for name in SECTIONS:
+        found = re.search(f"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", existing, re.DOTALL)
+        kept[name] = found[1] if found else ""
+    kept[document.section] = render(document)
+    parts = [f"<!-- {name} -->\n{text}\n<!-- /{name} -->" for name, text in kept.items() if text]
+    return "\n".join([MARKER, *parts])
+
+
+def find_pull(run: Mapping[str, Any], document: Document, api: Api) -> int | None:
+    """The open pull request this run was for, or None if it has moved on.
+
+    `workflow_run.pull_requests` is empty for forks, so it is looked up by the head's owner and
+    branch, which the event vouches for, and must be at the document's commit right now. A
+    `pull_request` event vouches for the commit as well; for `pull_request_target` its head_sha is
+    main's, and the document comes from main's own code.
+    """
+    if run["event"] == "pull_request" and run["head_sha"] != document.head_sha:
+        raise RefusedError("the artifact is about another commit than the run", "no comment")
+    owner = run["head_repository"]["owner"]["login"]
+    for pull in api.pages("pulls", state="open", head=f"{owner}:{run['head_branch']}"):
+        same = (pull["head"].get("repo") or {}).get("id") == run["head_repository"]["id"]
+        if same and pull["head"]["sha"] == document.head_sha:
+            return int(pull["number"])
+    return None
+
+
+def post(number: int, document: Document, api: Api) -> None:
+    """Writes or updates the one comment of ours; two that were written at once become one."""
+    ours = [
+        comment
+        for comment in api.pages(f"issues/{number}/comments")
+        # Anyone can write the marker; only Actions writes as this user.
+        if comment["user"]["login"] == BOT and comment["body"].startswith(MARKER)
+    ]
+    body = {"body": combine("\n".join(comment["body"] for comment in ours), document)}
+    if not ours:
+        api.send("POST", f"issues/{number}/comments", body)
+        return
+    api.send("PATCH", f"issues/comments/{int(ours[0]['id'])}", body)
+    for spare in ours[1:]:
+        api.send("DELETE", f"issues/comments/{int(spare['id'])}")
+
+
+def answer(event: Mapping[str, Any], api: Api) -> str:
+    """Comments on the pull request of a finished run, if it left a document; what was done."""
+    run = event["workflow_run"]
+    if run["event"] not in ("pull_request", "pull_request_target"):
+        return "not a run for a pull request"
+    listed = api.pages(f"actions/runs/{int(run['id'])}/artifacts", name=ARTIFACT)
+    found = [entry for entry in listed if entry["name"] == ARTIFACT and not entry["expired"]]
+    if not found:
+        return "the run left no comment"
+    newest = max(found, key=lambda entry: int(entry["id"]))
+    archive = api.download(f"actions/artifacts/{int(newest['id'])}/zip", MAX_ARCHIVE_BYTES)
+    document = read_archive(archive)
+    number = find_pull(run, document, api)
+    if number is None:
+        return "no open pull request is at this commit any more"
+    post(number, document, api)
+    return f"commented on #{number}"
+
+
+if __name__ == "__main__":  # `python3 -m bench.github.comment`: what the comment workflow does
+    sys.exit(run_step(answer))

@@ -1,0 +1,84 @@
+"""Records into the repository: one commit, pushed onto whatever main has become meanwhile.
+
+Result files have names of their own (time and key), so two commits of results never conflict and
+a rejected push is answered by rebasing and pushing again.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+
+BOT = "github-actions[bot]"
+BOT_EMAIL = "41898282+github-actions[bot]@users.noreply.github.com"
+
+
+def commit_and_push(
+    repository: Path,
+    paths: Sequence[Path],
+    message: str,
+    branch: str,
+    *,
+    attempts: int = 12,
+    delay_s: float = 1.0,
+) -> str | None:
+    """Commits `paths` as the Actions bot and pushes to `branch` of origin.
+
+    Returns:
+        The commit's hash as it arrived, or None if there was nothing to commit.
+
+    Raises:
+        BenchError: git refused, or main moved faster than `attempts` pushes.
+    """
+    if not paths:
+        return None
+    git(repository, "add", "--", *(str(path.resolve()) for path in paths))
+    if not git(repository, "diff", "--cached", "--name-only"):
+        return None
+    git(repository, "commit", "--quiet", "--no-verify", "--message", message)
+    for attempt in range(attempts):
+        answer = _try(repository, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+        if answer.returncode == 0:
+            return git(repository, "rev-parse", "HEAD").strip()
+        print(f"push {attempt + 1} of {attempts} was rejected; rebasing", flush=True)
+        # Spread out, so that jobs that collided once do not do so again.
+        time.sleep(delay_s * random.uniform(0.5, 1.5) * min(attempt + 1, 10))  # noqa: S311
+        fetched = _try(repository, "fetch", "--quiet", "origin", f"refs/heads/{branch}")
+        if fetched.returncode == 0 and _try(repository, "rebase", "FETCH_HEAD").returncode:
+            _try(repository, "rebase", "--abort")
+            raise BenchError(
+                f"the results conflict with {branch}", "someone edited a record: restore it"
+            )
+    raise BenchError(
+        f"could not push to {branch}: {answer.stderr.strip()[-300:]}",
+        "run the job again: it needs contents: write, and no rule that forbids the bot's push",
+    )
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Runs git as the bot, without hooks; its output.
+
+    Raises:
+        BenchError: with git's own words.
+    """
+    answer = _try(repository, *arguments)
+    if answer.returncode:
+        said = answer.stderr.strip()[-300:]
+        raise BenchError(f"git {arguments[0]} failed: {said}", "see the job's log")
+    return answer.stdout
+
+
+def _try(repository: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    identity = ("-c", f"user.name={BOT}", "-c", f"user.email={BOT_EMAIL}")
+    return subprocess.run(
+        ["git", *identity, "-c", "core.hooksPath=/dev/null", *arguments],
+        cwd=repository,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
