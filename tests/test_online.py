@@ -1,0 +1,128 @@
+"""`bench validate --online`: what the Hub says about each key, on its line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import Hub, Repo, serve_client
+
+from bench import problems
+from bench.hub import UnreachableError
+from bench.weights import check_online
+
+HEAD = """\
+[[hardware]]
+id = "l40"
+name = "NVIDIA L40"
+engine = "cuda"
+runner = ["l40"]
+
+[[family]]
+name = "Tiny"
+baseline = "A"
+
+"""
+GOOD = {"config.json": {}, "tokenizer.json": {}, "model.safetensors": b"x"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with serve_client(
+        {"acme/good": Repo.of(GOOD), "acme/gguf": Repo.of({"a-Q4_0.gguf": b"x"})},
+        monkeypatch,
+        tmp_path,
+    ) as server:
+        yield server
+
+
+def problems_of(variant: str, tmp_path: Path) -> list[tuple[int, str, str]]:
+    """Line within the variant's table, key and message of each problem."""
+    path = tmp_path / "models.toml"
+    path.write_text(f'{HEAD}[[variant]]\nname = "A"\nfamily = "Tiny"\n{variant}\n')
+    tomllib.loads(path.read_text())
+    found = check_online(problems.load_experiment(path), path.read_text())
+    before = HEAD.count("\n")
+    return [(problem.line - before, problem.key, problem.message) for problem in found]
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ('repo = "acme/good"', []),
+        ('bundled = "smollm2-135m-bf16"', []),
+        ('repo = "acme/gguf"\nfile = "a-Q4_0.gguf"\ntokenizer = "acme/good"', []),
+        (
+            'repo = "acme/none"',
+            [
+                (
+                    4,
+                    "variant[0].repo",
+                    "there is no repository acme/none, or it is private and HF_TOKEN is not set",
+                )
+            ],
+        ),
+        (
+            'repo = "acme/good"\nrevision = "v2"',
+            [(5, "variant[0].revision", "acme/good has no revision 'v2'")],
+        ),
+        (
+            'repo = "acme/gguf"\nfile = "a-Q8_0.gguf"\ntokenizer = "acme/gguf"',
+            [
+                (5, "variant[0].file", "acme/gguf has no file a-Q8_0.gguf"),
+                (6, "variant[0].tokenizer", "acme/gguf has no tokenizer files"),
+            ],
+        ),
+        ('repo = "acme/gguf"', [(4, "variant[0].repo", "acme/gguf holds GGUF files")]),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_each_problem_names_its_line_and_key(
+    variant: str, expected: list[tuple[int, str, str]], tmp_path: Path
+) -> None:
+    assert problems_of(variant, tmp_path) == expected
+
+
+def test_an_unknown_licence_is_a_problem(hub: Hub, tmp_path: Path) -> None:
+    hub.repos["acme/good"].card = {}
+    message = "acme/good states no licence"
+    assert problems_of('repo = "acme/good"', tmp_path) == [(4, "variant[0].repo", message)]
+    hub.repos["acme/good"].card = {"license": "other", "license_name": "acme-1.0"}
+    assert problems_of('repo = "acme/good"', tmp_path) == []
+
+
+def test_a_gated_repository_is_a_problem_for_who_may_not_download(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repos["acme/good"].gated = True
+    message = "acme/good is gated and does not let in anyone without a token"
+    assert problems_of('repo = "acme/good"', tmp_path) == [(4, "variant[0].repo", message)]
+    hub.repos["acme/good"].members = frozenset({"hf_member"})
+    hub.tokens.add("hf_member")
+    monkeypatch.setenv("HF_TOKEN", "hf_member")
+    assert problems_of('repo = "acme/good"', tmp_path) == []
+
+
+def test_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    problems_of('repo = "acme/good"', tmp_path)
+    assert not hub.asked("/resolve/")
+
+
+def test_no_network_is_no_verdict(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.faults.down = True
+    with pytest.raises(UnreachableError):
+        problems_of('repo = "acme/good"', tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UnreachableError):
+        problems_of('repo = "acme/good"', tmp_path)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_forbidden_network_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read at its import
+    with pytest.raises(UnreachableError, match="HF_HUB_OFFLINE forbids"):
+        problems_of('repo = "acme/good"', tmp_path)

@@ -1,0 +1,239 @@
+"""Which documents are asked, and what is kept of lm-eval's answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import quality, store
+from bench.config import QualityOptions
+from bench.errors import ConfigError, MeasurementError
+from bench.tasks import TaskData, check_bundled, requests
+
+DATA = TaskData(10_042, "Rowan/hellaswag", revision="a" * 40)
+OPTIONS = st.builds(
+    QualityOptions,
+    documents=st.integers(1, 300) | st.just("all"),
+    selection=st.sampled_from(("random", "first")),
+    seed=st.integers(0, 2**31 - 1),
+)
+SIZES = st.integers(1, 250)
+
+
+@given(SIZES, OPTIONS)
+def test_the_chosen_documents_are_of_the_split_ascending_and_each_once(
+    size: int, options: QualityOptions
+) -> None:
+    chosen = quality.choose(size, options)
+    wanted = size if options.documents == "all" else min(size, options.documents)
+    assert len(chosen) == wanted
+    assert chosen == sorted(set(chosen))
+    assert set(chosen) <= set(range(size))
+    if options.selection == "first" or wanted == size:
+        assert chosen == list(range(wanted))
+
+
+@given(SIZES, OPTIONS, OPTIONS)
+def test_only_the_seed_and_the_number_decide(
+    size: int, options: QualityOptions, other: QualityOptions
+) -> None:
+    """Two variants answer the same documents whatever else they are asked with."""
+    same = other.model_copy(
+        update={name: getattr(options, name) for name in ("documents", "selection", "seed")}
+    )
+    assert quality.choose(size, options) == quality.choose(size, same)
+
+
+def test_the_choice_is_the_committed_one_on_every_machine() -> None:
+    """Were Python's generator or ours to change, results would silently be of other documents."""
+    chosen = quality.choose(10_042, QualityOptions(documents=100))
+    digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
+    assert chosen[:6] == [94, 122, 239, 259, 285, 316]
+    assert digest == "ed2e2a91b7bdbc3fac93f7e80c280f7e058189366046420d284534452332d53e"
+    assert chosen != quality.choose(10_042, QualityOptions(documents=100, seed=1))
+
+
+def document(index: int, *, acc: float, target: int | None = 0) -> dict[str, Any]:
+    row = {
+        "doc": index,
+        "hash": hashlib.sha256(str(index).encode()).hexdigest(),
+        "metrics": {"acc": acc, "acc_norm": acc},
+        "loglikelihoods": [-1.5, -2.0, -3.25, -4.0],
+        "bytes": [10, 11, 12, 13],
+    }
+    return row if target is None else {**row, "target": target}
+
+
+def answer(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the worker answers for one task, as lm-eval 0.4.13 shapes it."""
+    return {
+        "results": {
+            "hellaswag": {
+                "name": "hellaswag", "alias": "hellaswag", "sample_len": len(documents),
+                "acc,none": 0.5, "acc_stderr,none": 0.5, "acc_norm,none": 0.5,
+                "acc_norm_stderr,none": "N/A",
+            }
+        },
+        "versions": {"hellaswag": 1.0},
+        "configs": {
+            "hellaswag": {
+                "task": "hellaswag",
+                "dataset_path": "json",
+                "dataset_kwargs": {"data_files": {"validation": "/home/me/x.jsonl"}},
+                "metadata": {"version": 1.0, "base_url": "http://127.0.0.1:1"},
+                "process_docs": "<function at 0x7f>",
+            }
+        },
+        "n-samples": {"hellaswag": {"original": 10_042, "effective": len(documents)}},
+        "documents": {"hellaswag": documents},
+        "truncated": 0,
+    }  # fmt: skip
+
+
+def kept(
+    documents: list[dict[str, Any]], options: QualityOptions, **changes: Any
+) -> tuple[Any, bytes]:
+    given_answer = {**answer(documents), **changes}
+    indices = [row["doc"] for row in documents]
+    return quality._task_result("hellaswag", given_answer, indices, options, DATA)
+
+
+def test_a_task_is_kept_with_every_documents_outcome(tmp_path: Path) -> None:
+    documents = [document(3, acc=1.0), document(17, acc=0.0)]
+    options = QualityOptions(documents=2)
+    task, data = kept(documents, options)
+    assert (task.name, task.version, task.num_fewshot) == ("hellaswag", "1.0", 0)
+    assert (task.dataset, task.dataset_revision) == ("Rowan/hellaswag", "a" * 40)
+    assert (task.documents_original, task.documents_effective) == (10_042, 2)
+    assert (task.selection, task.selection_seed, task.choices) == ("random", 1234, 4)
+    assert [metric.model_dump() for metric in task.metrics] == [
+        {"name": "acc", "value": 0.5, "stderr": 0.5},
+        {"name": "acc_norm", "value": 0.5, "stderr": None},
+    ]
+    path = tmp_path / "record.json"
+    path.with_name(task.samples.file).write_bytes(data)
+    assert store.read_sidecar(path, task.samples) == [
+        {
+            "doc": row["doc"],
+            "hash": row["hash"],
+            "target": 0,
+            "loglikelihoods": row["loglikelihoods"],
+            "bytes": row["bytes"],
+            **row["metrics"],
+        }
+        for row in documents
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "original", "selection", "seed"),
+    [
+        (QualityOptions(documents=2, selection="first"), 10_042, "first", None),
+        (QualityOptions(documents=2), 2, "all", None),
+        (QualityOptions(documents="all"), 2, "all", None),
+        (QualityOptions(documents=2, seed=7), 3, "random", 7),
+    ],
+)
+def test_how_documents_were_chosen_is_said_as_it_was(
+    options: QualityOptions, original: int, selection: str, seed: int | None
+) -> None:
+    documents = [document(0, acc=1.0), document(1, acc=0.0)]
+    counts = {"hellaswag": {"original": original, "effective": 2}}
+    task, _ = kept(documents, options, **{"n-samples": counts})
+    assert (task.selection, task.selection_seed) == (selection, seed)
+
+
+def test_the_hashes_are_of_what_is_the_same_on_every_machine() -> None:
+    documents = [document(0, acc=1.0), document(1, acc=0.0)]
+    task, _ = kept(documents, QualityOptions(documents=2))
+    elsewhere = answer(documents)["configs"]
+    elsewhere["hellaswag"]["dataset_kwargs"] = {"data_files": {"validation": "C:/x.jsonl"}}
+    elsewhere["hellaswag"]["metadata"] = {}
+    other, _ = kept(documents, QualityOptions(documents=2), configs=elsewhere)
+    assert other.config_sha256 == task.config_sha256
+    elsewhere["hellaswag"]["doc_to_text"] = "other"
+    other, _ = kept(documents, QualityOptions(documents=2), configs=elsewhere)
+    assert other.config_sha256 != task.config_sha256
+    changed = [document(0, acc=1.0), {**document(1, acc=0.0), "hash": "0" * 64}]
+    other, _ = kept(changed, QualityOptions(documents=2))
+    assert other.documents_sha256 != task.documents_sha256
+    wrong = [document(0, acc=0.0), document(1, acc=0.0)]
+    other, _ = kept(wrong, QualityOptions(documents=2))
+    assert other.documents_sha256 == task.documents_sha256, "the same questions, other answers"
+
+
+@pytest.mark.parametrize("answered", [[0], [1, 0], [0, 2], [0, 1, 2]])
+def test_other_documents_than_asked_fail_the_stage(answered: list[int]) -> None:
+    documents = [document(index, acc=1.0) for index in answered]
+    told = f"asked 2 documents, lm-eval answered {len(answered)}"
+    with pytest.raises(MeasurementError, match=told):
+        quality._task_result(
+            "hellaswag", answer(documents), [0, 1], QualityOptions(documents=2), DATA
+        )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_none_fails_the_stage(bad: float) -> None:
+    options = QualityOptions(documents=1)
+    for row in (
+        {**document(5, acc=1.0), "loglikelihoods": [-1.0, bad]},
+        document(5, acc=bad),
+    ):
+        with pytest.raises(MeasurementError, match="hellaswag: document 5 has a value that is not"):
+            kept([row], options)
+    with pytest.raises(MeasurementError, match=r"lm-eval gave .* for acc,none"):
+        kept([document(5, acc=1.0)], options, results={"hellaswag": {"acc,none": bad}})
+
+
+def test_metrics_are_read_with_their_filters() -> None:
+    found = quality._metrics(
+        {
+            "alias": "gsm8k",
+            "exact_match,strict-match": 0.25,
+            "exact_match_stderr,strict-match": 0.01,
+            "exact_match,flexible-extract": 1,
+            "exact_match_stderr,flexible-extract": "N/A",
+            "word_perplexity,none": 12.5,
+        }
+    )
+    assert [(metric.name, metric.value, metric.stderr) for metric in found] == [
+        ("exact_match,flexible-extract", 1.0, None),
+        ("exact_match,strict-match", 0.25, 0.01),
+        ("word_perplexity", 12.5, None),
+    ]
+
+
+def test_tasks_with_other_numbers_of_choices_have_no_number() -> None:
+    documents = [document(0, acc=1.0), {**document(1, acc=0.0), "loglikelihoods": [-1.0, -2.0]}]
+    assert kept(documents, QualityOptions(documents=2))[0].choices is None
+
+
+# -- tasks -------------------------------------------------------------------------------------
+
+
+def test_the_hubs_tasks_are_asked_for_as_they_are() -> None:
+    assert requests(QualityOptions(tasks=("hellaswag", "piqa"))) == {"hellaswag": {}, "piqa": {}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (QualityOptions(data="bundled", tasks=("piqa",)), "has the documents of hellaswag only"),
+        (QualityOptions(data="bundled", tasks=("hellaswag", "piqa")), "documents of hellaswag"),
+        (QualityOptions(data="bundled", num_fewshot=5), "has no training split"),
+    ],
+)
+def test_the_bundled_data_is_refused_for_what_it_cannot_serve(
+    options: QualityOptions, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        requests(options)
+    assert 'or data = "hub"' in refused.value.fix
+    check_bundled(QualityOptions(data="bundled"))
