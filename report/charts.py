@@ -40,7 +40,7 @@ def trade_off(name: str, points: Sequence[Datum], caption: str, metric: str) -> 
     x = alt.X("x:Q", title=time, scale=_over(domains["x"]))
     y = alt.Y("y:Q", title=f"{metric}, %", scale=_over(domains["y"]))
     colour = _colour(points, "family")
-    most = max(1.0, *(point["gib"] or 0 for point in points))
+    most = max(point["gib"] or 0 for point in points) or 1.0
     size = alt.Size("area:Q", scale=alt.Scale(domain=[0, most], range=[24, 380]), legend=None)
 
     def compose(width: int) -> tuple[Any, Sequence[Datum]]:

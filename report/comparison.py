@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from report import numbers, pair_tests
-from report.speed import head
+from report.speed import head, record_href, tokens_text
 from report.tables import Cell, Column, Row, Table, amount, measured, text, unknown
 
 Frame = dict[str, Any]
@@ -31,6 +31,7 @@ def table(fast: Sequence[Frame], good: Sequence[Frame]) -> Table:
         Column("variant", "Variant", numeric=False),
         Column("machine", "On", numeric=False),
         Column("gib", "Weights", "GiB", better="lower", scale="ratio"),
+        Column("kv", "KV cache", "tokens", better="higher", scale="ratio"),
         Column("load", "Lowest load", "requests", numeric=False),
         Column("ttft", "TTFT p90", "ms", better="lower", scale="ratio"),
         Column("tpot", "TPOT mean", "ms", better="lower", scale="ratio"),
@@ -40,6 +41,7 @@ def table(fast: Sequence[Frame], good: Sequence[Frame]) -> Table:
             Column(f"{task}.{metric}", f"{task} {metric}", "%", better="higher", scale="points")
             for task, metric in tasks
         ),
+        Column("record", "Records", numeric=False, title="The JSON these numbers come from"),
     )
     rows = [_compared(key, held, tasks) for key, held in found.items()]
     return Table("compare", "All variants", columns, rows, choose=True)
@@ -48,12 +50,16 @@ def table(fast: Sequence[Frame], good: Sequence[Frame]) -> Table:
 def _compared(key: tuple[str, str, str], held: dict[Any, Frame], tasks: Sequence[Any]) -> Row:
     any_row = next(iter(held.values()))
     slow, quick = held.get("fixed"), held.get("most")
-    gib = next((r["weights_gib"] for r in held.values() if r["weights_gib"] is not None), None)
     load = "" if quick is None else _load(quick["request_rate_rps"])
+    records = {
+        record_href(row, ""): "quality" if "task" in row else "speed" for row in held.values()
+    }
+    (first, name), *others = records.items()
     cells = [
         text(any_row["hardware_name"]),
-        amount(gib),
-        Cell(numbers.rate(slow["request_rate_rps"])) if slow else unknown(),
+        _weights(held.values()),
+        amount(_first(held.values(), "kv_cache_tokens"), numbers.whole),
+        Cell(numbers.rate(slow["request_rate_rps"]), note=tokens_text(slow)) if slow else unknown(),
         *(
             measured(slow, name) if slow else unknown()
             for name in ("ttft_p90_ms", "tpot_mean_ms", "e2e_mean_ms")
@@ -61,10 +67,8 @@ def _compared(key: tuple[str, str, str], held: dict[Any, Frame], tasks: Sequence
         measured(quick, "output_throughput_tps", lambda v: numbers.number(v, 4), load)
         if quick
         else unknown(),
-        *(
-            measured(held[pair], "value", numbers.share) if pair in held else unknown()
-            for pair in tasks
-        ),
+        *(_score(held.get(pair)) for pair in tasks),
+        Cell(name, href=first, links=[(text, href) for href, text in others]),
     ]
     return Row(
         head(any_row, ""),
@@ -74,6 +78,25 @@ def _compared(key: tuple[str, str, str], held: dict[Any, Frame], tasks: Sequence
         where=any_row["hardware_name"],
         published=any_row["source"] == "published",
     )
+
+
+def _weights(rows: Iterable[Frame]) -> Cell:
+    """In memory as the engine says, else on disk: the same weights are about the same size."""
+    known = list(rows)
+    held, stored = _first(known, "weights_gib"), _first(known, "checkpoint_gib")
+    return amount(held) if stored is None or held is not None else amount(stored, note="on disk")
+
+
+def _first(rows: Iterable[Frame], name: str) -> Any:
+    return next((row[name] for row in rows if row[name] is not None), None)
+
+
+def _score(row: Frame | None) -> Cell:
+    """An accuracy, with how many documents it is of: machines may have been asked others."""
+    if row is None:
+        return unknown()
+    asked = "" if row["n"] is None else f"{numbers.whole(row['n'])} documents"
+    return measured(row, "value", numbers.share, asked)
 
 
 def _load(rate: float) -> str:

@@ -37,9 +37,8 @@ def context(
     found: Sequence[Finding],
 ) -> dict[str, Any]:
     """The overview's picks, findings, picture, coverage and newest results."""
-    own = [each for each in found if each.scope.source == "measured"]
     return {
-        "choices": takeaway_lists.choices(own or found),
+        "choices": takeaway_lists.choices(found),
         "measured": takeaway_lists.listed(found, "measured"),
         "published": takeaway_lists.listed(found, "published"),
         "count": len(found),

@@ -152,7 +152,11 @@ def _quality_sections(rows: Sequence[Frame], tests: Tests) -> list[dict[str, Any
 def _variant_pages(
     results: Results, frames: dict[str, list[Frame]], shared: dict[str, Any], tests: Tests
 ) -> Iterator[Page]:
-    frames = {**frames, "repeats": rows_of(results.repeats)}
+    frames = {
+        **frames,
+        "repeats": rows_of(results.repeats),
+        "history": rows_of(results.history),
+    }
     measured = {
         name: _by_variant([row for row in rows if row.get("source") != "published"])
         for name, rows in frames.items()
@@ -171,6 +175,7 @@ def _variant_pages(
                     "title": here["runs"][0]["hardware_name"],
                     **variants.results(hardware, here["speed"], here["quality"], tests),
                     "repeats": variants.repeats(hardware, here["repeats"]),
+                    "earlier": variants.earlier(hardware, here["history"]),
                     "runs": variants.runs(hardware, here["runs"]),
                     "records": records,
                 }

@@ -25,10 +25,10 @@ def trade_offs(fast: Sequence[Frame], good: Sequence[Frame]) -> list[Chart]:
         for point in points:
             point["front"] = any(point is ours[i] for i in front)
         caption = (
-            f"Quality against speed on {name}. Bars are 95 % intervals, the area of a dot is the "
-            "memory its weights take (smallest where unknown), and the dashed line joins the "
-            "variants that none beats in both. A ring is a published result: one run, no interval "
-            "of its time."
+            f"Quality against speed on {name}. Bars are 95 % intervals, the area of a dot is what "
+            "its weights take in memory (on disk where that is unknown), and the dashed line joins "
+            "the variants that none beats in both. A ring is a published result: one run, no "
+            "interval of its time."
         )
         chart = charts.trade_off(f"trade-off-{hardware}", points, caption, score)
         made += [chart] if chart else []
@@ -53,6 +53,7 @@ def _points(
             continue
         if numbers.is_missing(match["tpot_mean_ms"]):
             continue
+        held = row["checkpoint_gib"] if row["weights_gib"] is None else row["weights_gib"]
         points.append(
             {
                 "label": row["variant_name"]
@@ -64,12 +65,12 @@ def _points(
                 "y": 100 * row["value"],
                 "y_low": _percent(row["value_low"]),
                 "y_high": _percent(row["value_high"]),
-                "gib": row["weights_gib"],
+                "gib": held,
                 "published": row["source"] == "published",
                 "href": head(row, "").href,
                 "x_text": f"{numbers.number(match['tpot_mean_ms'])} ms per token",
                 "y_text": f"{numbers.share(row['value'])} %",
-                "gib_text": f"{numbers.number(row['weights_gib'])} GiB",
+                "gib_text": f"{numbers.number(held)} GiB",
             }
         )
     return points, own[0]["hardware_name"], f"{task} {metric}"

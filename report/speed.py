@@ -51,9 +51,14 @@ _COST = (
     Column("total", "All tokens", "tokens/s", better="higher", scale="ratio"),
     Column("goodput", "Goodput", "requests/s", better="higher", scale="ratio"),
     Column("sustained", "Within service level", numeric=False),
-    Column("memory", "Peak memory", "GiB", better="lower", scale="ratio"),
-    Column("energy", "Energy", "J/token", better="lower", scale="ratio"),
-    Column("usd", "Price", "$ per million tokens", better="lower", scale="ratio"),
+    Column(
+        "memory",
+        "Peak memory",
+        "GiB",
+        title="On a GPU what vLLM reserves, KV cache included: near the limit it is given",
+    ),
+    Column("energy", "Energy", "J/output token", better="lower", scale="ratio"),
+    Column("usd", "Price", "$ per million output tokens", better="lower", scale="ratio"),
     Column("repeats", "Repeats"),
     _RECORD,
 )
@@ -100,10 +105,14 @@ def tables(rows: Sequence[Frame], root: str, tested: Compare) -> list[dict[str, 
 def head(row: Frame, root: str) -> Cell:
     """A row's variant: its name, where that leads, and what marks it."""
     published = row["source"] == "published"
-    known = (row.get("kernel"), row.get("quantization"))
+    method = row.get("quantization")
+    known = (row.get("kernel"), "not quantized" if method == "none" else method)
+    once = "published: one run" if "task" in row else "published: one run, no interval"
     marks = [
-        *(["published: one run, no interval"] if published else []),
+        *([once] if published else []),
         *(["random weights"] if row.get("random_weights") else []),
+        *(["throttled"] if row.get("throttled") else []),
+        *(["shared its processor"] if row.get("shared") else []),
     ]
     href = f"{root}data.html#published-{row['variant']}" if published else ""
     return Cell(
@@ -116,9 +125,14 @@ def head(row: Frame, root: str) -> Cell:
 
 def record_cell(row: Frame, root: str) -> Cell:
     """The link from a row to the record its numbers stand in."""
+    return Cell("JSON", href=record_href(row, root), note=numbers.date(row["date"]))
+
+
+def record_href(row: Frame, root: str) -> str:
+    """Where the record of a row is on the site."""
     path = str(row["record"]).partition("#")[0]
     folder = "" if row["source"] == "published" else "records/"
-    return Cell("JSON", href=f"{root}{folder}{path}", note=numbers.date(row["date"]))
+    return f"{root}{folder}{path}"
 
 
 def _table(
@@ -178,6 +192,11 @@ def _workload(rows: Sequence[Frame]) -> str:
     """What was sent, once for all rows that agree."""
     kinds = sorted({(row["input_tokens"], row["output_tokens"], row["prompts"]) for row in rows})
     return "; ".join(f"{i:,} tokens in, {o:,} out, {p:,} prompts" for i, o, p in kinds)
+
+
+def tokens_text(row: Frame) -> str:
+    """How long its requests and answers were, in few words."""
+    return f"{row['input_tokens']:,} tokens in, {row['output_tokens']:,} out"
 
 
 def _level(rows: Sequence[Frame]) -> str:

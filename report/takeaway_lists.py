@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from report import escape, tables
-from report.finding import Finding, Scope
+from report.finding import Evidence, Finding, Scope
 
 # What each kind of pick is for, in the order of the cards.
 PICKS = {
@@ -15,8 +15,15 @@ PICKS = {
     "smallest": "For the least memory",
     "quality_per_gib": "For the most quality per gigabyte",
 }
+# What a reader must know before picking: the finding that says so, its words, the picks concerned.
+_CAUTIONS = (
+    ("chance", "answers no better than guessing", tuple(PICKS)),
+    ("disturbed", "throttled, or not alone on its processor", ("fastest", "throughput")),
+)
+# These rest on sizes, which stand side by side on the compare page alone.
+_ABOUT_SIZE = ("smallest", "fit")
 _TONES = {"shown": "sure", "likely": "likely", "one run": "warn"}
-_MOST_SCOPES = 4
+_MOST_SCOPES = 6
 _MOST_FINDINGS = 12
 _MOST_LINKS = 6
 
@@ -44,26 +51,18 @@ class Choice:
     picks: tuple[Shown, ...]
 
 
-def _collapsed(found: Iterable[Finding]) -> set[tuple[str, str, str]]:
-    """The variants that a finding says answer no better than guessing."""
-    return {
-        (finding.scope.source, finding.scope.hardware, finding.evidence[0].name)
-        for finding in found
-        if finding.kind == "chance" and finding.evidence
-    }
-
-
 def choices(found: Sequence[Finding], most: int = _MOST_SCOPES) -> list[Choice]:
     """The picks of each scope, measured ones before published, at most `most` scopes."""
+    cautions = _cautions(found)
     scopes: dict[Scope, list[Finding]] = {}
     for finding in found:
         if finding.kind in PICKS:
             scopes.setdefault(finding.scope, []).append(finding)
-    order, collapsed = list(PICKS), _collapsed(found)
+    order = list(PICKS)
     return [
         Choice(
             _title(scope),
-            tuple(_pick(f, collapsed) for f in sorted(own, key=lambda f: order.index(f.kind))),
+            tuple(_pick(f, cautions) for f in sorted(own, key=lambda f: order.index(f.kind))),
         )
         for scope, own in list(scopes.items())[:most]
     ]
@@ -87,20 +86,31 @@ def _title(scope: Scope) -> str:
     return f"{scope.family or 'All'} on {scope.hardware_name}{published}"
 
 
-def _pick(finding: Finding, collapsed: set[tuple[str, str, str]]) -> Shown:
-    """A pick names its variant above; its sentence goes on from there."""
+def _cautions(found: Iterable[Finding]) -> dict[tuple[str, str, str], set[str]]:
+    """Which findings a reader must know of before picking a variant."""
+    cautions: dict[tuple[str, str, str], set[str]] = {}
+    for finding in found:
+        about = {"chance": finding.evidence[:1], "disturbed": finding.evidence}
+        for each in about.get(finding.kind, ()):
+            where = (finding.scope.source, finding.scope.hardware, each.name)
+            cautions.setdefault(where, set()).add(finding.kind)
+    return cautions
+
+
+def _pick(finding: Finding, cautions: Mapping[tuple[str, str, str], set[str]]) -> Shown:
+    """A pick names its variant above, with those it ties with; its sentence goes on from there."""
     name = finding.evidence[0].name if finding.evidence else ""
     rest = finding.headline.removeprefix(name).strip()
-    shown = _shown(finding, PICKS[finding.kind], name, rest[:1].upper() + rest[1:])
-    bad = (finding.scope.source, finding.scope.hardware, name) in collapsed
-    return replace(shown, caution="answers no better than guessing" if bad else "")
+    ties = finding.params.get("ties", ())
+    title = " or ".join([name, *ties]) if len(ties) <= 1 else f"{name} or {len(ties)} others"
+    shown = _shown(finding, PICKS[finding.kind], title, rest[:1].upper() + rest[1:])
+    known = cautions.get((finding.scope.source, finding.scope.hardware, name), set())
+    told = [words for kind, words, picks in _CAUTIONS if kind in known and finding.kind in picks]
+    return replace(shown, caution="; ".join(told))
 
 
 def _shown(finding: Finding, label: str = "", name: str = "", claim: str = "") -> Shown:
-    rows = {
-        f"{_page(e.anchor)}.html#{e.anchor}": f"{e.name}, {_page(e.anchor)}"
-        for e in finding.evidence
-    }
+    rows = dict(_target(finding, each) for each in finding.evidence)
     return Shown(
         label,
         name,
@@ -113,5 +123,12 @@ def _shown(finding: Finding, label: str = "", name: str = "", claim: str = "") -
     )
 
 
-def _page(anchor: str) -> str:
-    return "quality" if "quality" in anchor.partition("_")[0] else "speed"
+def _target(finding: Finding, each: Evidence) -> tuple[str, str]:
+    """Where the numbers of a piece of evidence stand, and what to call that."""
+    if not each.anchor:  # a superseded or failed run has a record and no row
+        return f"records/{each.record}", f"{each.name}, record"
+    kind, hardware, variant = each.anchor.split("_")[:3]
+    if finding.kind in _ABOUT_SIZE:
+        return f"compare.html#{finding.scope.source}.{hardware}.{variant}", f"{each.name}, compare"
+    page = "quality" if "quality" in kind else "speed"
+    return f"{page}.html#{each.anchor}", f"{each.name}, {page}"

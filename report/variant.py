@@ -11,6 +11,7 @@ from markupsafe import Markup
 from bench.record import Record
 from report import escape, every_eval_ever, numbers, tables
 from report.quality import TESTED
+from report.rows import is_share
 from report.speed import LATENCY, latency, record_cell
 from report.tables import Cell, Column, Row, Table, amount, measured, text
 from report.tested import Tests
@@ -76,6 +77,7 @@ def repeats(hardware: str, rows: Sequence[Frame]) -> tables.Table | None:
         *(Column(name, f"{name.upper()} mean", "ms") for name in ("ttft", "tpot", "itl", "e2e")),
         Column("e2e99", "E2E p99", "ms"),
         Column("hits", "Prefix-cache hits", "tokens"),
+        Column("record", "Record", numeric=False),
     )
     body = [
         Row(
@@ -88,11 +90,71 @@ def repeats(hardware: str, rows: Sequence[Frame]) -> tables.Table | None:
                 *(amount(row[f"{name}_mean_ms"]) for name in ("ttft", "tpot", "itl", "e2e")),
                 amount(row["e2e_p99_ms"]),
                 amount(row["prefix_cache_hits"], numbers.whole),
+                Cell("JSON", href=f"{ROOT}records/{row['record']}"),
             ],
         )
         for row in rows
     ]
     return Table(f"repeats-{hardware}", "Every repeat", columns, body, quiet=True) if body else None
+
+
+def earlier(hardware: str, rows: Sequence[Frame]) -> list[tables.Table]:
+    """What every record of a stage said, newest first, where there is more than one."""
+    made = []
+    for stage, asked in (("speed", "Load"), ("quality", "Task")):
+        own = [row for row in rows if row["stage"] == stage]
+        if len({row["record"] for row in own}) < 2:
+            continue
+        metrics = list(dict.fromkeys(row["metric"] for row in own))
+        found: dict[tuple[str, str, str], dict[str, Frame]] = {}
+        for row in own:
+            found.setdefault((row["finished_at"], row["record"], row["series"]), {})[
+                row["metric"]
+            ] = row
+        columns = (
+            Column("when", "Finished", "UTC", numeric=False),
+            Column("series", asked, numeric=False),
+            Column("engine", "vLLM", numeric=False),
+            *(Column(name.replace("_", "-"), *_metric_heading(stage, name)) for name in metrics),
+            Column("record", "Record", numeric=False),
+        )
+        body = [
+            _earlier_row(key, values, metrics)
+            for key, values in sorted(found.items(), reverse=True)
+        ]
+        caption = f"{stage.capitalize()}, every record"
+        made.append(Table(f"earlier-{stage}-{hardware}", caption, columns, body))
+    return made
+
+
+def _earlier_row(
+    key: tuple[str, str, str], values: dict[str, Frame], metrics: Sequence[str]
+) -> Row:
+    when, record, series = key
+    one = next(iter(values.values()))
+    shown = [
+        measured(values[name], "value", numbers.share if is_share(name) else numbers.number)
+        if name in values
+        else Cell("")
+        for name in metrics
+    ]
+    return Row(
+        Cell(when.replace("T", " ").removesuffix("Z"), tag="shown" if one["current"] else ""),
+        [
+            Cell(numbers.rate(float(series)) if one["stage"] == "speed" else series),
+            text(one["engine_version"]),
+            *shown,
+            Cell("JSON", href=f"{ROOT}records/{record}"),
+        ],
+    )
+
+
+def _metric_heading(stage: str, metric: str) -> tuple[str, str]:
+    if stage == "quality":
+        return metric, "%" if is_share(metric) else ""
+    name, unit = metric.rsplit("_", 1)
+    words = {"output_throughput": "Output"}.get(name, name.replace("_", " ").upper())
+    return words.replace("MEAN", "mean"), {"tps": "tokens/s"}.get(unit, unit)
 
 
 def runs(hardware: str, rows: Sequence[Frame]) -> tables.Table:

@@ -105,6 +105,8 @@ def broken_links(pages: dict[str, Page], root: Path) -> Iterator[str]:
                 yield f"{name}: {link} leads out of the site"
             elif not target.is_file():
                 yield f"{name}: {link} is no file"
+            elif link.endswith("#"):
+                yield f"{name}: {link} names no place"
             elif parts.fragment and target.suffix == ".html":
                 other = pages[target.resolve().relative_to(root.resolve()).as_posix()]
                 if unquote(parts.fragment) not in other.ids:

@@ -27,7 +27,7 @@ ARGUMENTS = [
 ]
 PAGES = (
     "index", "takeaways", "speed", "quality", "compare", "history", "methodology", "data",
-    "variants/qwen3-8b-awq-marlin",
+    "variants/qwen3-8b-awq-marlin", "variants/qwen3-8b-bf16",
 )  # fmt: skip
 
 
@@ -199,6 +199,15 @@ def test_a_link_brings_a_view_back_and_so_does_the_back_button(visit: Visit) -> 
     assert page.locator("#speed-l40 .ratio").count() > 0
 
 
+def tab_to(page: Page, selector: str) -> None:
+    """Tabs on, round the page if need be, until something of this kind has the focus."""
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab never reaches {selector}")
+
+
 def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     page = visit.go("index.html")
     page.keyboard.press("Tab")
@@ -206,14 +215,28 @@ def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     page.keyboard.press("Enter")
     assert page.url.endswith("#content")
     page = visit.go("speed.html")
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.matches('#speed-l40 th[data-key=tpot] button')"):
-            break
+    tab_to(page, "#speed-l40 th[data-key=tpot] button")
     page.keyboard.press("Enter")
     expect(page.locator("#speed-l40 th[data-key=tpot]")).to_have_attribute("aria-sort", "ascending")
     style = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(style) == "solid"
+    page = visit.go("speed.html")
+    tab_to(page, ".controls input")
+    page.keyboard.type("marlin")
+    assert all("Marlin" in name for name in names(page, "speed-l40"))
+    tab_to(page, ".controls select")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#speed-l40 .ratio:visible").first).to_be_visible()
+    tab_to(page, "button.theme")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(paper)
+    page.keyboard.press("Enter")
+    assert page.evaluate(paper) != before
+    page = visit.go("compare.html")
+    for _ in range(2):
+        tab_to(page, "#compare input[type=checkbox]:not(:checked)")
+        page.keyboard.press("Space")
+    expect(page.locator("#side-by-side thead th")).to_have_count(2)
 
 
 def test_two_variants_stand_side_by_side_and_the_address_keeps_them(visit: Visit) -> None:
@@ -262,20 +285,40 @@ def test_a_chart_is_drawn_without_scripts_and_explored_with_them(visit: Visit) -
 
 
 def test_without_scripts_every_number_is_still_there(browser: Browser, address: str) -> None:
-    read: dict[bool, list[str]] = {}
-    for scripts in (True, False):
+    read: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
+    for scripts, texts in read.items():
         context = browser.new_context(java_script_enabled=scripts)
         made = Visit(context, address)
-        page = made.go("speed.html")
-        cells = page.locator("table.data td, table.data th[scope=row]")
-        read[scripts] = cells.all_text_contents()
-        expect(page.locator("figure.chart svg:visible").first).to_be_visible()
-        if not scripts:  # a control that does nothing would only be in the way
-            expect(page.get_by_role("button")).to_have_count(0)
+        for name in PAGES:
+            page = made.go(f"{name}.html")
+            shown = page.locator("main td, main th[scope=row], main p, main li, figure svg text")
+            texts[name] = [text.strip() for text in shown.all_text_contents()]
+            if page.locator("figure.chart").count():
+                expect(page.locator("figure.chart svg:visible").first).to_be_visible()
+            if not scripts:  # a control that does nothing would only be in the way
+                expect(page.get_by_role("button")).to_have_count(0)
         context.close()
         assert made.troubles == []
     assert read[False] == read[True]
-    assert len(read[False]) > 300
+    assert len(read[False]["speed"]) > 300
+
+
+def test_on_paper_no_table_is_cut_and_no_control_is_printed(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1040, "height": 720})  # A4 across
+    made = Visit(context, address)
+    for name in PAGES:
+        page = made.go(f"{name}.html")
+        page.emulate_media(media="print")
+        hidden = ".controls, .on-page, .site-bar, .chart button"
+        assert page.locator(hidden).evaluate_all(
+            "all => all.filter(each => getComputedStyle(each).display !== 'none').length"
+        ) == 0, name  # fmt: skip
+        cut = page.locator(".frame").evaluate_all(
+            "all => all.filter(each => getComputedStyle(each).overflowX !== 'visible').length"
+        )
+        assert cut == 0, name
+    context.close()
+    assert made.troubles == []
 
 
 def test_hostile_text_runs_nothing(visit: Visit) -> None:

@@ -79,8 +79,9 @@ def test_facts_are_markdown_and_missing_ones_unknown() -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9))
 def test_a_number_is_shown_within_half_a_unit_of_its_third_digit(value: float) -> None:
     shown = float(numbers.number(value).replace(",", "").replace("−", "-"))
-    assert abs(shown - value) <= max(0.005 * abs(value), 5e-7) or abs(shown - value) <= 0.5
-    assert value < 1 or shown > 0
+    # Never fewer digits than the whole part has, never more than six decimals.
+    place = max(math.floor(math.log10(abs(value))) - 2 if value else 0, -6)
+    assert abs(shown - value) <= 0.5 * 10.0 ** min(place, 0) * (1 + 1e-9)
 
 
 def test_numbers_have_their_sign_and_thousands_in_text() -> None:
