@@ -85,6 +85,7 @@ SPEED = {
     "mean_power_w": REAL,
     "energy_per_output_token_j": REAL,
     "throttled": FLAG,
+    "throttle_reasons": TEXT,
     "shared": FLAG,
 }
 QUALITY = {
@@ -133,6 +134,7 @@ HISTORY = {
     "stage": TEXT,
     "current": FLAG,
     **_IDENTITY,
+    "asked": TEXT,
     "series": TEXT,
     "metric": TEXT,
     "n": WHOLE,

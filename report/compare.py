@@ -6,13 +6,13 @@ The same differences serve the site, `bench compare`, the job summary and the pu
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tabulate import tabulate
 
 from bench.errors import ConfigError
-from report import escape, named, numbers, pairs, stats, words
+from report import escape, families, named, numbers, pairs, stats, words
 from report import rows as build
 from report.load import Results, rows_of
 from report.pairs import Difference, Side
@@ -36,8 +36,6 @@ LABELS = {
     "checkpoint_gib": "checkpoint, GiB",
 }
 HEADER = ("load or task", "metric", "A", "B", "A against B", "95 % interval", "p", "verdict")
-_WORKLOAD = ("request_rate_rps", "input_tokens", "output_tokens")
-_ASKED = ("task", "metric")
 _UNTESTED = {"memory": "one number each", "speed": "no interval", "quality": "not tested"}
 
 
@@ -51,19 +49,21 @@ def differences(results: Results) -> list[Difference]:
     speed, quality = rows_of(results.speed), rows_of(results.quality)
     metrics = (*LATENCY_COLUMNS, *THROUGHPUTS, "goodput_rps")
     found: list[Difference] = []
-    for a, b in _against_baseline(speed, _WORKLOAD):
-        found += _speed(a, b, metrics)
-    found += [pairs.quality(answers, a, b) for a, b in _against_baseline(quality, _ASKED)]
-    for a, b in _against_baseline(_sized(quality + speed), ()):
+    for a, b in families.against_baseline(speed, families.WORKLOAD):
+        found += _speed(a, b, metrics, results)
+    found += [
+        pairs.quality(answers, a, b) for a, b in families.against_baseline(quality, families.ASKED)
+    ]
+    for a, b in families.against_baseline(_sized(quality + speed), ()):
         found += _memory(a, b)
-    return _correct(found)
+    return families.correct(found)
 
 
 def compare(results: Results, a: str, b: str, *, hardware: str | None = None) -> list[Difference]:
     """The headline metrics of result `a` against `b`.
 
-    A variant against its baseline has the verdict that `differences` gives it, corrected for its
-    family's other variants, so that no two places say different things.
+    Two of one family have the verdict that everybody gets (`families.Verdicts`), whichever is
+    named first; what is compared only here is corrected for what is compared with it.
 
     Each is a variant's id, `hardware/variant`, a published row's id, or a record's path under
     the results. A variant measured on several machines is compared on each that both share, or on
@@ -74,26 +74,33 @@ def compare(results: Results, a: str, b: str, *, hardware: str | None = None) ->
             which of several is meant.
     """
     answers = pairs.Answers(results)
-    found: list[Difference] = []
+    told = families.Verdicts(results, answers, differences(results))
+    found: list[tuple[Difference, stats.Verdict | None]] = []
     for rows_a, rows_b in named.couples(results, a, b, hardware):
-        for x, y in _matches(_loads(rows_a), _loads(rows_b), _WORKLOAD):
-            found += _speed(x, y, HEADLINES)
-        asked = _matches(_tasks(rows_a), _tasks(rows_b), _ASKED)
-        found += [pairs.quality(answers, x, y) for x, y in asked]
+        for x, y in families.matches(_loads(rows_a), _loads(rows_b), families.WORKLOAD):
+            tests = _speed(x, y, HEADLINES, results)
+            found += [(test, told.of(x, y, test.metric)) for test in tests]
+        asked = families.matches(_tasks(rows_a), _tasks(rows_b), families.ASKED)
+        found += [(pairs.quality(answers, x, y), told.of(x, y, x["metric"])) for x, y in asked]
         sized = [_sized(_tasks(rows) + _loads(rows))[:1] for rows in (rows_a, rows_b)]
-        for x, y in _matches(sized[0], sized[1], ()):
-            found += _memory(x, y)
+        for x, y in families.matches(sized[0], sized[1], ()):
+            found += [(size, None) for size in _memory(x, y)]
     if not found:
         raise ConfigError(
             f"{a} and {b} share no load and no task", "measure both with the same settings"
         )
-    told = {_pair(difference): difference for difference in differences(results)}
-    return [told.get(_pair(difference), difference) for difference in _correct(found)]
+    tests = families.correct([test for test, _ in found])
+    return [
+        replace(test, verdict=verdict or test.verdict)
+        for test, (_, verdict) in zip(tests, found, strict=True)
+    ]
 
 
 def verdict_word(difference: Difference) -> str:
     """The verdict in words: faster, worse, cannot be told from noise, …; never more than shown."""
     outcome = difference.verdict.outcome
+    if difference.verdict.drifts:
+        return "cannot be told from drift"
     if outcome == "noise":
         return "cannot be told from noise"
     if outcome == "unknown":
@@ -174,33 +181,6 @@ def inert(text: str) -> str:
     return escape.markdown(text).replace("@", "@<!-- -->")
 
 
-def find_baseline(rows: Sequence[Row]) -> str | None:
-    """The id of the baseline among rows of one family on one machine; the newest if it changed."""
-    marked = [(row["finished_at"] or "", row["variant"]) for row in rows if row["is_baseline"]]
-    return max(marked)[1] if marked else None
-
-
-def _against_baseline(rows: Sequence[Row], same: Sequence[str]) -> Iterator[tuple[Row, Row]]:
-    """Each row with the baseline's of the same source, hardware, family and `same` columns."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["source"], row["hardware"], row["family"]), []).append(row)
-    for group in groups.values():
-        baseline = find_baseline(group)
-        theirs = [row for row in group if row["variant"] == baseline]
-        yield from _matches([r for r in group if r["variant"] != baseline], theirs, same)
-
-
-def _matches(
-    rows_a: Sequence[Row], rows_b: Sequence[Row], same: Sequence[str]
-) -> Iterator[tuple[Row, Row]]:
-    by_key = {tuple(row[key] for key in same): row for row in rows_b}
-    for row in rows_a:
-        other = by_key.get(tuple(row[key] for key in same))
-        if other is not None:
-            yield row, other
-
-
 def _loads(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if "task" not in row]
 
@@ -225,34 +205,9 @@ def _memory(a: Row, b: Row) -> list[Difference]:
     return [pairs.memory(a, b, name) for name in known[:1]]
 
 
-def _speed(a: Row, b: Row, metrics: Iterable[str]) -> list[Difference]:
+def _speed(a: Row, b: Row, metrics: Iterable[str], results: Results) -> list[Difference]:
     known = [metric for metric in metrics if a[metric] is not None and b[metric] is not None]
-    return [pairs.speed(a, b, metric) for metric in known]
-
-
-def _correct(found: Sequence[Difference]) -> list[Difference]:
-    """The same differences in the same order, each verdict corrected within its family."""
-    members: dict[Hashable, list[Difference]] = {}
-    for difference in found:
-        members.setdefault(_family(difference), []).append(difference)
-    corrected: dict[int, Difference] = {}
-    for family in members.values():
-        verdicts = stats.correct([difference.verdict for difference in family])
-        for difference, verdict in zip(family, verdicts, strict=True):
-            corrected[id(difference)] = replace(difference, verdict=verdict)
-    return [corrected[id(difference)] for difference in found]
-
-
-def _family(difference: Difference) -> Hashable:
-    a, b = difference.a, difference.b
-    metric = "" if difference.stage == "quality" else difference.metric
-    where = (a.source, a.hardware, b.source, b.hardware, difference.family)
-    return (*where, difference.stage, difference.series, metric)
-
-
-def _pair(difference: Difference) -> Hashable:
-    records = (difference.a.record, difference.b.record)
-    return (*records, difference.stage, difference.series, difference.metric)
+    return [pairs.speed(a, b, metric, results.drift) for metric in known]
 
 
 def _by_pair(found: Sequence[Difference]) -> dict[tuple[str, str], list[Difference]]:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from report import stats
-from report.compare import find_baseline
+from report import pairs, stats
+from report.families import Verdicts, find_baseline
 from report.load import Results, rows_of
 from report.pairs import Answers, Difference, caveats
 from report.rows import PROPORTIONS, Row, rate_text
 from report.words import CERTAINTIES, sentence
 
 # shown: a test says so after correction. likely: only before correction. noise: a test says it
-# cannot be told. one run: values without any interval. fact: counted or computed, not sampled.
-Certainty = Literal["shown", "likely", "noise", "one run", "fact"]
+# cannot be told. interval: no test, but each value's own interval says so. one run: values without
+# any interval. fact: counted or computed, not sampled.
+Certainty = Literal["shown", "likely", "interval", "noise", "one run", "fact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,22 @@ class Facts:
     runs: list[Row]
     tests: Mapping[tuple[str, ...], Difference]
     answers: Answers
+    verdicts: Verdicts
     scopes: Mapping[Scope, tuple[list[Row], list[Row]]] = field(repr=False)
 
     def test(self, row: Row, series: str, metric: str) -> Difference | None:
         """A row's variant against its baseline; None for the baseline itself and the untested."""
         key = (row["source"], row["hardware"], row["variant"], series, metric)
         return self.tests.get(key)
+
+    def between(self, a: Row, b: Row, metric: str) -> stats.Verdict:
+        """The verdict of a against b that is told everywhere; alone where they are no family."""
+        told = self.verdicts.of(a, b, metric)
+        if told is not None:
+            return told
+        if "task" in a:
+            return pairs.quality(self.answers, a, b, fidelity=False).verdict
+        return pairs.speed(a, b, metric, self.results.drift).verdict
 
     def gaps(self, rows: Sequence[Row]) -> list[Difference]:
         """The tests of one variant's rows of one task, one for each metric that has one."""
@@ -101,13 +112,15 @@ def gather(results: Results, tests: Sequence[Difference]) -> Facts:
     for place, rows in enumerate((speed, quality)):
         for row in rows:
             scopes.setdefault(scope_of(row), ([], []))[place].append(row)
+    answers = Answers(results)
     return Facts(
         results,
         speed,
         quality,
         rows_of(results.runs),
         {(d.a.source, d.a.hardware, d.a.variant, d.series, d.metric): d for d in tests},
-        Answers(results),
+        answers,
+        Verdicts(results, answers, tests),
         dict(sorted(scopes.items(), key=lambda item: _order(item[0]))),
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
-from report import charts, numbers, stats
+from report import charts, numbers, pairs, stats
 from report.drawing import Chart
-from report.tables import Cell, Column, Row, Table, measured
+from report.load import Results, rows_of
+from report.rows import is_share
+from report.tables import Cell, Column, Row, Table, measured, unknown
 
 Frame = dict[str, Any]
 _LEAST = 3  # two results before one can be tested
@@ -28,24 +30,28 @@ _COLUMNS = (
     Column("newest", "Newest"),
     Column("earlier", "Earlier", "newest first", numeric=False),
     Column(
-        "change", "Against those before", "%", title="Newest against the mean of the earlier ones"
+        "change",
+        "Against those before",
+        title="Newest against the mean of the earlier ones; an accuracy against the one before",
     ),
     Column("verdict", "Verdict", numeric=False),
     Column("engines", "vLLM", numeric=False),
 )
 
 
-def sections(rows: Sequence[Frame], root: str) -> list[dict[str, Any]]:
+def sections(results: Results, root: str) -> list[dict[str, Any]]:
     """Per machine: a table of every series with at least two results, and a picture of TPOT."""
+    rows = sorted(rows_of(results.history), key=_identity)
     series = [list(group) for _, group in groupby(rows, key=_identity)]
     series = [group for group in series if len(group) > 1]
-    tests = sum(max(len(group) - 2, 0) for group in series)
+    answers = pairs.Answers(results)
+    tests = sum(len(group) - (1 if _is_share(group) else 2) for group in series)
     made = []
     for hardware, groups in groupby(series, key=lambda group: group[0]["hardware"]):
         own = list(groups)
         name = own[0][0]["hardware_name"]
-        verdicts = [_changes(group, tests) for group in own]
-        pairs = list(zip(own, verdicts, strict=True))
+        verdicts = [_changes(group, tests, answers) for group in own]
+        told = list(zip(own, verdicts, strict=True))
         made.append(
             {
                 "id": hardware,
@@ -56,7 +62,7 @@ def sections(rows: Sequence[Frame], root: str) -> list[dict[str, Any]]:
                     f"history-{hardware}",
                     f"Every series with two or more results, {name}",
                     _COLUMNS,
-                    [_row(group, seen, root) for group, seen in pairs],
+                    [_row(group, seen, root) for group, seen in told],
                 ),
                 "chart": _chart(hardware, name, own),
             }
@@ -65,14 +71,45 @@ def sections(rows: Sequence[Frame], root: str) -> list[dict[str, Any]]:
 
 
 def _identity(row: Frame) -> tuple[str, ...]:
-    return tuple(str(row[key]) for key in ("hardware", "variant", "stage", "series", "metric"))
+    """What one series shares: all but the engine and the time."""
+    keys = ("hardware", "variant", "stage", "series", "metric", "machine", "asked")
+    return tuple(str(row[key]) for key in keys)
 
 
-def _changes(group: Sequence[Frame], tests: int) -> tuple[stats.Verdict, ...]:
+def _is_share(group: Sequence[Frame]) -> bool:
+    return group[0]["stage"] == "quality" and is_share(group[0]["metric"])
+
+
+def _changes(
+    group: Sequence[Frame], tests: int, answers: pairs.Answers
+) -> tuple[stats.Verdict, ...]:
+    """One verdict per result, the first against nothing.
+
+    An accuracy is tested against the one before it, on the documents both answered; anything else
+    against the spread of all earlier values.
+    """
+    if _is_share(group):
+        nothing = stats.Verdict(None, 0.0, None, None, "exact McNemar, Bonferroni")
+        return (nothing, *(_flipped(old, new, tests, answers) for old, new in pairwise(group)))
     values = [row["value"] for row in group]
     if any(numbers.is_missing(value) or value <= 0 for value in values):
         return ()
     return stats.changes(values, tests=max(tests, 1))
+
+
+def _flipped(old: Frame, new: Frame, tests: int, answers: pairs.Answers) -> stats.Verdict:
+    """The change of an accuracy; sidecars are opened only where the two differ."""
+    if old["value"] == new["value"]:
+        return stats.Verdict(0.0, 0.0, None, 1.0, "equal")
+    one, other = ({**row, "task": row["series"]} for row in (new, old))
+    right = [answers.of(row).right.get(new["metric"]) for row in (one, other)]
+    if right[0] is not None and right[1] is not None and answers.asked(one) == answers.asked(other):
+        verdict = stats.compare_paired(right[0], right[1]).verdict
+    else:
+        now, then = (round(row["value"] * row["n"]) for row in (new, old))
+        verdict = stats.compare_counts(now, new["n"], then, old["n"])
+    corrected = None if verdict.p is None else min(1.0, verdict.p * tests)
+    return replace(verdict, p_adjusted=corrected, tests=tests)
 
 
 def _row(group: Sequence[Frame], seen: Sequence[stats.Verdict], root: str) -> Row:
@@ -80,16 +117,18 @@ def _row(group: Sequence[Frame], seen: Sequence[stats.Verdict], root: str) -> Ro
     quality = last["stage"] == "quality"
     form = numbers.share if quality else numbers.number
     newest = seen[-1] if seen else None
+    share = _is_share(group)
     flagged = [row for row, verdict in zip(group, seen, strict=False) if verdict.significant]
     word = "no change shown"
-    if len(group) < _LEAST:
+    if share and len({row["value"] for row in group}) == 1:
+        word = "the same every time"
+    elif len(group) < _LEAST and not share:
         word = "too few results to tell"
     elif not seen or all(verdict.outcome == "unknown" for verdict in seen):
         word = "not tested: the earlier ones do not differ"
     if flagged:
         word = "changed on " + ", ".join(numbers.date(row["finished_at"]) for row in flagged)
     engines = list(dict.fromkeys(str(row["engine_version"]) for row in group))
-    ratio = newest.estimate if newest else None
     name = (
         f"{last['series']}, {last['metric']}, %"
         if quality
@@ -103,12 +142,21 @@ def _row(group: Sequence[Frame], seen: Sequence[stats.Verdict], root: str) -> Ro
             Cell(numbers.date(group[0]["finished_at"])),
             replace(measured(last, "value", form), href=f"{root}records/{last['record']}"),
             Cell("", links=_earlier(group, form, root)),
-            Cell(numbers.change(ratio), value=None if ratio is None else ratio - 1),
+            _change(newest, share),
             Cell(word, tone="" if flagged else "unknown"),
             Cell(" → ".join(engines)),
         ],
         variant=last["variant"],
     )
+
+
+def _change(newest: stats.Verdict | None, share: bool) -> Cell:
+    """In percent, an accuracy's in percentage points."""
+    if newest is None or newest.estimate is None:
+        return unknown()
+    form = numbers.points if share else numbers.change
+    unit = " pp" if share else ""
+    return Cell(f"{form(newest.estimate)}{unit}", value=newest.estimate - newest.null)
 
 
 def _earlier(group: Sequence[Frame], form: Any, root: str) -> list[tuple[str, str]]:

@@ -7,19 +7,23 @@ have their sidecars opened.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from bench import store
 from bench.errors import ConfigError
 from bench.record import Record
+from report import drift, speed_rows
 from report import reference as published
 from report import rows as build
-from report import speed_rows
 from report.columns import HISTORY, QUALITY, REPEATS, RUNS, SPEED
+from report.drift import Drift
 from report.rows import Row
 
 
@@ -43,6 +47,11 @@ class Results:
     history: pd.DataFrame
     references: tuple[published.Reference, ...] = ()
 
+    @cached_property
+    def drift(self) -> Drift:
+        """How far the same thing, measured twice on one machine, lies apart."""
+        return drift.of(rows_of(self.history))
+
     def read(self, record: str) -> Record:
         """The whole record behind a row of `runs`."""
         return store.read(self.root / record)
@@ -56,7 +65,8 @@ def load(results: Path, reference: Path | None) -> Results:
     """
     parts = _gather(results)
     references = published.read_all(reference) if reference else ()
-    speed = parts.speed + [row for each in references for row in published.speed_rows(each)]
+    level = published.common_level(parts.speed)
+    speed = parts.speed + [row for each in references for row in published.speed_rows(each, level)]
     quality = parts.quality + [row for each in references for row in published.quality_rows(each)]
     return Results(
         root=results,
@@ -111,25 +121,43 @@ def _gather(root: Path) -> _Parts:
 
 
 def _add_variant(parts: _Parts, root: Path, paths: list[Path]) -> None:
-    """Everything of one variant on one hardware; its newest usable record of a stage is current."""
+    """Everything of one variant on one hardware, and which record of each stage is current."""
     runs, history = len(parts.runs), len(parts.history)
-    newest: dict[str, tuple[datetime, str, Path, Record]] = {}
+    usable: dict[str, list[_Found]] = {}
     for path in sorted(paths):
         record, where = _read(path), path.relative_to(root).as_posix()
         parts.runs.append(build.run_row(record, where))
         parts.history += build.history_rows(record, where)
-        usable = record.speed is not None or record.quality is not None
-        candidate = (record.provenance.finished_at, where, path, record)
-        seen = newest.get(record.stage)
-        if record.status != "failed" and usable and (seen is None or candidate[:2] > seen[:2]):
-            newest[record.stage] = candidate
-    for _, where, path, record in newest.values():
+        if record.status != "failed" and (record.speed or record.quality):
+            usable.setdefault(record.stage, []).append(_Found(where, path, record))
+    current = [_current(found) for found in usable.values()]
+    for where, path, record in current:
         parts.speed += speed_rows.speed_rows(record, where, path)
         parts.repeats += speed_rows.repeat_rows(record, where)
         parts.quality += build.quality_rows(record, where)
-    current = {where for _, where, _, _ in newest.values()}
+    shown = {found.where for found in current}
     for row in parts.runs[runs:] + parts.history[history:]:
-        row["current"] = row["record"] in current
+        row["current"] = row["record"] in shown
+
+
+class _Found(NamedTuple):
+    where: str
+    path: Path
+    record: Record
+
+
+def _current(found: Sequence[_Found]) -> _Found:
+    """The record to show of one stage: of what was asked last, the newest that is complete.
+
+    A partial one stands in only where nothing complete answers the same key, as in `bench.store`.
+    """
+
+    def age(each: _Found) -> tuple[datetime, str]:
+        return each.record.provenance.finished_at, each.where
+
+    key = max(found, key=age).record.key
+    same = [each for each in found if each.record.key == key]
+    return max([each for each in same if each.record.status == "ok"] or same, key=age)
 
 
 def _read(path: Path) -> Record:

@@ -1,4 +1,7 @@
-"""Every two variants of a family on one machine, tested: the compare page's second table."""
+"""Every two variants of a family on one machine, tested: the compare page's second table.
+
+A pair has the one verdict that it has everywhere (`families.Verdicts`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from report import pairs, stats
+from report import pairs
+from report.families import Verdicts
 from report.load import Results
 from report.pairs import Difference
 from report.tables import Cell, Column, Row, Table, unknown
@@ -20,19 +24,27 @@ MOST_PAIRS = 400
 _METRICS = {"TPOT": "tpot_mean_ms", "output": "output_throughput_tps"}
 
 
-def table(results: Results, fast: Sequence[Frame], good: Sequence[Frame]) -> Table | None:
-    """One row per pair: time per token, most output, and each task's first metric."""
+def table(
+    results: Results,
+    fast: Sequence[Frame],
+    good: Sequence[Frame],
+    differences: Sequence[Difference],
+) -> Table | None:
+    """One row per pair: time per token, most output, and every metric of each task.
+
+    `differences` are those of the results, from `compare.differences`.
+    """
     rows = _by_result(fast, good)
     couples = list(_couples(rows))
     if not couples or len(couples) > MOST_PAIRS:
         return None
     answers = pairs.Answers(results)
+    told = Verdicts(results, answers, differences)
     metrics = list(dict.fromkeys(name for a, b in couples for name in _shared(rows, a, b)))
     found: dict[tuple[Key, Key], dict[str, Difference]] = {}
     for a, b in couples:
         shared = _shared(rows, a, b)
-        found[a, b] = {name: _test(answers, name, *both) for name, both in shared.items()}
-    _correct(found, rows)
+        found[a, b] = {name: _test(results, answers, told, name, *x) for name, x in shared.items()}
     columns = (
         Column("a", "A", numeric=False),
         Column("b", "against B", numeric=False),
@@ -60,8 +72,7 @@ def _by_result(fast: Sequence[Frame], good: Sequence[Frame]) -> dict[Key, dict[s
             own["output"] = row
     for row in good:
         own = held.setdefault((row["source"], row["hardware"], row["variant"]), {})
-        if not any(name.startswith(f"{row['task']} ") for name in own):
-            own[f"{row['task']} {row['metric']}"] = row
+        own[f"{row['task']} {row['metric']}"] = row
     return held
 
 
@@ -87,25 +98,14 @@ def _shared(held: dict[Key, dict[str, Frame]], a: Key, b: Key) -> dict[str, tupl
     }
 
 
-def _test(answers: pairs.Answers, name: str, a: Frame, b: Frame) -> Difference:
+def _test(
+    results: Results, answers: pairs.Answers, told: Verdicts, name: str, a: Frame, b: Frame
+) -> Difference:
     if "task" in a:
-        return pairs.quality(answers, a, b, fidelity=False)
-    return pairs.speed(a, b, _METRICS[name])
-
-
-def _correct(
-    found: dict[tuple[Key, Key], dict[str, Difference]], held: dict[Key, dict[str, Frame]]
-) -> None:
-    """Holm's correction over all pairs of one family on one machine, for each metric."""
-    families: dict[tuple[str, ...], list[tuple[Key, Key]]] = {}
-    for (a, b), tests in found.items():
-        family = next(iter(held[a].values()))["family"]
-        for name in tests:
-            families.setdefault((*a[:2], family, name), []).append((a, b))
-    for (*_, name), couples in families.items():
-        verdicts = stats.correct([found[couple][name].verdict for couple in couples])
-        for couple, verdict in zip(couples, verdicts, strict=True):
-            found[couple][name] = replace(found[couple][name], verdict=verdict)
+        test = pairs.quality(answers, a, b, fidelity=False)
+    else:
+        test = pairs.speed(a, b, _METRICS[name], results.drift)
+    return replace(test, verdict=told.of(a, b, test.metric) or test.verdict)
 
 
 def _heading(name: str) -> tuple[str, str]:

@@ -5,20 +5,23 @@ Everything is a against b: a ratio is a / b, a difference a − b.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from bench import store
-from report import stats
+from bench.record import TaskResult
+from report import numbers, stats
+from report.drift import Drift
 from report.load import Results
 from report.rows import Row, estimate, is_share, rate_text
 
 Stage = Literal["speed", "quality", "memory"]
 # Weights in memory as the engine tells them; else the checkpoint on disk.
 SIZES = ("weights_gib", "checkpoint_gib")
+_ALPHA = 0.05
 _PUBLISHED = "only summaries are published, so the test is unpaired"
 _DOCUMENTS = "not the same documents and task settings, so the test is unpaired"
 
@@ -36,6 +39,7 @@ class Side:
     value: float | None
     low: float | None
     high: float | None
+    n: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,8 @@ class Difference:
     """One metric of a against b; `series` is the request rate or the task.
 
     `verdict` is of the ratio a / b for speed and memory, of a − b for quality. The rest is for
-    quality: documents gained and lost by a, the smallest difference that could have been shown,
-    and, for paired rows, the shift of log-likelihood per byte and, for `acc`, the share of changed
-    answers.
+    quality: documents gained and lost by a, and, for paired rows, the shift of log-likelihood per
+    byte and, for `acc`, the share of changed answers.
     """
 
     stage: Stage
@@ -55,13 +58,40 @@ class Difference:
     a: Side
     b: Side
     verdict: stats.Verdict
-    caveats: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     paired: bool = False
     gained: int | None = None
     lost: int | None = None
-    detectable: float | None = None
     changed_answers: stats.Estimate | None = None
     shift: stats.Estimate | None = None
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What keeps the two from being alike, and what keeps the ratio from being a finding."""
+        return (*self.unlike, *([drift_text(self.verdict)] if self.verdict.drifts else []))
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference shown four times out of five, corrected for all tests.
+
+        At level 1 − α/m for m tests: what passes the first step of Holm's method passes the whole
+        (Holm 1979), so the true value is this or smaller.
+        """
+        return self._detectable(1 - _ALPHA / self.verdict.tests)
+
+    @property
+    def detectable_alone(self) -> float | None:
+        """The same if this were the only test."""
+        return self._detectable(1 - _ALPHA)
+
+    def _detectable(self, level: float) -> float | None:
+        a, b = self.a, self.b
+        if self.paired and self.gained is not None and self.lost is not None and a.n:
+            return stats.detectable_paired(a.n, (self.gained + self.lost) / a.n, level=level)
+        if self.verdict.p is None or a.value is None or b.value is None or not (a.n and b.n):
+            return None
+        pooled = (round(a.value * a.n) + round(b.value * b.n)) / (a.n + b.n)
+        return stats.detectable_unpaired(pooled, a.n, b.n, level=level)
 
 
 @dataclass(frozen=True)
@@ -90,29 +120,41 @@ class Answers:
         """The outcomes behind a row, documents in the order of their index."""
         key = row["record"], row["task"]
         if key not in self._seen:
-            record = self._results.read(row["record"])
-            tasks = record.quality.tasks if record.quality else ()
-            sidecar = next(task.samples for task in tasks if task.name == row["task"])
+            sidecar = self._task(row).samples
             rows = store.read_sidecar(self._results.root / row["record"], sidecar)
             self._seen[key] = _outcomes(sorted(rows, key=lambda each: int(each["doc"])))
         return self._seen[key]
 
+    def asked(self, row: Row) -> tuple[str | None, ...]:
+        """Which documents a row's task asked, and how; equal where outcomes can be paired."""
+        task = self._task(row)
+        return task.documents_sha256, task.config_sha256
 
-def speed(a: Row, b: Row, metric: str) -> Difference:
-    """A latency or throughput as a ratio of means or percentiles; no interval for single runs."""
+    def _task(self, row: Row) -> TaskResult:
+        record = self._results.read(row["record"])
+        tasks = record.quality.tasks if record.quality else ()
+        return next(task for task in tasks if task.name == row["task"])
+
+
+def speed(a: Row, b: Row, metric: str, drift: Drift) -> Difference:
+    """A latency or throughput as a ratio of means or percentiles; no interval for single runs.
+
+    A ratio within the floor of its machine, load and metric is noise, whatever its p.
+    """
     verdict = stats.ratio(estimate(a, metric), estimate(b, metric))
+    verdict = replace(verdict, floor=drift.floor(a, b, metric))
     found = caveats(a, b)
     if a["prompts"] != b["prompts"]:
         found += (f"different numbers of prompts: {a['prompts']} and {b['prompts']}",)
     series = rate_text(a["request_rate_rps"])
-    return _difference("speed", series, metric, (a, b), verdict, caveats=found)
+    return _difference("speed", series, metric, (a, b), verdict, unlike=found)
 
 
 def memory(a: Row, b: Row, metric: str) -> Difference:
     """Memory as a ratio: one number each, the same every time, so there is nothing to test."""
     ratio = None if a[metric] is None or not b[metric] else a[metric] / b[metric]
     verdict = stats.Verdict(ratio, 1.0, None, None, "one number each, not tested")
-    return _difference("memory", "", metric, (a, b), verdict, caveats=caveats(a, b))
+    return _difference("memory", "", metric, (a, b), verdict, unlike=caveats(a, b))
 
 
 def quality(answers: Answers, a: Row, b: Row, *, fidelity: bool = True) -> Difference:
@@ -126,19 +168,14 @@ def quality(answers: Answers, a: Row, b: Row, *, fidelity: bool = True) -> Diffe
             return _paired(one, other, a, b, fidelity=fidelity)
     published = "published" in (a["source"], b["source"])
     found = (*caveats(a, b), _PUBLISHED if published else _DOCUMENTS)
-    detectable = None
     if is_share(a["metric"]) and None not in (a["value"], b["value"]):
         counts = round(a["value"] * a["n"]), a["n"], round(b["value"] * b["n"]), b["n"]
         verdict = stats.compare_counts(*counts)
-        pooled = (counts[0] + counts[2]) / (a["n"] + b["n"])
-        detectable = stats.detectable_unpaired(pooled, a["n"], b["n"])
     else:
         known = None not in (a["value"], b["value"])
         gap = a["value"] - b["value"] if known else None
         verdict = stats.Verdict(gap, 0.0, None, None, "no test for this metric")
-    return _difference(
-        "quality", a["task"], a["metric"], (a, b), verdict, caveats=found, detectable=detectable
-    )
+    return _difference("quality", a["task"], a["metric"], (a, b), verdict, unlike=found)
 
 
 def can_pair(a: Row, b: Row) -> bool:
@@ -160,11 +197,10 @@ def _paired(one: Outcomes, other: Outcomes, a: Row, b: Row, *, fidelity: bool) -
         )
     return _difference(
         "quality", a["task"], metric, (a, b), compared.verdict,
-        caveats=caveats(a, b),
+        unlike=caveats(a, b),
         paired=True,
         gained=compared.gained,
         lost=compared.lost,
-        detectable=compared.detectable,
         changed_answers=changed,
         shift=shift,
     )  # fmt: skip
@@ -202,7 +238,13 @@ def _difference(
 def _side(row: Row, column: str) -> Side:
     who = (row["source"], row["hardware"], row["variant"], row["variant_name"])
     ends = (row.get(f"{column}_low"), row.get(f"{column}_high"))
-    return Side(*who, row["record"], row["anchor"], row[column], *ends)
+    return Side(*who, row["record"], row["anchor"], row[column], *ends, row.get("n"))
+
+
+def drift_text(verdict: stats.Verdict) -> str:
+    """Why a ratio that a test shows is none: how far this machine's own results lie apart."""
+    apart = numbers.share((verdict.floor or 1) - 1, 1)
+    return f"within this machine's own drift: the same variant measured twice differed by {apart} %"
 
 
 def caveats(a: Row, b: Row) -> tuple[str, ...]:
@@ -217,8 +259,14 @@ def caveats(a: Row, b: Row) -> tuple[str, ...]:
     if a["engine_version"] != b["engine_version"]:
         found.append(f"different vLLM versions: {a['engine_version']}; {b['engine_version']}")
     for row in (a, b):
-        marks = {"throttled": "ran throttled", "shared": "shared its GPU"}
-        found += [f"{row['variant_name']} {word}" for key, word in marks.items() if row.get(key)]
+        found += [f"{row['variant_name']} {word}" for word in disturbances(row)]
         if row["status"] == "partial":
             found.append(f"{row['variant_name']} is a partial result")
     return tuple(found)
+
+
+def disturbances(row: Row) -> list[str]:
+    """What was not as on an idle, cool machine while a speed row was measured, in words."""
+    reasons = f" ({row['throttle_reasons']})" if row.get("throttle_reasons") else ""
+    marks = {"throttled": f"ran throttled{reasons}", "shared": "shared its GPU"}
+    return [word for key, word in marks.items() if row.get(key)]

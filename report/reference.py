@@ -6,6 +6,7 @@ compared unpaired. One file is one publication about one machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,9 +128,20 @@ def read(path: Path) -> Reference:
         raise ConfigError(f"{path}: {where}: {first['msg']}", "mend the file") from error
 
 
-def speed_rows(reference: Reference) -> list[Row]:
-    """Published rows in the columns of the measured ones; what was not published is None."""
-    load, level = reference.speed, ServiceLevel()
+def common_level(measured: Sequence[Row]) -> ServiceLevel:
+    """The service level of our own speed rows where they share one, else the default one."""
+    levels = {(row["limit_ttft_p90_ms"], row["limit_tpot_p90_ms"]) for row in measured}
+    if len(levels) != 1 or None in (ends := levels.pop()):
+        return ServiceLevel()
+    return ServiceLevel(ttft_p90_ms=ends[0], tpot_p90_ms=ends[1])
+
+
+def speed_rows(reference: Reference, level: ServiceLevel) -> list[Row]:
+    """Published rows in the columns of the measured ones; what was not published is None.
+
+    They are judged by `level`: their publication names none.
+    """
+    load = reference.speed
     rows: list[Row] = []
     for each in reference.rows:
         if each.speed is None:

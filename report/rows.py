@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.record import Load, ModelFacts, Record, Repeat, TaskResult
+from bench.record import Load, ModelFacts, Record, Repeat, TaskResult, spec_key
 from report import stats
 
 Row = dict[str, Any]
@@ -108,12 +108,13 @@ def run_row(record: Record, where: str) -> Row:
 
 def history_rows(record: Record, where: str) -> list[Row]:
     """What the history follows, from the record alone: superseded sidecars are never opened."""
-    base = {"record": where, "stage": record.stage, **identity(record)}
+    asked = spec_key({key: value for key, value in record.spec.items() if key != "engine"})
+    base = {"record": where, "stage": record.stage, **identity(record), "asked": asked}
     rows: list[Row] = []
     for load in record.speed.loads if record.speed else ():
         series = rate_text(offered_rate(load))
         for metric in FOLLOWED:
-            value = stats.mean([of_repeat(repeat, metric) for repeat in load.repeats])
+            value = stats.mean_of_positive([of_repeat(repeat, metric) for repeat in load.repeats])
             row = {"series": series, "metric": metric, "n": len(load.repeats)}
             rows.append({**base, **row, **spread("value", value)})
     for task in record.quality.tasks if record.quality and not is_random(record) else ():

@@ -43,7 +43,10 @@ def smallest(facts: Facts) -> Iterator[Finding]:
 
 
 def quality_per_gib(facts: Facts) -> Iterator[Finding]:
-    """The pick for quality per gigabyte; told apart only where the intervals do not overlap."""
+    """The pick for quality per gigabyte; told apart only where the intervals do not overlap.
+
+    That is no test: its certainty is "by its interval" at best.
+    """
     for scope, task, variants in by_task(facts):
         able = [rows[0] for rows in variants if not guesses(rows)]
         able = [row for row in able if row["chance"] and row["value_low"] is not None]
@@ -64,7 +67,7 @@ def quality_per_gib(facts: Facts) -> Iterator[Finding]:
             "accuracy": best["value"],
             "weights": best[size],
         }
-        certainty: Certainty = "noise" if ties else "shown"
+        certainty: Certainty = "noise" if ties else "interval"
         yield compared("quality_per_gib", 14, scope, certainty, params, *ranked)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import groupby
 
-from report import stats
-from report.finding import Evidence, Facts, Finding, Scope, evidence, machines
-from report.load import rows_of
-from report.rows import Row, estimate
+from report.compare import load_text, metric_text
+from report.drift import Again
+from report.finding import Certainty, Evidence, Facts, Finding, Scope, evidence, machines
+from report.rows import Row
 
 
 def mixed_machines(facts: Facts) -> Iterator[Finding]:
@@ -25,11 +26,20 @@ def mixed_machines(facts: Facts) -> Iterator[Finding]:
 
 
 def disturbed(facts: Facts) -> Iterator[Finding]:
-    """Speed results taken while the processor was throttled or shared."""
+    """Speed results taken while the clocks were limited or the processor was shared, and why."""
     for scope, rows in machines(facts.speed):
-        yield from _marked(
-            scope, [r for r in rows if r["throttled"] or r["shared"]], "disturbed", 6
-        )
+        marked = [row for row in rows if row["throttled"] or row["shared"]]
+        if not marked:
+            continue
+        named = (row["throttle_reasons"] for row in marked if row["throttled"])
+        reasons = sorted({reason for text in named if text for reason in text.split(", ")})
+        params = {
+            "variants": list(dict.fromkeys(row["variant_name"] for row in marked)),
+            "throttled": any(row["throttled"] for row in marked),
+            "shared": any(row["shared"] for row in marked),
+            "reasons": reasons,
+        }
+        yield Finding("disturbed", 6, scope, "fact", params, evidence(*marked))
 
 
 def random_weights(facts: Facts) -> Iterator[Finding]:
@@ -55,37 +65,47 @@ def failed(facts: Facts) -> Iterator[Finding]:
         yield Finding("failed", 16, scope, "fact", params, shown)
 
 
-def noise_floor(facts: Facts) -> Iterator[Finding]:
-    """How far the two newest results of the very same thing on the same machine lie apart."""
-    history = facts.results.history
-    rows = rows_of(history[(history["stage"] == "speed") & (history["metric"] == "tpot_mean_ms")])
-    widest: dict[str, tuple[float, stats.Verdict, Row, Row]] = {}
-    pairs: dict[str, int] = {}
-    same = ("hardware", "variant", "series", "key", "machine")
-    ordered = sorted(rows, key=lambda row: [str(row[k]) for k in (*same, "finished_at", "record")])
-    for _, group in groupby(ordered, key=lambda row: [row[k] for k in same]):
-        *_, old, new = [None, None, *group]
-        if old is None or new is None:
-            continue
-        verdict = stats.ratio(_repeats(new), _repeats(old))
-        floor = stats.noise_floor(verdict)
-        if floor is None:
-            continue
-        hardware = new["hardware"]
-        pairs[hardware] = pairs.get(hardware, 0) + 1
-        if hardware not in widest or floor > widest[hardware][0]:
-            widest[hardware] = (floor, verdict, old, new)
-    for hardware, (floor, verdict, old, new) in sorted(widest.items()):
+def drift(facts: Facts) -> Iterator[Finding]:
+    """How far two results of the very same thing on one machine lie apart; unstable if shown."""
+    places: dict[tuple[str, str], list[Again]] = {}
+    for again in facts.results.drift.repeated:
+        place = (str(again.new["hardware"]), str(again.new["machine"]))
+        places.setdefault(place, []).append(again)
+    for _, own in sorted(places.items()):
+        shown = [again for again in own if again.verdict.significant]
+        widest = max(shown or own, key=_width)
+        old, new = widest.old, widest.new
         params = {
-            "floor": floor,
-            "ratio": verdict,
-            "pairs": pairs[hardware],
+            "machine": new["hardware_name"],
             "name": new["variant_name"],
-            "load": "unthrottled load" if new["series"] == "inf" else f"{new['series']} requests/s",
+            "metric": metric_text(new["metric"]),
+            "load": load_text(new["series"]),
+            "floor": _width(widest)[0],
+            "ratio": widest.verdict,
+            "apart": _apart(old, new),
+            "pairs": len({(again.old["record"], again.new["record"]) for again in own}),
         }
-        scope = Scope("measured", hardware, new["hardware_name"])
-        shown = tuple(Evidence("", row["record"], row["variant_name"]) for row in (old, new))
-        yield Finding("noise_floor", 40, scope, "fact", params, shown)
+        scope = Scope("measured", new["hardware"], new["hardware_name"])
+        rests_on = tuple(Evidence("", row["record"], row["variant_name"]) for row in (old, new))
+        kind, rank = ("unstable", 4) if shown else ("noise_floor", 40)
+        certainty: Certainty = "shown" if shown else "fact"
+        yield Finding(kind, rank, scope, certainty, params, rests_on)
+
+
+def unrepeated(facts: Facts) -> Iterator[Finding]:
+    """Machines on which no variant was measured twice, so that their drift is unknown."""
+    repeated = {again.new["hardware"] for again in facts.results.drift.repeated}
+    for scope, rows in machines(facts.speed):
+        if scope.source != "measured" or scope.hardware in repeated:
+            continue
+        best = next((row for row in rows if row["is_baseline"]), rows[0])
+        params = {
+            "machine": scope.hardware_name,
+            "hardware": scope.hardware,
+            "variant": best["variant"],
+            "name": best["variant_name"],
+        }
+        yield Finding("unrepeated", 36, scope, "fact", params, evidence(best))
 
 
 def _marked(scope: Scope, rows: list[Row], kind: str, rank: int) -> Iterator[Finding]:
@@ -94,5 +114,16 @@ def _marked(scope: Scope, rows: list[Row], kind: str, rank: int) -> Iterator[Fin
         yield Finding(kind, rank, scope, "fact", {"variants": names}, evidence(*rows))
 
 
-def _repeats(row: Row) -> stats.Estimate | None:
-    return estimate(row, "value", "n")
+def _width(again: Again) -> tuple[float, str, str]:
+    ratio = again.verdict.estimate or 1.0
+    return max(ratio, 1 / ratio), again.new["variant"], again.new["record"]
+
+
+def _apart(old: Row, new: Row) -> str:
+    """The time between two results in words, in the largest unit that counts two or more."""
+    first, second = (datetime.fromisoformat(row["finished_at"]) for row in (old, new))
+    minutes = round((second - first).total_seconds() / 60)
+    for unit, size in (("days", 24 * 60), ("hours", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes // size} {unit}"
+    return f"{minutes} minutes"

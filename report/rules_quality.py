@@ -31,7 +31,8 @@ def chance(facts: Facts) -> Iterator[Finding]:
             row, verdict = rows[0], _against_chance(rows[0])
             if verdict is None or not guesses(rows):
                 continue
-            gap = None if row is best else _gap(facts, row, best).verdict
+            gap = None if row is best else facts.between(row, best, row["metric"])
+            collapsed = gap is not None and gap.outcome == "lower"
             params = {
                 "name": row["variant_name"],
                 "task": task,
@@ -39,11 +40,14 @@ def chance(facts: Facts) -> Iterator[Finding]:
                 "chance": row["chance"],
                 "n": row["n"],
                 "p": verdict.p,
-                "collapsed": gap is not None and gap.outcome == "lower",
+                "collapsed": collapsed,
+                "loss": gap,
                 "best": best["variant_name"],
                 "top": best["value"],
             }
-            yield compared("chance", 22, scope, "noise", params, row, best)
+            # A collapse is a loss that a test shows; only the guessing itself is no difference.
+            certainty: Certainty = "shown" if collapsed else "noise"
+            yield compared("chance", 22, scope, certainty, params, row, best)
 
 
 def quality_noise(facts: Facts) -> Iterator[Finding]:
@@ -67,6 +71,9 @@ def quality_noise(facts: Facts) -> Iterator[Finding]:
             "variants": [row["variant_name"] for row, _ in noise],
             "gaps": gaps,
             "detectable": max((t.detectable for t in gaps if t.detectable), default=None),
+            "alone": max((t.detectable_alone for t in gaps if t.detectable_alone), default=None),
+            "tests": max(test.verdict.tests for test in gaps),
+            "blind": [test for test in gaps if test.detectable is None],
             "n": min(row["n"] for row, _ in noise),
             "paired": all(test.paired for test in gaps),
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, groupby
 
 from report import stats
+from report.carried import carried
 from report.finding import (
     Certainty,
     Facts,
@@ -22,7 +23,7 @@ from report.finding import (
     usual_rate,
 )
 from report.pairs import SIZES, Difference
-from report.rows import Row, estimate, rate_text
+from report.rows import Row, rate_text
 
 # A limited load hides differences once the best variant delivers this share of what is asked.
 _NEARLY_ALL = 0.75
@@ -44,15 +45,16 @@ def service_level(facts: Facts) -> Iterator[Finding]:
         yes = sorted(named["yes"], key=_by("e2e_mean_ms"))
         params = {
             "best": _names(yes),
-            "fastest": yes[0]["variant_name"] if len(yes) > 1 and not _ties(yes) else "",
+            "fastest": yes[0]["variant_name"] if len(yes) > 1 and not _ties(facts, yes) else "",
             "outside": _names(named["no"]),
             "unsure": _names(named["unsure"]),
+            "carried": _carried(judged),
             "load": load_name(here[0]),
             "ttft": here[0]["limit_ttft_p90_ms"],
             "tpot": here[0]["limit_tpot_p90_ms"],
         }
-        certainty: Certainty = "one run" if any(r["repeats"] < 2 for r in here) else "shown"
-        if not yes and certainty == "shown" and named["unsure"]:
+        certainty: Certainty = "one run" if any(r["repeats"] < 2 for r in here) else "interval"
+        if not yes and certainty == "interval" and named["unsure"]:
             certainty = "noise"
         yield compared("service_level", 10, scope, certainty, params, *here)
 
@@ -72,12 +74,12 @@ def fastest(facts: Facts) -> Iterator[Finding]:
         params = {
             "best": best["variant_name"],
             "value": best["e2e_mean_ms"],
-            "ties": _names(_ties(ranked)),
+            "ties": _names(_ties(facts, ranked)),
             "baseline": base["variant_name"] if base else "",
             "load": load_name(best),
             **{name: test.verdict if test else None for name, test in tests.items()},
         }
-        yield compared("fastest", 11, scope, _pick(ranked), params, *ranked)
+        yield compared("fastest", 11, scope, _pick(facts, ranked), params, *ranked)
 
 
 def throughput(facts: Facts) -> Iterator[Finding]:
@@ -95,13 +97,13 @@ def throughput(facts: Facts) -> Iterator[Finding]:
         params = {
             "best": best["variant_name"],
             "value": best["output_throughput_tps"],
-            "ties": _names(_ties(ranked, "output_throughput_tps")),
+            "ties": _names(_ties(facts, ranked, "output_throughput_tps")),
             "baseline": base["variant_name"] if base else "",
             "change": test.verdict if test else None,
             "cap": cap if best["output_throughput_tps"] >= _NEARLY_ALL * cap else None,
             "load": load_name(best),
         }
-        sure = _pick(ranked, "output_throughput_tps")
+        sure = _pick(facts, ranked, "output_throughput_tps")
         yield compared("throughput", 12, scope, sure, params, *ranked)
 
 
@@ -138,9 +140,13 @@ def load_cap(facts: Facts) -> Iterator[Finding]:
         ranked = sorted(here, key=_by("output_throughput_tps", -1))
         best, other = ranked[0], baseline_of(ranked[1:]) or ranked[-1]
         gained = best["output_throughput_tps"] / other["output_throughput_tps"]
+        told = facts.between(best, other, "tpot_mean_ms")
         tpot = best["tpot_mean_ms"] / other["tpot_mean_ms"]
         reached = best["output_throughput_tps"] / _cap(best)
         if reached < _NEARLY_ALL or abs(math.log(tpot)) <= abs(math.log(gained)):
+            continue
+        # What cannot be told from noise cannot be hidden either.
+        if told.outcome == "noise":
             continue
         params = {
             "best": best["variant_name"],
@@ -153,7 +159,7 @@ def load_cap(facts: Facts) -> Iterator[Finding]:
             "load": load_name(best),
             "unthrottled": any(math.isinf(row["request_rate_rps"]) for row in rows),
         }
-        yield compared("load_cap", 25, scope, "fact", params, best, other)
+        yield compared("load_cap", 25, scope, certainty_of(told), params, best, other)
 
 
 _TESTED = {
@@ -209,7 +215,7 @@ def _telling(tests: Sequence[Difference]) -> Difference:
 def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -> Finding:
     fast, slow = pair
     rate = rate_text(fast["request_rate_rps"])
-    ratio = stats.ratio(estimate(slow, "tpot_mean_ms"), estimate(fast, "tpot_mean_ms"))
+    ratio = facts.between(slow, fast, "tpot_mean_ms")
     against = [facts.test(row, rate, "tpot_mean_ms") for row in (slow, fast)]
     slow_base, fast_base = (test.verdict if test else None for test in against)
     e2e = facts.test(slow, rate, "e2e_mean_ms")
@@ -246,20 +252,21 @@ def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
     return "noise" if "noise" in sure else "one run" if "one run" in sure else "shown"
 
 
-def _pick(ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> Certainty:
-    """How sure it is that the first is the best: against each other, corrected for all of them."""
-    return _weakest(_against_first(ranked, metric))
+def _pick(facts: Facts, ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> Certainty:
+    """How sure it is that the first is the best: it against each other one."""
+    return _weakest([facts.between(row, ranked[0], metric) for row in ranked[1:]])
 
 
-def _ties(ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> list[Row]:
+def _ties(facts: Facts, ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> list[Row]:
     """Those that a test cannot tell from the first."""
-    pairs = zip(ranked[1:], _against_first(ranked, metric), strict=True)
-    return [row for row, verdict in pairs if verdict.outcome == "noise"]
+    return [row for row in ranked[1:] if facts.between(row, ranked[0], metric).outcome == "noise"]
 
 
-def _against_first(ranked: Sequence[Row], metric: str) -> tuple[stats.Verdict, ...]:
-    first = estimate(ranked[0], metric)
-    return stats.correct([stats.ratio(estimate(row, metric), first) for row in ranked[1:]])
+def _carried(rows: Sequence[Row]) -> list[tuple[str, float | None]]:
+    """The highest rate that each variant keeps within the service level, best first."""
+    names = {(row["source"], row["hardware"], row["variant"]): row["variant_name"] for row in rows}
+    kept = [(names[key], each.highest) for key, each in carried(rows).items()]
+    return sorted(kept, key=lambda each: (-(each[1] or 0.0), each[0]))
 
 
 def _cap(row: Row) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from bench import store
 from bench.errors import ConfigError
 from bench.record import Load, Record
+from bench.telemetry import THROTTLE_REASONS
 from report import stats
 from report.rows import (
     LATENCIES,
@@ -107,7 +108,7 @@ def _latencies(load: Load, samples: list[Row]) -> Row:
     """
     columns: Row = {}
     for column in LATENCY_COLUMNS:
-        columns |= spread(column, stats.mean([of_repeat(r, column) for r in load.repeats]))
+        columns |= spread(column, _mean(load, column))
     ranks = [float(which[1:]) for which in STATISTICS if which != "mean"]
     for name in LATENCIES:
         requests = [sample[f"{name}_ms"] for sample in samples if f"{name}_ms" in sample]
@@ -117,10 +118,14 @@ def _latencies(load: Load, samples: list[Row]) -> Row:
     return columns
 
 
+def _mean(load: Load, column: str) -> stats.Estimate | None:
+    return stats.mean_of_positive([of_repeat(repeat, column) for repeat in load.repeats])
+
+
 def _throughputs(load: Load, price_per_hour_usd: float | None) -> Row:
     columns: Row = {}
     for column in THROUGHPUTS:
-        columns |= spread(column, stats.mean([of_repeat(r, column) for r in load.repeats]))
+        columns |= spread(column, _mean(load, column))
     tokens_per_s = columns["output_throughput_tps"]
     cost = None
     if price_per_hour_usd is not None and tokens_per_s:
@@ -141,7 +146,7 @@ def _service(load: Load, samples: list[Row], level: Mapping[str, float]) -> Row:
             for s in samples
         ]
         pairs = zip(good, load.repeats, strict=True)
-        goodput = stats.mean([count / repeat.duration_s for count, repeat in pairs])
+        goodput = stats.mean_of_positive([count / repeat.duration_s for count, repeat in pairs])
     return {
         "limit_ttft_p90_ms": ttft,
         "limit_tpot_p90_ms": tpot,
@@ -151,11 +156,14 @@ def _service(load: Load, samples: list[Row], level: Mapping[str, float]) -> Row:
 
 def _telemetry(load: Load) -> Row:
     seen = load.telemetry
+    clocks = [each for each in (seen.start, seen.during, seen.end) if each] if seen else []
+    reasons = {reason for each in clocks for reason in each.throttle_reasons}
     return {
         "peak_memory_gib": seen.peak_memory_gib if seen else None,
         "memory_kind": seen.memory_kind if seen else None,
         "mean_power_w": seen.mean_power_w if seen else None,
         "energy_per_output_token_j": seen.energy_per_output_token_j if seen else None,
         "throttled": seen.throttled if seen else None,
+        "throttle_reasons": ", ".join(sorted(reasons & set(THROTTLE_REASONS.values()))) or None,
         "shared": seen.shared if seen else None,
     }

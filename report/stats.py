@@ -15,7 +15,14 @@ from report.stats_accuracy import (
     loglikelihood_shift,
     proportion,
 )
-from report.stats_repeats import changes, mean, noise_floor, percentiles, ratio
+from report.stats_repeats import (
+    changes,
+    mean,
+    mean_of_positive,
+    noise_floor,
+    percentiles,
+    ratio,
+)
 from report.stats_verdict import (
     Estimate,
     Interval,
@@ -24,6 +31,7 @@ from report.stats_verdict import (
     Verdict,
     correct,
     holm,
+    invert,
     speed,
 )
 
@@ -43,8 +51,10 @@ __all__ = [
     "detectable_unpaired",
     "flipped_answers",
     "holm",
+    "invert",
     "loglikelihood_shift",
     "mean",
+    "mean_of_positive",
     "noise_floor",
     "percentiles",
     "proportion",

@@ -20,7 +20,6 @@ class PairedComparison:
     """Two variants' answers to the same documents, a against baseline b.
 
     `gained` documents are right with a only, `lost` ones with b only: together the flips.
-    `detectable` is the smallest true difference these documents could have shown.
     """
 
     verdict: Verdict
@@ -29,7 +28,6 @@ class PairedComparison:
     gained: int
     lost: int
     both_wrong: int
-    detectable: float | None
 
 
 def proportion(successes: int, n: int, *, level: float = 0.95) -> Estimate | None:
@@ -106,15 +104,14 @@ def compare_paired(
     both, gained, lost = int((a & b).sum()), int((a & ~b).sum()), int((b & ~a).sum())
     test = "exact McNemar"
     if n < 2:
-        verdict, detectable = Verdict(None, 0.0, None, None, test), None
+        verdict = Verdict(None, 0.0, None, None, test)
     else:
         flips = gained + lost
         p = min(1.0, 2 * float(special.bdtr(min(gained, lost), flips, 0.5))) if flips else 1.0
         interval = _tango(gained, lost, n, level)
         verdict = Verdict((gained - lost) / n, 0.0, interval, p, test)
-        detectable = detectable_paired(n, flips / n, level=level)
     wrong = n - both - gained - lost
-    return PairedComparison(verdict, n, both, gained, lost, wrong, detectable)
+    return PairedComparison(verdict, n, both, gained, lost, wrong)
 
 
 def detectable_unpaired(

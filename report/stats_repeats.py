@@ -32,6 +32,21 @@ def mean(values: Numbers, *, level: float = 0.95) -> Estimate | None:
     return Estimate(centre, Interval(centre - reach, centre + reach, level), error, data.size)
 
 
+def mean_of_positive(values: Numbers, *, level: float = 0.95) -> Estimate | None:
+    """Mean of independent repeats that cannot be negative, its interval on the log scale.
+
+    x̄ · exp(± t(n−1) s/(x̄ √n)): both ends positive, where a wide t interval would reach below 0.
+
+    Source: Hedges, Gurevitch & Curtis (1999), Ecology 80:1150-1156 (delta method for the log of
+    a mean), as in `ratio`.
+    """
+    estimate = mean(values, level=level)
+    if estimate is None or estimate.standard_error is None or estimate.value <= 0:
+        return estimate
+    reach = t_quantile(level, estimate.n - 1) * estimate.standard_error / estimate.value
+    return replace(estimate, interval=_around(estimate.value, reach, level))
+
+
 def percentiles(
     repeats: Sequence[Numbers],
     ranks: Sequence[float],
@@ -96,17 +111,17 @@ def ratio(value: Estimate | None, baseline: Estimate | None, *, level: float = 0
     return _log_verdict(log_ratio, math.sqrt(a + b), degrees, level, test)
 
 
-def noise_floor(same_twice: Verdict) -> float | None:
-    """The largest ratio (1 or more) that two runs of the *same* variant leave possible.
+def noise_floor(same_twice: Sequence[Verdict]) -> float | None:
+    """The widest ratio (1 or more) between two measurements of the very same thing.
 
-    `same_twice` is `ratio` of one variant measured twice (an A/A test); a smaller ratio between
-    two variants is no finding. If that verdict is significant, the machine drifted in between.
+    Each of `same_twice` is the `ratio` of one variant measured twice (an A/A test). Repeats share
+    one server session, so no interval over them covers what changes between sessions; a ratio
+    between two variants within this floor is no finding, whatever its p.
 
-    Source: Kohavi, Tang & Xu (2020), Trustworthy Online Controlled Experiments, ch. 19; the
-    value is the farther end of the ratio's interval.
+    Source: Kohavi, Tang & Xu (2020), Trustworthy Online Controlled Experiments, ch. 19.
     """
-    interval = same_twice.interval
-    return None if interval is None else max(interval.high, 1 / interval.low)
+    ratios = [verdict.estimate for verdict in same_twice if verdict.estimate]
+    return max((max(each, 1 / each) for each in ratios), default=None)
 
 
 def changes(

@@ -46,7 +46,8 @@ class Verdict:
     """What a test says about a difference (`null` 0), a ratio (`null` 1) or a rate (chance).
 
     Ratios and differences are value against baseline: variant / baseline, variant − baseline.
-    `p_adjusted` is set once the verdict was corrected within its family.
+    `p_adjusted` and `tests` are set once the verdict was corrected within its family of so many.
+    `floor` is how far (as a ratio, 1 or more) the same thing lies apart when it is measured twice.
     """
 
     estimate: float | None
@@ -55,10 +56,23 @@ class Verdict:
     p: float | None
     test: str
     p_adjusted: float | None = None
+    tests: int = 1
+    floor: float | None = None
 
     @property
     def outcome(self) -> Outcome:
-        """Where test and interval both exclude the null: the side; else noise, or unknown."""
+        """Where test and interval exclude the null, beyond the floor: the side; else noise."""
+        return "noise" if self.drifts else self._tested
+
+    @property
+    def drifts(self) -> bool:
+        """Whether a test shows a ratio that is no wider than measuring the same thing again."""
+        if self._tested not in ("higher", "lower") or not self.estimate or self.floor is None:
+            return False
+        return max(self.estimate, 1 / self.estimate) <= self.floor
+
+    @property
+    def _tested(self) -> Outcome:
         if self.estimate is None or self.interval is None or self.p is None:
             return "unknown"
         p = self.p if self.p_adjusted is None else self.p_adjusted
@@ -97,7 +111,24 @@ def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
 def correct(family: Sequence[Verdict]) -> tuple[Verdict, ...]:
     """The same verdicts, judged as one family by Holm's correction (source: see `holm`)."""
     adjusted = holm([verdict.p for verdict in family])
-    return tuple(replace(v, p_adjusted=p) for v, p in zip(family, adjusted, strict=True))
+    tests = max(1, sum(p is not None for p in adjusted))
+    return tuple(
+        replace(v, p_adjusted=p, tests=tests) for v, p in zip(family, adjusted, strict=True)
+    )
+
+
+def invert(verdict: Verdict) -> Verdict:
+    """The verdict of b against a, from that of a against b: a reciprocal or a change of sign."""
+
+    def turn(value: float) -> float:
+        return 1 / value if verdict.null == 1 else verdict.null - value
+
+    ends = verdict.interval
+    return replace(
+        verdict,
+        estimate=turn(verdict.estimate) if verdict.estimate is not None else None,
+        interval=Interval(turn(ends.high), turn(ends.low), ends.level) if ends else None,
+    )
 
 
 def finite(values: Numbers) -> Floats:

@@ -28,7 +28,8 @@ RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     rules_quality.families,
     rules_speed.load_cap,
     rules_memory.fit,
-    rules_notes.noise_floor,
+    rules_notes.drift,
+    rules_notes.unrepeated,
 )
 
 

@@ -39,8 +39,9 @@ class Tests:
         flips = unknown()
         if found.lost is not None and found.gained is not None:
             flips = Cell(f"{found.lost:,} / {found.gained:,}", found.lost + found.gained)
-        seen = found.detectable
-        smallest = unknown() if seen is None else Cell(f"±{numbers.share(seen)}", 100 * seen)
+        smallest = unknown("too few flips to show any" if found.paired else "")
+        if (seen := found.detectable) is not None:
+            smallest = Cell(f"±{numbers.share(seen)}", 100 * seen)
         changed = _estimate(found.changed_answers, numbers.share)
         return [against(found), flips, smallest, changed, _estimate(found.shift, numbers.number)]
 

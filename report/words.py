@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CERTAINTIES = {
     "shown": "shown by a test",
     "likely": "likely, not settled",
+    "interval": "by its interval, not tested",
     "noise": "cannot be told from noise",
     "one run": "one run, no interval",
     "fact": "counted, not sampled",
@@ -33,7 +34,9 @@ TEMPLATES: dict[str, tuple[str, str]] = {
         "{% endif %}",
         "Service level: TTFT p90 at most {{ ttft|number }} ms, TPOT p90 at most {{ tpot|number }}"
         " ms.{% if outside %} Not within it at {{ load }}: {{ outside|names }}.{% endif %}"
-        "{% if unsure %} Their intervals straddle the limit: {{ unsure|names }}.{% endif %}",
+        "{% if unsure %} Their intervals straddle the limit: {{ unsure|names }}.{% endif %}"
+        " Highest rate kept: {% for name, rate in carried %}{{ name }} {{ rate|kept }}"
+        "{{ ', ' if not loop.last else '.' }}{% endfor %}",
     ),
     "fastest": (
         "{{ best }} answers fastest at {{ load }}: {{ value|number(4) }} ms end to end"
@@ -92,17 +95,23 @@ TEMPLATES: dict[str, tuple[str, str]] = {
     "chance": (
         "{{ name }} {{ 'has collapsed' if collapsed else 'cannot be told from guessing' }} on"
         " {{ task }}: {{ value|share }} %, guessing gives {{ chance|share }} %",
-        "Not to be told from guessing over {{ n }} documents (exact binomial"
-        " p {{ p|probability }})."
-        "{% if collapsed %} {{ best }} reaches {{ top|share }} %.{% endif %}",
+        "{% if collapsed %}{{ best }} reaches {{ top|share }} %: a loss of"
+        " {{ loss|loss }}. What is left"
+        "{% else %}That{% endif %} is what guessing would give over {{ n }} documents (exact"
+        " binomial p {{ p|probability }}).",
     ),
     "quality_noise": (
         "{{ family }} on {{ task }}: the quality of {{ variants|names }} cannot be told from"
         " {{ baseline }}'s",
         "{% for each in gaps %}{{ each.a.name }}: {{ each|tested }}"
         "{{ '; ' if not loop.last else '. ' }}{% endfor %}"
-        "{% if detectable %}{{ 'Paired' if paired else 'Unpaired' }}, {{ n }} documents show 80 %"
-        " of the time only differences of {{ detectable|share(1) }} pp or more.{% endif %}",
+        "{% if alone %}{{ 'Paired' if paired else 'Unpaired' }}, {{ n }} documents show 80 %"
+        " of the time only differences of {{ alone|share(1) }} pp or more"
+        "{% if tests > 1 and detectable %}, {{ detectable|share(1) }} pp after the correction for"
+        " {{ tests }} tests{% endif %}.{% endif %}"
+        "{% if blind %} Too few answers flipped to show any difference so often, even were all"
+        " flips one way: {% for each in blind %}{{ each.a.name }}, {{ each.metric }}"
+        "{{ '; ' if not loop.last else '.' }}{% endfor %}{% endif %}",
     ),
     "quality_change": (
         "{{ name }} {{ 'differs from' if 0 < better < shown|length else 'is better than' if better"
@@ -153,19 +162,43 @@ TEMPLATES: dict[str, tuple[str, str]] = {
         "Differences between them are partly the machines'.",
     ),
     "disturbed": (
-        "{{ variants|names }} ran throttled or beside another process",
-        "Their speed may be too low; measure again on an idle, cool machine.",
+        "{{ variants|names }} ran"
+        "{% if throttled %} with limited clocks"
+        "{% if reasons %} ({{ reasons|join(', ') }}){% endif %}{% endif %}"
+        "{{ ' and' if throttled and shared }}"
+        "{{ ' beside another process' if shared }}",
+        "{% if 'power cap' in reasons %}A power cap is normal for a GPU at full load, but it holds"
+        " the clocks down: under another limit the same card gives other numbers.{% endif %}"
+        "{% if throttled and reasons != ['power cap'] %} Clocks limited by heat or hardware make"
+        " a result too slow: measure again on a cool machine.{% endif %}"
+        "{% if shared %} Another process took part of the GPU: measure again on an idle"
+        " one.{% endif %}",
     ),
     "random_weights": (
         "{{ variants|names }} ran with random weights: speed only",
         "Random weights take the same memory and time; what they answer means nothing.",
     ),
     "noise_floor": (
-        "Measured again, the same variant's time per output token may differ by"
-        " as much as {{ (floor - 1)|share(1) }} %",
-        "The widest of {{ pairs }} repeated {{ 'measurement' if pairs == 1 else 'measurements' }}"
-        " at {{ load }} ({{ name }}): {{ ratio|effect }}. Smaller differences between variants"
-        " measured on different days are no finding.",
+        "Measured again on {{ machine }}, the same variant differed by at most"
+        " {{ (floor - 1)|share(1) }} %",
+        "The widest of {{ pairs }} {{ 'measurement' if pairs == 1 else 'measurements' }} taken"
+        " twice: {{ metric }}, {{ load }}, {{ name }}, {{ apart }} apart. No difference between"
+        " variants inside what its load and metric drifted is called a finding.",
+    ),
+    "unstable": (
+        "{{ machine }} is not stable: the same variant measured twice, {{ apart }} apart, differed"
+        " by {{ (floor - 1)|share(1) }} %",
+        "{{ name }}, {{ metric }}, {{ load }}: {{ ratio.estimate|change }}{{ ratio|ends }}, p"
+        " {{ ratio.p_adjusted|probability }} after correction. Repeats share one server session,"
+        " so their intervals do not cover this; a difference between variants inside what its load"
+        " and metric drifted is called noise here.",
+    ),
+    "unrepeated": (
+        "Nothing was measured twice on {{ machine }}: intervals cover repeats within one server"
+        " session only",
+        "How far sessions lie apart is unknown there, and a small difference may be that. To know,"
+        " measure {{ name }} again: bench run --force --stages speed --variants {{ variant }}"
+        " --hardware {{ hardware }}.",
     ),
 }
 
@@ -190,6 +223,8 @@ def _template(kind: str, part: str) -> Template:
         "gap": _gap,
         "tested": _tested,
         "ends": _ends,
+        "kept": _kept,
+        "loss": _loss,
         "probability": probability,
     }
     return environment.from_string(TEMPLATES[kind][part == "detail"])
@@ -221,6 +256,7 @@ def _effect(verdict: stats.Verdict | None) -> str:
     if verdict is None or verdict.estimate is None:
         return numbers.UNKNOWN
     noise = " (cannot be told from noise)" if verdict.outcome == "noise" else ""
+    noise = " (cannot be told from the machine's drift)" if verdict.drifts else noise
     return (_factor(verdict) if verdict.estimate >= 2 else numbers.change(verdict.estimate)) + noise
 
 
@@ -232,9 +268,13 @@ def _gap(test: Difference) -> str:
 
 
 def _tested(test: Difference) -> str:
-    """A difference with its interval, test and p."""
-    verdict = test.verdict
-    text = f"{test.metric} {numbers.points(verdict.estimate)} pp"
+    """A difference with its metric, interval, test and p."""
+    return f"{test.metric} {_loss(test.verdict)}"
+
+
+def _loss(verdict: stats.Verdict) -> str:
+    """A difference of shares with its interval, test and p."""
+    text = f"{numbers.points(verdict.estimate)} pp"
     if verdict.interval is None:
         return f"{text}, not tested"
     low, high = (numbers.points(end) for end in (verdict.interval.low, verdict.interval.high))
@@ -251,3 +291,8 @@ def _ends(verdict: stats.Verdict) -> str:
         return ""
     low, high = numbers.number(verdict.interval.low), numbers.number(verdict.interval.high)
     return f" (95 % interval {low}× to {high}×)"
+
+
+def _kept(rate: float | None) -> str:
+    """The highest rate kept within the service level."""
+    return "none of those tried" if rate is None else numbers.rate(rate)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from synthetic_parts import Machine, Variant
 from bench import store
 from bench.errors import ConfigError
 from bench.record import Record, canonical_json
-from report import compare, load, pairs, summary, takeaways
+from report import compare, load, pair_tests, pairs, stats, summary, takeaways
 from report.pairs import Difference
 
 REFERENCE = Path(load.__file__).parent / "reference"
@@ -123,13 +124,60 @@ def test_a_familys_variants_are_corrected_together(tmp_path: Path) -> None:
         assert [each.verdict.p_adjusted for each in family] == pytest.approx(list(corrected))
 
 
+def verdicts(found: list[Difference]) -> dict[tuple[str, str], stats.Verdict]:
+    return {(each.series, each.metric): each.verdict for each in found if each.stage != "memory"}
+
+
 def test_the_terminal_says_what_the_site_says(tmp_path: Path) -> None:
+    """The pair with the baseline, and any other: as on the compare page, in both orders."""
     results = results_of(tmp_path, BF16, FP8, AWQ, MARLIN)
     told = compare.differences(results)
     for difference in compare.compare(results, "qwen3-8b-awq", "qwen3-8b-bf16"):
         assert difference in told
-    free = compare.compare(results, "qwen3-8b-awq", "qwen3-8b-awq-marlin")
-    assert all(each.verdict.p_adjusted == each.verdict.p for each in free if each.stage == "speed")
+    fast, good = load.rows_of(results.speed), load.rows_of(results.quality)
+    table = pair_tests.table(results, fast, good, told)
+    assert table is not None
+    assert len(table.rows) == 6
+    for row in table.rows:
+        a, b = (each.rpartition(".")[2] for each in row.pair.split())
+        found = compare.compare(results, a, b)
+        for series, metric, cell in (
+            ("10", "tpot_mean_ms", row.cells[2]),
+            ("inf", "output_throughput_tps", row.cells[3]),
+            ("hellaswag", "acc", row.cells[4]),
+            ("hellaswag", "acc_norm", row.cells[5]),
+        ):
+            assert cell.note.startswith(compare.verdict_word(only(found, series, metric)))
+
+
+def test_pairs_without_the_baseline_are_corrected_together(tmp_path: Path) -> None:
+    results = results_of(tmp_path, BF16, FP8, AWQ, MARLIN)
+    couples = [("awq", "awq-marlin"), ("awq", "fp8"), ("awq-marlin", "fp8")]
+    found = [compare.compare(results, f"qwen3-8b-{a}", f"qwen3-8b-{b}") for a, b in couples]
+    tests = [only(each, "10", "tpot_mean_ms").verdict for each in found]
+    corrected = multipletests([test.p for test in tests], method="holm")[1]
+    assert [test.p_adjusted for test in tests] == pytest.approx(list(corrected))
+    assert {test.tests for test in tests} == {3}
+    assert only(found[0], "hellaswag", "acc").verdict.tests == 6
+
+
+def test_swapping_the_two_swaps_the_verdict_whoever_else_is_tested(tmp_path: Path) -> None:
+    """An effect that only its correction makes noise must be noise in both directions."""
+    slight = replace(FP8, name="Qwen3-8B slight", tpot_ms=49.0, ttft_ms=98.0)
+    others = [replace(BF16, name=f"Qwen3-8B twin {i}", baseline=False) for i in range(4)]
+    results = results_of(tmp_path, BF16, slight, AWQ, *others)
+    names = [each.name.lower().replace(" ", "-") for each in (BF16, slight, AWQ, others[0])]
+    hidden = 0
+    for a, b in combinations(names, 2):
+        straight, turned = compare.compare(results, a, b), compare.compare(results, b, a)
+        there, back = verdicts(straight), verdicts(turned)
+        swap = {"higher": "lower", "lower": "higher"}
+        for key, one in there.items():
+            other = back[key]
+            assert other.outcome == swap.get(one.outcome, one.outcome)
+            assert other.p_adjusted == pytest.approx(one.p_adjusted)
+            hidden += one.p is not None and one.p < 0.05 and not one.significant
+    assert hidden
 
 
 def test_every_variant_meets_its_own_baseline_on_its_own_machine(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_record_and_its_sidecar(tmp_path: Path) -> None
     repeats = record.speed.loads[0].repeats
     requests = json.loads(gzip.decompress(sidecars[0]))
 
-    tpot = stats.mean([repeat.tpot_ms.mean for repeat in repeats])
+    tpot = stats.mean_of_positive([repeat.tpot_ms.mean for repeat in repeats])
     assert estimate(row, "tpot_mean_ms") == tpot
     pooled = np.concatenate([sample["ttft_ms"] for sample in requests])
     assert row["ttft_p90_ms"] == pytest.approx(np.percentile(pooled, 90))
@@ -110,6 +110,31 @@ def test_a_partial_record_counts_and_is_marked(tmp_path: Path) -> None:
     record, sidecars = synthetic.speed_record(BF16)
     put(tmp_path, (record.model_copy(update={"status": "partial"}), sidecars))
     assert set(load.load(tmp_path, None).speed["status"]) == {"partial"}
+
+
+def test_a_newer_partial_record_hides_no_complete_one_of_the_same_key(tmp_path: Path) -> None:
+    """What `store.current` takes for done is what is shown; a new key's partial stands in."""
+
+    def partial(day: int, prompts: int) -> None:
+        record, sidecars = synthetic.speed_record(
+            BF16, finished=START + timedelta(days=day), prompts=prompts
+        )
+        put(tmp_path, (record.model_copy(update={"status": "partial"}), sidecars))
+
+    def shown() -> tuple[set[str], set[int]]:
+        speed = load.load(tmp_path, None).speed
+        return set(speed["status"]), set(speed["prompts"])
+
+    complete = put(tmp_path, synthetic.speed_record(BF16, prompts=24))
+    partial(1, prompts=24)
+    assert shown() == ({"ok"}, {24})
+    key = json.loads(complete.read_text())["key"]
+    assert store.current(tmp_path, "l40", "qwen3-8b-bf16", "speed", key) == complete
+    partial(2, prompts=30)
+    assert shown() == ({"partial"}, {30})
+    put(tmp_path, synthetic.speed_record(BF16, prompts=30, finished=START + timedelta(days=3)))
+    partial(4, prompts=30)
+    assert shown() == ({"ok"}, {30})
 
 
 def test_superseded_sidecars_are_not_needed_current_ones_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
+from bench import store
 from bench.config import Experiment, slug
 from bench.errors import ConfigError
 from report import load, reference
@@ -84,6 +86,26 @@ def test_speed_was_one_run_without_interval() -> None:
         made = [estimate(row, name) for name in (*known, "output_throughput_tps")]
         assert all(each is not None and each.interval is None for each in made)
         assert row["energy_per_output_token_j"] is None
+
+
+def test_published_rows_are_judged_by_the_level_that_ours_share(tmp_path: Path) -> None:
+    def limits() -> set[tuple[float, float]]:
+        rows = load.rows_of(load.load(tmp_path, FOLDER).speed)
+        theirs = [row for row in rows if row["source"] == "published"]
+        return {(row["limit_ttft_p90_ms"], row["limit_tpot_p90_ms"]) for row in theirs}
+
+    def measure(name: str, level: dict[str, float]) -> None:
+        record, sidecars = synthetic.speed_record(replace(synthetic.BF16, name=name))
+        store.write(tmp_path, record.model_copy(update={"service_level": level}), sidecars)
+
+    assert limits() == {(500.0, 50.0)}
+    measure("one", {"ttft_p90_ms": 200.0, "tpot_p90_ms": 30.0})
+    assert limits() == {(200.0, 30.0)}
+    rows = load.rows_of(load.load(tmp_path, FOLDER).speed)
+    kept = {row["variant"] for row in rows if row["sustained"] == "yes"}
+    assert kept & {row.id for row in L40.rows} == {"l40-2025-qwen3-8b-awq-marlin"}
+    measure("two", {"ttft_p90_ms": 300.0, "tpot_p90_ms": 30.0})
+    assert limits() == {(500.0, 50.0)}
 
 
 def test_quality_has_the_interval_its_documents_give() -> None:

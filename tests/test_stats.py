@@ -1,5 +1,6 @@
 """The published experiment's own figures, and verdicts as a family."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -125,3 +126,28 @@ def test_correction_of_nothing_and_of_unknowns() -> None:
     assert stats.holm([]) == ()
     assert stats.correct([]) == ()
     assert stats.correct([unknown]) == (unknown,)
+
+
+def test_a_ratio_inside_the_floor_is_noise_however_small_its_p() -> None:
+    ends = stats.Interval(1.08, 1.12, 0.95)
+    shown = stats.Verdict(1.1, 1.0, ends, 0.001, "t")
+    assert (shown.outcome, shown.drifts) == ("higher", False)
+    inside = replace(shown, floor=1.26)
+    assert (inside.outcome, inside.drifts, inside.significant) == ("noise", True, False)
+    assert stats.invert(inside).drifts
+    assert replace(shown, floor=1.05).outcome == "higher"
+    weak = replace(inside, p=0.5)
+    assert (weak.outcome, weak.drifts) == ("noise", False)
+
+
+def test_an_inverted_verdict_is_that_of_the_two_swapped() -> None:
+    a, b = stats.mean([10.0, 10.2, 10.1]), stats.mean([8.0, 8.1, 8.3])
+    turned, direct = stats.invert(stats.ratio(a, b)), stats.ratio(b, a)
+    assert turned.estimate == pytest.approx(direct.estimate)
+    assert turned.p == pytest.approx(direct.p)
+    assert turned.interval is not None and direct.interval is not None
+    assert turned.interval.low == pytest.approx(direct.interval.low)
+    assert turned.outcome == direct.outcome == "lower"
+    counts = stats.invert(stats.compare_counts(300, 400, 200, 400))
+    assert counts.estimate == stats.compare_counts(200, 400, 300, 400).estimate
+    assert stats.invert(stats.Verdict(None, 1.0, None, None, "t")).outcome == "unknown"

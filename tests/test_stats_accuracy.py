@@ -105,7 +105,6 @@ def test_paired_comparison_ignores_order_and_mirrors(
     there, back = stats.compare_paired(a, b), stats.compare_paired(b, a)
     assert (there.gained, there.lost) == (back.lost, back.gained)
     assert there.verdict.p == back.verdict.p
-    assert there.detectable == back.detectable
     interval = interval_of(there.verdict)
     assert interval.low == pytest.approx(-interval_of(back.verdict).high, abs=1e-9)
     assert there.verdict.estimate is not None and there.verdict.estimate in interval
@@ -156,7 +155,7 @@ def test_one_sided_flips_reach_the_end_of_the_scale() -> None:
     assert interval_of(paired(0, 30, 0, 0).verdict).high == 1.0
     assert interval_of(paired(0, 0, 30, 0).verdict).low == -1.0
     same = paired(200, 0, 0, 200)
-    assert (same.verdict.p, same.verdict.outcome, same.detectable) == (1.0, "noise", None)
+    assert (same.verdict.p, same.verdict.outcome) == (1.0, "noise")
     assert interval_of(same.verdict).high > 0.005
 
 
@@ -221,7 +220,7 @@ def test_empty_and_single_samples_are_unknown() -> None:
         assert stats.compare_counts(k, n, 5, 10).outcome == "unknown"
         assert stats.compare_counts(5, 10, k, n).estimate is None
         compared = stats.compare_paired([True] * n, [False] * n)
-        assert (compared.n, compared.verdict.outcome, compared.detectable) == (n, "unknown", None)
+        assert (compared.n, compared.verdict.outcome) == (n, "unknown")
         assert stats.flipped_answers([0] * n, [1] * n) is None
     assert stats.loglikelihood_shift([], [], [], []) is None
     one = stats.loglikelihood_shift([-1.0, -2.0], [-2.0, -4.0], [1, 2], [7, 7])

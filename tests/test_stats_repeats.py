@@ -44,6 +44,29 @@ def test_mean_interval_is_students(values: list[float]) -> None:
     assert estimate.value in interval
 
 
+@given(REPEATS)
+def test_a_positive_mean_has_a_t_interval_of_logarithms_by_the_delta_method(
+    values: list[float],
+) -> None:
+    """Never below 0 where Student's own would be, and the same where repeats hardly differ."""
+    assume(np.ptp(values) > 1e-6 * max(values))
+    estimate, plain = stats.mean_of_positive(values), stats.mean(values)
+    assert estimate is not None and plain is not None
+    assert (estimate.value, estimate.standard_error) == (plain.value, plain.standard_error)
+    log_error = scipy_stats.sem(values) / np.mean(values)
+    ends = scipy_stats.t.interval(0.95, len(values) - 1, np.log(np.mean(values)), log_error)
+    if ends[1] - ends[0] < 600:
+        interval = interval_of(estimate)
+        assert (interval.low, interval.high) == pytest.approx(tuple(np.exp(ends)))
+        assert interval.low > 0
+
+
+def test_few_scattered_repeats_stay_possible() -> None:
+    wild = [60.0, 90.0, 156.0]
+    assert interval_of(stats.mean(wild)).low < 0 < interval_of(stats.mean_of_positive(wild)).low
+    assert stats.mean_of_positive([0.0, 0.0]) == stats.Estimate(0.0, None, None, 2)
+
+
 @given(REPEATS, st.randoms(use_true_random=False))
 def test_mean_ignores_order(values: list[float], random: np.random.Generator) -> None:
     shuffled = values.copy()
@@ -204,14 +227,14 @@ def test_ratio_of_unknowns_is_unknown() -> None:
     assert (astray.interval, astray.outcome) == (None, "unknown")
 
 
-def test_noise_floor_is_the_far_end_of_an_a_a_ratio() -> None:
-    a, b = stats.mean([100.0, 102.0, 101.0]), stats.mean([99.0, 101.0, 102.0])
-    floor = stats.noise_floor(stats.ratio(a, b))
-    assert floor is not None
-    assert floor == pytest.approx(stats.noise_floor(stats.ratio(b, a)))
-    interval = interval_of(stats.ratio(a, b))
-    assert 1 / floor <= interval.low < interval.high <= floor
-    assert stats.noise_floor(stats.ratio(a, stats.mean([1.0]))) is None
+def test_noise_floor_is_the_widest_ratio_of_the_same_thing_either_way() -> None:
+    slow, fast = stats.mean([125.0, 125.5, 124.5]), stats.mean([100.0, 101.0, 99.0])
+    again = stats.mean([101.0, 100.0, 102.0])
+    for pair in ((slow, fast), (fast, slow)):
+        floor = stats.noise_floor([stats.ratio(again, fast), stats.ratio(*pair)])
+        assert floor == pytest.approx(1.25)
+    assert stats.noise_floor([]) is None
+    assert stats.noise_floor([stats.ratio(None, fast)]) is None
 
 
 @given(st.lists(st.floats(1, 1000), min_size=3, max_size=10))

@@ -14,11 +14,12 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 from synthetic import AWQ, BF16, BROKEN, FP8, L40, LAPTOP, MARLIN, SMALL, START
-from synthetic_parts import Variant
+from synthetic_parts import Machine, Variant
 
 from bench import store
 from bench.record import Record, canonical_json
-from report import load, takeaways, words
+from report import load, stats, takeaways, words
+from report.carried import Carried, carried
 from report.finding import Finding
 
 REFERENCE = Path(load.__file__).parent / "reference"
@@ -79,6 +80,7 @@ def test_awq_with_marlin_is_fastest(tmp_path: Path) -> None:
 
 def test_the_offered_load_caps_the_throughput(tmp_path: Path) -> None:
     finding = one(published(tmp_path), "load_cap")
+    assert finding.certainty == "one run"
     assert finding.headline == (
         "Output at 10 requests/s cannot exceed 1,280 tokens/s, which hides most of the difference"
     )
@@ -119,6 +121,8 @@ def test_two_bits_collapse_to_guessing(tmp_path: Path) -> None:
     assert finding.params["p"] == pytest.approx(binomtest(107, 400, 0.25).pvalue)
     assert "has collapsed on hellaswag: 26.75 %" in finding.headline
     assert "p = 0.42" in finding.detail
+    assert finding.certainty == "shown"
+    assert "a loss of −44.75 pp" in finding.detail
 
 
 def test_the_decline_of_qwen3_cannot_be_told_from_noise(tmp_path: Path) -> None:
@@ -130,6 +134,7 @@ def test_the_decline_of_qwen3_cannot_be_told_from_noise(tmp_path: Path) -> None:
     assert [gap.estimate for gap in gaps] == pytest.approx([-0.01, -0.0125])
     assert [round(gap.p, 2) for gap in gaps] == [0.77, 0.71]
     assert "only differences of 9.6 pp or more" in finding.detail
+    assert "10.5 pp after the correction for 2 tests" in finding.detail
     assert none(found, "quality_change")
 
 
@@ -338,11 +343,103 @@ def test_the_same_measured_twice_shows_the_noise_floor(tmp_path: Path) -> None:
         made = synthetic.speed_record(BF16, finished=time, seed=seed, noise=0.03)
         store.write(tmp_path, *made)
     finding = one(takeaways.findings(load.load(tmp_path, None)), "noise_floor")
-    assert finding.params["pairs"] == 2
+    assert finding.params["pairs"] == 1
     assert 1.01 < finding.params["floor"] < 1.5
+    assert "24 hours apart" in finding.detail
     assert len(finding.evidence) == 2
     store.write(tmp_path, *synthetic.speed_record(FP8))
-    assert one(takeaways.findings(load.load(tmp_path, None)), "noise_floor") == finding
+    found = takeaways.findings(load.load(tmp_path, None))
+    assert one(found, "noise_floor") == finding
+    assert none(found, "unstable")
+    assert none(found, "unrepeated")
+
+
+def test_a_difference_that_is_noise_is_not_hidden_by_the_load(tmp_path: Path) -> None:
+    """Both deliver nearly all that is asked; only a test tells whether there is more to see."""
+    quick = replace(BF16, tpot_ms=5, ttft_ms=10)
+    slow = replace(quick, name="Slow", baseline=False, tpot_ms=9)
+    capped = one(measured(tmp_path / "shown", quick, slow, prompts=200), "load_cap")
+    assert (capped.certainty, capped.params["most"]) == ("shown", True)
+    for seed in range(4):
+        twin = replace(quick, name="Twin", baseline=False, tpot_ms=5.2)
+        made = measured(tmp_path / str(seed), quick, twin, prompts=200, noise=0.2, seed=seed)
+        [fast] = [f for f in made if f.kind == "saving"]
+        assert fast.certainty == "noise"
+        assert none(made, "load_cap")
+
+
+def test_limited_clocks_are_told_with_their_reason(tmp_path: Path) -> None:
+    record, sidecars = synthetic.speed_record(BF16, throttled=True)
+    raw = record.model_dump(mode="json")
+    clocks = {"throttle_reasons": ["idle", "power cap"]}
+    for each in raw["speed"]["loads"]:
+        each["telemetry"]["during"] = clocks
+    store.write(tmp_path, Record.model_validate_json(canonical_json(raw)), sidecars)
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "disturbed")
+    assert finding.headline == "Qwen3-8B BF16 ran with limited clocks (power cap)"
+    assert "normal for a GPU at full load" in finding.detail
+    for wrong in ("another process", "cool machine", "idle"):
+        assert wrong not in finding.headline + finding.detail
+
+
+def test_a_collapse_is_as_sure_as_its_loss(tmp_path: Path) -> None:
+    finding = one(measured(tmp_path, SMALL, BROKEN), "chance")
+    assert finding.certainty == "shown"
+    assert "a loss of −" in finding.detail
+    assert "exact McNemar" in finding.detail
+
+
+def test_what_no_test_says_is_said_by_its_interval(tmp_path: Path) -> None:
+    half = replace(SMALL, name="Half", baseline=False, weights_gib=0.1)
+    found = measured(tmp_path, SMALL, half)
+    assert one(found, "quality_per_gib").certainty == "interval"
+    assert one(found, "service_level").certainty == "interval"
+    assert one(found, "service_level").certainty_text == "by its interval, not tested"
+
+
+def test_what_could_have_been_shown_is_told_alone_and_corrected(tmp_path: Path) -> None:
+    same = [replace(BF16, name=f"Twin {i}", baseline=False) for i in range(3)]
+    for variant in (BF16, *same):
+        store.write(tmp_path, *synthetic.quality_record(variant, documents=400, flips=0.2))
+    few = replace(BF16, name="Hardly", baseline=False)
+    store.write(tmp_path, *synthetic.quality_record(few, documents=400, flips=0.2))
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "quality_noise")
+    assert finding.params["tests"] == 8
+    assert finding.params["alone"] < finding.params["detectable"]
+    test = max(finding.params["gaps"], key=lambda each: each.detectable or 0)
+    flips = (test.gained + test.lost) / 400
+    expected = stats.detectable_paired(400, flips, level=1 - 0.05 / 8)
+    assert test.detectable == pytest.approx(expected)
+    assert "pp after the correction for 8 tests." in finding.detail
+
+
+def test_too_few_flips_to_show_anything_are_said(tmp_path: Path) -> None:
+    store.write(tmp_path, *normed(BF16, 20))
+    store.write(tmp_path, *normed(replace(FP8, accuracy=BF16.accuracy), 22))
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "quality_noise")
+    assert [test.metric for test in finding.params["blind"]] == ["acc", "acc_norm"]
+    assert "Too few answers flipped to show any difference" in finding.detail
+    assert "Qwen3-8B FP8, acc_norm." in finding.detail
+
+
+def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
+    quick = replace(BF16, tpot_ms=12)
+    middle = replace(FP8, tpot_ms=25)
+    for variant in (quick, middle, AWQ):
+        store.write(tmp_path, *synthetic.speed_record(variant, rates=(2.0, 4.0), prompts=200))
+    results = load.load(tmp_path, None)
+    rows = load.rows_of(results.speed)
+    assert carried(rows) == {
+        ("measured", "l40", "qwen3-8b-awq"): Carried(None, None),
+        ("measured", "l40", "qwen3-8b-bf16"): Carried(4.0, None),
+        ("measured", "l40", "qwen3-8b-fp8"): Carried(4.0, None),
+    }
+    for row in rows:
+        if (row["variant"], row["request_rate_rps"]) == ("qwen3-8b-fp8", 4.0):
+            row["sustained"] = "unsure"
+    assert carried(rows)["measured", "l40", "qwen3-8b-fp8"] == Carried(2.0, 4.0)
+    detail = one(takeaways.findings(results), "service_level").detail
+    assert "Highest rate kept: Qwen3-8B BF16 4/s, Qwen3-8B FP8 4/s, Qwen3-8B AWQ none" in detail
 
 
 def test_what_guesses_is_no_pick(tmp_path: Path) -> None:
@@ -355,7 +452,7 @@ def test_what_guesses_is_no_pick(tmp_path: Path) -> None:
 def test_one_record_and_none_say_little_and_nothing(tmp_path: Path) -> None:
     assert takeaways.findings(load.load(tmp_path, None)) == []
     found = measured(tmp_path, BF16)
-    assert {finding.kind for finding in found} == {"service_level"}
+    assert {finding.kind for finding in found} == {"service_level", "unrepeated"}
 
 
 def test_names_are_words_not_templates(tmp_path: Path) -> None:
@@ -375,6 +472,10 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[load.Results, 
     synthetic.write_demo(root)
     weak = replace(FP8, name="Weak", accuracy=0.4)
     synthetic.write(root, (weak,), replace(L40, gpu_name="NVIDIA L40S"))
+    for hours, tpot_ms in enumerate((40.0, 60.0)):  # a machine that differs from itself
+        shaky, finished = replace(SMALL, tpot_ms=tpot_ms), LATER + timedelta(hours=hours)
+        made = synthetic.speed_record(shaky, Machine("shaky"), finished=finished, noise=0.001)
+        store.write(root, *made)
     results = load.load(root, REFERENCE)
     return results, takeaways.findings(results)
 
