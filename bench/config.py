@@ -191,6 +191,7 @@ class Variant(Model):
     file: GgufFile | None = None
     revision: Revision | None = None
     tokenizer: Repo | None = None
+    tokenizer_revision: Revision | None = None
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=2), _DISTINCT] = STAGES
     hardware: Annotated[tuple[Id, ...], Field(min_length=1), _DISTINCT] | None = None
     serve: ServeOptions = ServeOptions()

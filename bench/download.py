@@ -7,6 +7,7 @@ and 40 GB should not start again; their SHA-256 is checked before they enter the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -57,7 +58,6 @@ def fetch(
     with hub.asking(found.name, found.commit):
         (storage / "blobs").mkdir(parents=True, exist_ok=True)
         _check_room(cache, storage, found.name, wanted)
-        known = {*large, *(file for file in wanted if (storage / "blobs" / _blob(file)).exists())}
         _fetch_large(found, large, storage, progress)
         folder = Path(
             snapshot_download(  # the small files, and links to the large ones
@@ -68,29 +68,41 @@ def fetch(
                 allow_patterns=[file.name for file in wanted],
             )
         )
-    return folder, tuple(verify(folder / file.name, file, file in known) for file in wanted)
+        return folder, tuple(verify(folder / file.name, file, storage) for file in wanted)
 
 
 def local_files(folder: Path) -> Files:
-    """A snapshot's files in the cache, which names large ones by their SHA-256."""
+    """A snapshot's files in the cache, which names large ones by SHA-256 and small ones by git's.
+
+    Their sizes are those they have here: what is right about a file is its hash.
+    """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = []
     for path in paths:
         blob = path.resolve().name
         sha256 = blob if _SHA256.fullmatch(blob) else None
+        git_sha1 = blob if hub.is_commit(blob) else None
         name = path.relative_to(folder).as_posix()
-        files.append(hub.RemoteFile(name, path.stat().st_size, sha256, git_sha1=None))
+        files.append(hub.RemoteFile(name, path.stat().st_size, sha256, git_sha1))
     return tuple(files)
 
 
-def verify(path: Path, file: hub.RemoteFile, known: bool) -> ModelFile:
-    """The file as the record has it; what is not `known` to be right is hashed and compared.
+def verify(path: Path, file: hub.RemoteFile, storage: Path) -> ModelFile:
+    """The file as the record has it, hashed and compared with what its name in the cache says.
+
+    A large file is hashed once: its size and time are noted beside its blob, and while they are
+    the same it is taken to be. So neither another program's cache nor a damaged disk is believed.
+
+    Args:
+        storage: the repository's folder in the cache.
 
     Raises:
         WeightsError: its bytes are not those the Hub names; the file is removed.
     """
-    size = path.stat().st_size
-    if known and file.sha256 and size == file.size_bytes:
+    stat = path.stat()
+    size, as_seen = stat.st_size, f"{stat.st_size} {stat.st_mtime_ns}"
+    note = storage / "blobs" / f"{_blob(file)}.verified"
+    if file.sha256 and size == file.size_bytes and _read(note) == as_seen:
         return ModelFile(name=file.name, size_bytes=size, sha256=file.sha256)
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -102,9 +114,16 @@ def verify(path: Path, file: hub.RemoteFile, known: bool) -> ModelFile:
         path.unlink(missing_ok=True)
         raise WeightsError(
             f"{file.name} was corrupted on its way or on this disk: its hash is not the Hub's",
-            "it has been removed; run again",
+            "it has been removed; run again with the Hub in reach",
         )
+    if file.sha256:
+        with contextlib.suppress(OSError):  # a cache that only reads is hashed each time
+            note.write_text(as_seen)
     return ModelFile(name=file.name, size_bytes=size, sha256=sha256)
+
+
+def _read(note: Path) -> str | None:
+    return note.read_text(errors="replace") if note.is_file() else None
 
 
 def plain_lines(name: str, write: Callable[[str], None], every_s: float = 10.0) -> Progress:
@@ -193,7 +212,7 @@ def _fetch_one(
                 headers=headers,
                 expected_size=file.size_bytes,
             )
-        verify(partial, file, known=False)
+        verify(partial, file, storage)
         partial.replace(blob)
 
 

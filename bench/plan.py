@@ -99,7 +99,7 @@ def spec(
     """What is asked, as plain JSON: model, engine, server options, the stage's options."""
     source = variant.model_dump(
         mode="json",
-        include={"repo", "bundled", "file", "revision", "tokenizer"},
+        include={"repo", "bundled", "file", "revision", "tokenizer", "tokenizer_revision"},
         exclude_none=True,
     )
     serve = experiment.serve_options(variant, hardware)

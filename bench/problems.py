@@ -38,6 +38,7 @@ _SHAPES = {
     "tokenizer": "write it as the Hub does: owner/name",
     "file": "name one .gguf file inside the repository, without '..'",
     "revision": "use a 40-digit commit, a tag or a branch",
+    "tokenizer_revision": "use a 40-digit commit, a tag or a branch",
     "id": "use lower-case letters, digits and hyphens",
     "documents": 'write a whole number, or "all"',
     "request_rates": "write positive numbers of requests per second; inf for no limit",

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from bench import download, hub, toml_lines
-from bench.config import Experiment, Variant
+from bench import download, hub
+from bench.config import Variant
 from bench.errors import ConfigError, WeightsError
-from bench.problems import Problem
 from bench.record import ModelFile
 
 INDEX = "model.safetensors.index.json"
@@ -30,7 +29,6 @@ _COMPANIONS = (
 )
 _GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
-Finding = tuple[str, str, str]  # the variant's key, what is wrong, what to do
 ReadIndex = Callable[[], Collection[str]]
 Choice = Callable[[download.Files, ReadIndex], download.Files]
 
@@ -55,6 +53,17 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a variant asks of one repository, and the keys that name it in models.toml."""
+
+    repo: str
+    revision: str | None
+    choice: Choice
+    key: Literal["repo", "tokenizer"]
+    revision_key: Literal["revision", "tokenizer_revision"]
+
+
+@dataclass(frozen=True)
 class _Held:
     """The chosen files of one repository, in the cache."""
 
@@ -67,7 +76,7 @@ class _Held:
 def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Snapshot:
     """The variant's weights on this machine, downloaded as far as they are not there yet.
 
-    Offline, and with a pinned revision also where the Hub does not answer, the cache will do.
+    Offline, and with pinned revisions also where the Hub does not answer, the cache will do.
 
     Args:
         variant: one with a `repo`.
@@ -85,7 +94,7 @@ def resolve(variant: Variant, cache: Path, progress: download.Progress | None = 
     try:
         return _snapshot(variant, online)
     except hub.UnreachableError as unreachable:
-        if not hub.is_commit(variant.revision):
+        if not all(hub.is_commit(wanted.revision) for wanted in wanted_from(variant)):
             raise
         try:
             return _snapshot(variant, offline)
@@ -93,18 +102,33 @@ def resolve(variant: Variant, cache: Path, progress: download.Progress | None = 
             raise unreachable from None
 
 
-def _snapshot(variant: Variant, hold: Callable[[str, str | None, Choice], _Held]) -> Snapshot:
+def wanted_from(variant: Variant) -> list[Wanted]:
+    """What a variant asks of each repository it names.
+
+    The tokenizer first: it is small, and its absence should not cost 40 GB.
+    """
+    wanted = []
+    if name := variant.tokenizer:
+        choice: Choice = partial(choose_tokenizer, name)
+        revision = variant.tokenizer_revision
+        wanted.append(Wanted(name, revision, choice, "tokenizer", "tokenizer_revision"))
+    if name := variant.repo:
+        choice = partial(choose, name, variant.file)
+        if variant.serve.load_format == "dummy":  # random weights of the same shapes
+            choice = partial(choose_tokenizer, name)
+        wanted.append(Wanted(name, variant.revision, choice, "repo", "revision"))
+    return wanted
+
+
+def _snapshot(variant: Variant, hold: Callable[[Wanted], _Held]) -> Snapshot:
     if variant.repo is None:
         raise ConfigError(f"{variant.name} has no repo", "only variants with a repo have weights")
-    tokenizer = None
-    if variant.tokenizer:  # first: it is small, and its absence should not cost 40 GB
-        tokenizer = hold(variant.tokenizer, None, partial(choose_tokenizer, variant.tokenizer))
-    choice: Choice = partial(choose, variant.repo, variant.file)
-    if variant.serve.load_format == "dummy":  # random weights of the same shapes
-        choice = partial(choose_tokenizer, variant.repo)
-    model = hold(variant.repo, variant.revision, choice)
+    held = {wanted.key: hold(wanted) for wanted in wanted_from(variant)}
+    model, tokenizer = held["repo"], held.get("tokenizer")
     config = model.folder / "config.json"
     quantization = hub.load_json(config).get("quantization_config") if config.exists() else None
+    if not isinstance(quantization, dict):
+        quantization = None
     return Snapshot(
         path=model.folder / variant.file if variant.file else model.folder,
         repo=variant.repo,
@@ -118,40 +142,41 @@ def _snapshot(variant: Variant, hold: Callable[[str, str | None, Choice], _Held]
     )
 
 
-def _download(
-    repo: str,
-    revision: str | None,
-    choice: Choice,
-    *,
-    cache: Path,
-    progress: download.Progress | None,
-) -> _Held:
-    found = hub.describe(repo, revision)
-    with hub.asking(repo, revision):  # notes which commit the branch is, for offline runs
-        hub.client().resolve_revision(repo, revision=revision, cache_dir=cache)
-    wanted = choice(found.files, partial(_remote_shards, found, cache))
+def _download(asked: Wanted, *, cache: Path, progress: download.Progress | None) -> _Held:
+    found = hub.describe(asked.repo, asked.revision)
+    with hub.asking(asked.repo, asked.revision):  # notes the branch's commit, for offline runs
+        hub.client().resolve_revision(asked.repo, revision=asked.revision, cache_dir=cache)
+    wanted = asked.choice(found.files, partial(remote_shards, found, cache))
     folder, files = download.fetch(found, wanted, cache, progress)
     return _Held(folder, found.commit, files, found.license)
 
 
-def _cached(repo: str, revision: str | None, choice: Choice, *, cache: Path) -> _Held:
-    with hub.asking(repo, revision):
-        resolved = hub.client().resolve_revision(
-            repo, revision=revision, cache_dir=cache, local_files_only=True
+def _cached(asked: Wanted, *, cache: Path) -> _Held:
+    with hub.asking(asked.repo, asked.revision):
+        commit = (
+            hub.client()
+            .resolve_revision(
+                asked.repo, revision=asked.revision, cache_dir=cache, local_files_only=True
+            )
+            .resolved
         )
-    folder = download.storage_of(repo, cache) / "snapshots" / resolved.resolved
+    storage = download.storage_of(asked.repo, cache)
+    folder = storage / "snapshots" / commit
     here = download.local_files(folder)
+    fix = "unset HF_HUB_OFFLINE to download it"
     if not here:
-        raise WeightsError(
-            f"{repo} at {resolved.resolved} is not in the cache",
-            "unset HF_HUB_OFFLINE to download it",
-        )
-    wanted = choice(here, lambda: _shards(folder / INDEX))
-    files = tuple(download.verify(folder / file.name, file, known=True) for file in wanted)
-    return _Held(folder, resolved.resolved, files, license=None)
+        raise WeightsError(f"{asked.repo} at {commit} is not in the cache", fix)
+    try:
+        wanted = asked.choice(here, lambda: _shards(folder / INDEX))
+    except WeightsError as error:
+        raise WeightsError(f"as far as it is in the cache, {error.message}", fix) from error
+    with hub.asking(asked.repo, commit):
+        files = tuple(download.verify(folder / file.name, file, storage) for file in wanted)
+    return _Held(folder, commit, files, license=None)
 
 
-def _remote_shards(found: hub.Repository, cache: Path) -> Collection[str]:
+def remote_shards(found: hub.Repository, cache: Path) -> Collection[str]:
+    """The files that a repository's safetensors index names."""
     return _shards(hub.fetch(found.name, found.commit, INDEX, cache))
 
 
@@ -202,7 +227,7 @@ def choose(
 
 def choose_from(found: hub.Repository, gguf: str | None, cache: Path) -> download.Files:
     """`choose` for a repository on the Hub, fetching its index if it has one."""
-    return choose(found.name, gguf, found.files, partial(_remote_shards, found, cache))
+    return choose(found.name, gguf, found.files, partial(remote_shards, found, cache))
 
 
 def choose_tokenizer(
@@ -246,58 +271,3 @@ def _no_weights(repo: str, names: Collection[str]) -> WeightsError:
     others = sorted({Path(n).suffix for n in names} & {".bin", ".pt", ".pth", ".ckpt", ".h5"})
     only = f", only {' and '.join(others)} files, which can run code" if others else ""
     return WeightsError(f"{repo} has no safetensors weights{only}", "choose a repository that has")
-
-
-# -- without downloading -------------------------------------------------------------------------
-
-
-def check_online(experiment: Experiment, text: str) -> list[Problem]:
-    """Every problem that a download would meet, without downloading.
-
-    Args:
-        experiment: a models.toml that is valid in itself.
-        text: the same file, for its lines.
-
-    Raises:
-        UnreachableError: the Hub does not answer, so nothing can be said.
-    """
-    lines = toml_lines.key_lines(text)
-    problems = []
-    for i, variant in enumerate(experiment.variant):
-        for key, message, fix in _findings(variant):
-            line = toml_lines.line_of(lines, ("variant", i, key))
-            problems.append(Problem(line, f"variant[{i}].{key}", message, fix))
-    return problems
-
-
-def _findings(variant: Variant) -> Iterator[Finding]:
-    for key, check in (("repo", _check_repo), ("tokenizer", _check_tokenizer)):
-        try:
-            check(variant)
-        except hub.UnreachableError:
-            raise
-        except hub.RevisionError as error:
-            yield "revision", error.message, error.fix
-        except FileError as error:
-            yield "file", error.message, error.fix
-        except WeightsError as error:
-            yield key, error.message, error.fix
-
-
-def _check_repo(variant: Variant) -> None:
-    if variant.repo is None:
-        return
-    found = hub.describe(variant.repo, variant.revision)
-    names = [file.name for file in found.files if file.name.endswith(".safetensors")]
-    choose(found.name, variant.file, found.files, lambda: names)
-    hub.check_access(found)
-    if found.license is None:
-        raise WeightsError(f"{found.name} states no licence", "ask its owner, or choose another")
-
-
-def _check_tokenizer(variant: Variant) -> None:
-    if variant.tokenizer is None:
-        return
-    found = hub.describe(variant.tokenizer)
-    choose_tokenizer(found.name, found.files)
-    hub.check_access(found)

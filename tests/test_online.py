@@ -5,13 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_server import Hub, Repo, serve_client
 
-from bench import problems
+from bench import online, problems
 from bench.hub import UnreachableError
-from bench.weights import check_online
 
 HEAD = """\
 [[hardware]]
@@ -19,6 +19,7 @@ id = "l40"
 name = "NVIDIA L40"
 engine = "cuda"
 runner = ["l40"]
+gpu_memory_gib = 44.5
 
 [[family]]
 name = "Tiny"
@@ -26,12 +27,28 @@ baseline = "A"
 
 """
 GOOD = {"config.json": {}, "tokenizer.json": {}, "model.safetensors": b"x"}
+INDEX = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+SHARDS: dict[str, Any] = {
+    "config.json": {},
+    "model.safetensors.index.json": INDEX,
+    "model-1.safetensors": b"1",
+    "model-2.safetensors": b"2",
+}
+DUMMY = 'stages = ["speed"]\nserve = { load_format = "dummy" }'
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with serve_client(
-        {"acme/good": Repo.of(GOOD), "acme/gguf": Repo.of({"a-Q4_0.gguf": b"x"})},
+        {
+            "acme/good": Repo.of(GOOD),
+            "acme/gguf": Repo.of({"a-Q4_0.gguf": b"x"}),
+            "acme/shards": Repo.of(SHARDS | {"original/consolidated.safetensors": b"x"}),
+            "acme/gap": Repo.of({name: SHARDS[name] for name in SHARDS if "2" not in name}),
+            "acme/pickled": Repo.of({"config.json": {}, "tokenizer.json": {}, "a.bin": b"x"}),
+            "acme/bare": Repo.of({"config.json": {}, "model.safetensors": b"x"}),
+            "acme/odd": Repo.of(GOOD | {"config.json": "[]"}),
+        },
         monkeypatch,
         tmp_path,
     ) as server:
@@ -43,7 +60,7 @@ def problems_of(variant: str, tmp_path: Path) -> list[tuple[int, str, str]]:
     path = tmp_path / "models.toml"
     path.write_text(f'{HEAD}[[variant]]\nname = "A"\nfamily = "Tiny"\n{variant}\n')
     tomllib.loads(path.read_text())
-    found = check_online(problems.load_experiment(path), path.read_text())
+    found = online.check(problems.load_experiment(path), path.read_text(), tmp_path / "cache")
     before = HEAD.count("\n")
     return [(problem.line - before, problem.key, problem.message) for problem in found]
 
@@ -75,7 +92,29 @@ def problems_of(variant: str, tmp_path: Path) -> list[tuple[int, str, str]]:
                 (6, "variant[0].tokenizer", "acme/gguf has no tokenizer files"),
             ],
         ),
+        (
+            'repo = "acme/gguf"\nfile = "a-Q4_0.gguf"\ntokenizer = "acme/good"\n'
+            'tokenizer_revision = "v2"',
+            [(7, "variant[0].tokenizer_revision", "acme/good has no revision 'v2'")],
+        ),
         ('repo = "acme/gguf"', [(4, "variant[0].repo", "acme/gguf holds GGUF files")]),
+        ('repo = "acme/shards"', []),
+        (
+            'repo = "acme/gap"',
+            [
+                (
+                    4,
+                    "variant[0].repo",
+                    "acme/gap lacks model-2.safetensors, which its index names",
+                )
+            ],
+        ),
+        (f'repo = "acme/pickled"\n{DUMMY}', []),
+        (
+            f'repo = "acme/bare"\n{DUMMY}',
+            [(4, "variant[0].repo", "acme/bare has no tokenizer files")],
+        ),
+        ('repo = "acme/odd"', [(4, "variant[0].repo", "config.json is not a JSON object")]),
     ],
 )
 @pytest.mark.usefixtures("hub")
@@ -105,9 +144,14 @@ def test_a_gated_repository_is_a_problem_for_who_may_not_download(
     assert problems_of('repo = "acme/good"', tmp_path) == []
 
 
-def test_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
-    problems_of('repo = "acme/good"', tmp_path)
-    assert not hub.asked("/resolve/")
+@pytest.mark.parametrize("repo", ["good", "shards"])
+def test_no_weights_are_downloaded(repo: str, hub: Hub, tmp_path: Path) -> None:
+    problems_of(f'repo = "acme/{repo}"', tmp_path)
+    assert not hub.asked("/cdn/")
+    assert {path.rpartition("/")[2] for _, path, *_ in hub.asked("/resolve/")} <= {
+        "config.json",
+        "model.safetensors.index.json",
+    }
 
 
 def test_no_network_is_no_verdict(
@@ -126,3 +170,16 @@ def test_a_forbidden_network_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read at its import
     with pytest.raises(UnreachableError, match="HF_HUB_OFFLINE forbids"):
         problems_of('repo = "acme/good"', tmp_path)
+
+
+def test_the_command_asks_the_hub_too(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Any
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    path = tmp_path / "models.toml"
+    path.write_text(f'{HEAD}[[variant]]\nname = "A"\nfamily = "Tiny"\nrepo = "acme/shards"\n')
+    assert bench("validate", path, "--online").code == 0
+    del hub.repos["acme/shards"].files["model-1.safetensors"]
+    ran = bench("validate", path, "--online")
+    assert ran.code == 2
+    assert "variant[0].repo: acme/shards lacks model-1.safetensors" in ran.err

@@ -118,6 +118,7 @@ def test_a_failed_stage_is_planned_again(status: str, tmp_path: Path) -> None:
         ("block_size = 16", "block_size = 32", {"speed", "quality"}),
         ('repo = "x/y"', 'repo = "x/y2"', {"speed", "quality"}),
         ('repo = "x/y"', 'repo = "x/y"\nrevision = "main"', {"speed", "quality"}),
+        ('repo = "x/y"', 'repo = "x/y"\ntokenizer_revision = "main"', {"speed", "quality"}),
         ("speed.repeats = 5", "speed.repeats = 6", {"speed"}),
         ("speed.repeats = 5", "speed.repeats = 5\nspeed.seed = 1", {"speed"}),
         ('quality.documents = "all"', "quality.documents = 400", {"quality"}),

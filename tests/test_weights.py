@@ -106,9 +106,9 @@ def test_of_shards_only_those_the_index_names(hub: Hub, tmp_path: Path) -> None:
 
 def test_one_gguf_file_with_its_tokenizer_repository(hub: Hub, tmp_path: Path) -> None:
     hub.repos["acme/gguf"] = Repo.of({"big-Q4_K_M.gguf": b"GGUF4", "big-Q8_0.gguf": b"GGUF8"})
-    snapshot = weights.resolve(
-        variant(repo="acme/gguf", file="big-Q4_K_M.gguf", tokenizer="acme/tiny"), tmp_path
-    )
+    hub.repos["acme/tiny"].branches = ("v1",)
+    keys = {"file": "big-Q4_K_M.gguf", "tokenizer": "acme/tiny", "tokenizer_revision": "v1"}
+    snapshot = weights.resolve(variant(repo="acme/gguf", **keys), tmp_path)
     assert names(snapshot) == ["big-Q4_K_M.gguf"]
     assert snapshot.path.read_bytes() == b"GGUF4"
     assert snapshot.tokenizer == "acme/tiny"
@@ -325,6 +325,7 @@ def test_a_wrong_file_name_gets_the_near_ones(hub: Hub) -> None:
         ({"model.safetensors.index.json": "]"}, "is not a JSON object"),
         ({"model.safetensors.index.json": {"weight_map": {"a": "../x.py"}}}, "lacks ../x.py"),
         ({"model.safetensors": b"x", "config.json": "[]"}, "config.json is not a JSON object"),
+        ({"model.safetensors": b"x", "config.json": "{" * 10**5}, "is not a JSON object"),
     ],
 )
 def test_repositories_that_cannot_be_served(files: Any, message: str, hub: Hub) -> None:
@@ -354,6 +355,14 @@ def test_a_server_that_is_no_hub(hub: Hub) -> None:
 @pytest.mark.usefixtures("here", "hub")
 def test_a_name_the_hub_would_not_take() -> None:
     assert refusal(repo="acme/a--b").message == "acme/a--b is not a repository name"
+
+
+@pytest.mark.parametrize("odd", [None, "awq", [4], 4])
+def test_a_quantization_config_that_is_no_table_is_not_recorded(
+    odd: Any, hub: Hub, tmp_path: Path
+) -> None:
+    hub.repos["acme/tiny"] = model(**{"config.json": {"quantization_config": odd}})
+    assert weights.resolve(variant(), tmp_path).quantization_config is None
 
 
 # -- offline -----------------------------------------------------------------------------------
@@ -402,3 +411,62 @@ def test_without_a_network_a_pinned_revision_comes_from_the_cache(
         weights.resolve(variant(), tmp_path)
     with pytest.raises(UnreachableError):  # nor does it have this one
         weights.resolve(variant(revision="0" * 40), tmp_path)
+
+
+def test_without_a_network_the_tokenizer_has_to_be_pinned_too(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hub.repos["acme/gguf"] = Repo.of({"big.gguf": b"GGUF"})
+    keys = {"repo": "acme/gguf", "file": "big.gguf", "tokenizer": "acme/tiny"}
+    keys["revision"] = hub.repos["acme/gguf"].commit
+    pinned = variant(**keys, tokenizer_revision=hub.repos["acme/tiny"].commit)
+    online = weights.resolve(pinned, tmp_path)
+    weights.resolve(variant(**keys), tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert weights.resolve(pinned, tmp_path).tokenizer_revision == online.tokenizer_revision
+    with pytest.raises(UnreachableError):
+        weights.resolve(variant(**keys), tmp_path)
+
+
+def flip(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:10], flip], ids=["cut", "flipped"])
+def test_offline_a_damaged_file_is_not_recorded_as_the_original(
+    name: str, damage: Any, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blob = (weights.resolve(variant(), tmp_path).path / name).resolve()
+    blob.write_bytes(damage(blob.read_bytes()))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match=f"{name} was corrupted.*\n.*run again with the Hub"):
+        weights.resolve(variant(), tmp_path)
+    assert not blob.exists()
+    if name == "model.safetensors":
+        with pytest.raises(
+            WeightsError, match=r"as far as it is in the cache, .*\n.*HF_HUB_OFFLINE"
+        ):
+            weights.resolve(variant(), tmp_path)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    mended = weights.resolve(variant(), tmp_path)
+    assert (mended.path / name).read_bytes() == hub.repos["acme/tiny"].files[name].data
+
+
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_what_another_program_downloaded_is_hashed_once_before_it_is_believed(
+    offline: str, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = weights.resolve(variant(), tmp_path)
+    (note,) = tmp_path.glob("models--acme--tiny/blobs/*.verified")
+    note.unlink()  # as if it had been another program
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    assert weights.resolve(variant(), tmp_path).files == first.files
+    assert note.exists()
+    note.unlink()
+    blob = (first.path / "model.safetensors").resolve()
+    blob.write_bytes(flip(BLOB))
+    hub.requests.clear()
+    with pytest.raises(WeightsError, match="was corrupted"):
+        weights.resolve(variant(), tmp_path)
+    assert not note.exists()
