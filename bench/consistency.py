@@ -38,6 +38,7 @@ def findings(raw: Row) -> Iterator[Finding]:
     yield from _duplicates(variants, "variant", "name")
     yield from _duplicates(families, "family", "name")
     yield from _duplicates(hardware, "hardware", "id")
+    yield from _memory_problems(hardware)
     known_families = [_text(table.get("name")) for _, table in families]
     known_hardware = [_text(table.get("id")) for _, table in hardware]
     yield from _baseline_problems(families, variants)
@@ -127,6 +128,12 @@ def _source_problems(i: int, table: Row) -> Iterator[Finding]:
     if "file" in table and "tokenizer" not in table:
         fix = 'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"'
         yield ("variant", i, "file"), "needs a tokenizer: a GGUF file brings none to read", fix
+    if "tokenizer" in table and "file" not in table:
+        fix = "add file, the GGUF file in repo, or remove this key: safetensors come with their own"
+        yield ("variant", i, "tokenizer"), "is for a GGUF file, and none is named", fix
+    if "tokenizer_revision" in table and "tokenizer" not in table:
+        fix = "add tokenizer, or remove this key"
+        yield ("variant", i, "tokenizer_revision"), "needs a tokenizer", fix
 
 
 def _hardware_problems(i: int, table: Row, known: Collection[str]) -> Iterator[Finding]:
@@ -138,6 +145,14 @@ def _hardware_problems(i: int, table: Row, known: Collection[str]) -> Iterator[F
     for name in _table(table.get("on")):
         if name not in known:
             yield ("variant", i, "on", name), f"unknown hardware {_short.repr(name)}", fix
+
+
+def _memory_problems(hardware: list[tuple[int, Row]]) -> Iterator[Finding]:
+    """Without it nothing can be said of what fits; on a CPU nothing is."""
+    for i, table in hardware:
+        if table.get("engine") == "cuda" and "gpu_memory_gib" not in table:
+            fix = "add gpu_memory_gib, one GPU's memory, such as 44.5 (nvidia-smi's MiB / 1024)"
+            yield ("hardware", i, "gpu_memory_gib"), 'missing, and engine = "cuda" needs it', fix
 
 
 def _serve_problems(raw: Row) -> Iterator[Finding]:

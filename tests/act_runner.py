@@ -56,6 +56,7 @@ id = "gpu"
 name = "A GPU"
 engine = "cuda"
 runner = ["self-hosted", "linux", "gpu"]
+gpu_memory_gib = 24
 [[family]]
 name = "Qwen3-8B"
 baseline = "Qwen3-8B BF16"

@@ -123,7 +123,7 @@ def test_whatever_the_engine_lists_is_accepted(
 EXPERIMENT = """\
 hardware = [
     { id = "cpu", name = "CPU", engine = "cpu", runner = ["x"] },
-    { id = "l40", name = "L40", engine = "cuda", runner = ["x"] },
+    { id = "l40", name = "L40", engine = "cuda", runner = ["x"], gpu_memory_gib = 44.5 },
 ]
 [serve]
 dtype = "bfloat61"

@@ -13,7 +13,9 @@ from bench import doctor, engine
 from bench.doctor import Check, examine, line
 
 MODELS = """\
-hardware = [{{ id = "it", name = "It", engine = "{engine}", runner = ["x"] }}]
+hardware = [
+    {{ id = "it", name = "It", engine = "{engine}", runner = ["x"], gpu_memory_gib = 44.5 }},
+]
 [[family]]
 name = "F"
 baseline = "A"

@@ -25,11 +25,11 @@ id = "l40"
 name = "NVIDIA L40"
 engine = "cuda"
 runner = ["self-hosted", "gpu-l40"]
+gpu_memory_gib = 44.5
 
 [[family]]
 name = "Qwen3-8B"
 baseline = "Qwen3-8B BF16"
-
 [[variant]]
 name = "Qwen3-8B BF16"
 family = "Qwen3-8B"
@@ -47,7 +47,7 @@ NAME = "start with a letter or digit; then letters, digits, spaces and . , _ + (
 NAME_PATTERN = "string should match pattern '^[A-Za-z0-9][A-Za-z0-9 .,_+()-]*$'"
 VARIANT_KEYS = (
     "use one of: bundled, family, file, hardware, name, note, on, quality, repo, reproduces, "
-    "revision, serve, speed, stages, tokenizer"
+    "revision, serve, speed, stages, tokenizer, tokenizer_revision"
 )
 GPUS = "lower tensor_parallel_size × pipeline_parallel_size, or correct the hardware's gpus"
 
@@ -143,7 +143,7 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
     ),
     "one bracket for two": (
         VALID.replace("[[family]]", "[family]"),
-        [(7, "family", "is one table, not a list of tables", "write [[family]] above each")],
+        [(8, "family", "is one table, not a list of tables", "write [[family]] above each")],
     ),
     "named twice": (
         plus('stages = ["speed", "speed"]'),
@@ -191,13 +191,13 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
     ),
     "two baselines, two keys": (
         VALID.replace("baseline =", 'baseline = "B"\nbaseline ='),
-        [(10, "syntax", "cannot overwrite a value", "write valid TOML 1.0 here")],
+        [(11, "syntax", "cannot overwrite a value", "write valid TOML 1.0 here")],
     ),
     "two baselines, one list": (
         VALID.replace('baseline = "Qwen3-8B BF16"', 'baseline = ["Qwen3-8B BF16", "B"]'),
         [
             (
-                9,
+                10,
                 "family[0].baseline",
                 "input should be a valid string",
                 "use the name of a [[variant]]",
@@ -330,6 +330,40 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
                 "variant[1].file",
                 "needs a tokenizer: a GGUF file brings none to read",
                 'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"',
+            )
+        ],
+    ),
+    "tokenizer without a GGUF file": (
+        plus('tokenizer = "a/b"'),
+        [
+            (
+                20,
+                "variant[1].tokenizer",
+                "is for a GGUF file, and none is named",
+                "add file, the GGUF file in repo, or remove this key: safetensors come with their "
+                "own",
+            )
+        ],
+    ),
+    "revision of no tokenizer": (
+        plus('tokenizer_revision = "main"'),
+        [
+            (
+                20,
+                "variant[1].tokenizer_revision",
+                "needs a tokenizer",
+                "add tokenizer, or remove this key",
+            )
+        ],
+    ),
+    "a GPU of unknown memory": (
+        VALID.replace("gpu_memory_gib = 44.5\n", "\n"),
+        [
+            (
+                1,
+                "hardware[0].gpu_memory_gib",
+                'missing, and engine = "cuda" needs it',
+                "add gpu_memory_gib, one GPU's memory, such as 44.5 (nvidia-smi's MiB / 1024)",
             )
         ],
     ),
@@ -486,6 +520,22 @@ def test_every_problem_has_its_line_key_message_fix_and_exit_code(
     assert {row.pop("file") for row in found} == {str(path)}
     assert [tuple(row.values()) for row in found] == expected
     assert (ran.code, ran.err) == (2, "")
+
+
+PUBLISHED = (ROOT / "models.toml").read_text().splitlines(keepends=True)
+NEEDED = ("id", "name", "engine", "runner", "gpu_memory_gib", "baseline", "family", "repo", "file")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [n for n, row in enumerate(PUBLISHED) if row.split(" = ")[0] in (*NEEDED, "tokenizer")],
+    ids=lambda n: f"{n + 1}: {PUBLISHED[n].split(' = ')[0]}",
+)
+def test_removing_a_key_that_the_experiment_needs_is_a_problem_with_its_fix(at: int) -> None:
+    """What has a default, such as stages, can be left out."""
+    found = problems.find_problems("".join(PUBLISHED[:at] + PUBLISHED[at + 1 :]))
+    assert found
+    assert all(problem.line and problem.fix for problem in found)
 
 
 def test_all_problems_at_once_by_line_in_words_under_a_second(tmp_path: Path) -> None:
