@@ -31,7 +31,6 @@ _CLIENT_ERRORS = (
     httpx2.HTTPError,
     errors.HFValidationError,
     errors.RevisionResolutionError,
-    errors.SafetensorsParsingError,
     *_NOT_A_HUB,
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -108,6 +107,8 @@ def describe(repo: str, revision: str | None = None) -> Repository:
         raise explain(TypeError("no commit"), repo)
     card: dict[str, Any] = dict(vars(info.card_data)) if info.card_data else {}
     base = card.get("base_model")
+    if isinstance(base, list):
+        base = next(iter(base), None)
     files = (
         RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else None, s.blob_id)
         for s in info.siblings or ()
@@ -116,7 +117,7 @@ def describe(repo: str, revision: str | None = None) -> Repository:
         name=repo,
         commit=info.sha or "",
         license=_license(card),
-        base_model=base[0] if isinstance(base, list) and base else base or None,
+        base_model=base if isinstance(base, str) and base else None,
         gated=bool(info.gated),
         files=tuple(files),
     )
@@ -153,7 +154,7 @@ def read_head(repo: str, commit: str, name: str, size: int) -> bytes:
     """
     url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint())
     headers = build_hf_headers(library_name="quantbench") | {"Range": f"bytes=0-{size - 1}"}
-    head = b""
+    head = bytearray()
     with (
         asking(repo, commit),
         get_session().stream("GET", url, headers=headers, timeout=_ANSWER_WITHIN_S) as response,
@@ -163,20 +164,7 @@ def read_head(repo: str, commit: str, name: str, size: int) -> bytes:
             head += piece
             if len(head) >= size:
                 break
-    return head[:size]
-
-
-def read_tensors(repo: str, commit: str, name: str) -> dict[str, Any]:
-    """Every tensor's dtype, shape and place in a safetensors file, from its header alone.
-
-    Raises:
-        WeightsError: as `describe`; or the header cannot be read.
-    """
-    with asking(repo, commit):
-        header = client().parse_safetensors_file_metadata(
-            repo, name, revision=commit, timeout=_ANSWER_WITHIN_S
-        )
-    return dict(header.tensors)
+    return bytes(head[:size])
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -223,9 +211,6 @@ def explain(error: Exception, repo: str, revision: str | None = None) -> BenchEr
         case httpx2.TransportError():
             kind, message = UnreachableError, f"{endpoint()} does not answer ({_reason(error)})"
             fix = "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is cached already"
-        case errors.SafetensorsParsingError():
-            message = f"{repo}: a safetensors file has no readable header"
-            fix = f"choose another revision ({_reason(error)})"
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             kind, message = MachineError, f"the disk filled up while {repo} was downloaded"
             fix = "free some space, then run again"

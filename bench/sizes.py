@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself without its weights: headers and configuration, a few kB.
+"""What a checkpoint says of itself without its weights: headers and configuration, a few MB.
 
 bench/checkpoints.json keeps these facts for the variants of models.toml, so that `bench plan` can
 tell what fits on a clean clone without the network. Each entry says where it comes from.
@@ -6,26 +6,28 @@ tell what fits on a clean clone without the network. Each entry says where it co
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench import headers
 from bench.config import Variant
-from bench.errors import ConfigError, WeightsError
+from bench.errors import ConfigError
 
 KNOWN = Path(__file__).with_name("checkpoints.json")
-_HEADER_BYTES = 1 << 20  # a GGUF's architecture stands before its vocabulary, in the first kB
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 # Architectures whose KV cache is not layers × heads × dimensions: latent, recurrent, hybrid.
 _OTHER_CACHES = ("kv_lora", "ssm", "mamba", "linear_", "hybrid", "attn_layer", "rwkv")
-_GGUF_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
-_GGUF_NUMBERS |= {10: "Q", 11: "q", 12: "d"}
+# The tensors of a layer that vllm-gguf-plugin 0.0.5 merges into one.
+_MERGED = (("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up"))
+_MOST = 2**31  # of any one dimension
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ def key(variant: Variant) -> str:
     return f"{variant.repo}:{variant.file}" if variant.file else f"{variant.repo}"
 
 
-def known(path: Path = KNOWN) -> dict[str, Sizes]:
-    """The facts kept in a file, by `key`; empty if there is no file.
+def known(path: Path | None = None) -> dict[str, Sizes]:
+    """The facts kept in a file (by default, `KNOWN`), by `key`; empty if there is no file.
 
     Raises:
         ConfigError: the file is not what `keep` writes.
     """
+    path = path or KNOWN
     if not path.exists():
         return {}
     try:
@@ -81,44 +84,20 @@ def known(path: Path = KNOWN) -> dict[str, Sizes]:
         raise ConfigError(f"{path} is not a list of checkpoints", "run `bench pin`") from error
 
 
-def keep(found: Mapping[str, Sizes], path: Path = KNOWN) -> None:
+def keep(found: Mapping[str, Sizes], path: Path | None = None) -> None:
     """Adds facts to the file, replacing those of the same checkpoint."""
+    path = path or KNOWN
     entries = known(path) | dict(found)
     value = {name: asdict(sizes) for name, sizes in sorted(entries.items())}
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def read_local(path: Path) -> Sizes:
-    """The facts of a checkpoint on this machine: a folder of safetensors, or a GGUF file.
-
-    Raises:
-        WeightsError: a header cannot be read.
-    """
-    from huggingface_hub import errors, get_local_safetensors_metadata
-
-    from bench import hub
-
-    if path.is_file():
-        with path.open("rb") as file:
-            return from_gguf(file.read(_HEADER_BYTES), path.stat().st_size, "its GGUF header")
-    try:
-        headers = get_local_safetensors_metadata(path)
-    except (OSError, errors.SafetensorsParsingError, errors.NotASafetensorsRepoError) as error:
-        raise hub.explain(error, path.name) from error
-    tensors = {
-        name: t for part in headers.files_metadata.values() for name, t in part.tensors.items()
-    }
-    size = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-    return from_tensors(
-        tensors, hub.load_json(path / "config.json"), size, "its safetensors headers"
-    )
 
 
 def read_hub(variant: Variant, cache: Path) -> Sizes:
     """The facts of a variant's checkpoint on the Hub, by requests for the headers alone.
 
     Raises:
-        WeightsError: as `bench.weights.resolve`, whose choice of files this shares.
+        WeightsError: as `bench.weights.resolve`, whose choice of files this shares; or a header
+            cannot be read.
     """
     from bench import hub, weights
 
@@ -127,53 +106,66 @@ def read_hub(variant: Variant, cache: Path) -> Sizes:
     wanted = weights.choose_from(found, variant.file, cache)
     size, at = sum(file.size_bytes for file in wanted), f"at {found.commit[:8]}"
     if variant.file:
-        head = hub.read_head(repo, found.commit, wanted[0].name, _HEADER_BYTES)
+        head = hub.read_head(repo, found.commit, wanted[0].name, headers.GGUF_BYTES)
         return from_gguf(head, size, f"its GGUF header {at}")
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, headers.Tensor] = {}
     for file in wanted:
         if file.name.endswith(".safetensors"):
-            tensors |= hub.read_tensors(repo, found.commit, file.name)
+            read = partial(hub.read_head, repo, found.commit, file.name)
+            tensors |= headers.safetensors(f"{repo}: {file.name}", read)
     config = hub.load_json(hub.fetch(repo, found.commit, "config.json", cache))
     return from_tensors(tensors, config, size, f"its safetensors headers {at}")
 
 
-def from_tensors(
-    tensors: Mapping[str, Any], config: dict[str, Any], download_bytes: int, basis: str
-) -> Sizes:
-    """The facts that safetensors headers and config.json state.
+def keep_from_hub(variants: Iterable[Variant], cache: Path) -> None:
+    """Keeps what the Hub says of these variants' checkpoints; see `read_hub`.
 
-    Args:
-        tensors: by name, each with `dtype`, `shape`, `data_offsets`, `parameter_count`.
+    Bundled ones are not on the Hub, and random weights need no checkpoint that could be asked.
     """
+    asked = (v for v in variants if v.repo and v.serve.load_format != "dummy")
+    keep({key(variant): read_hub(variant, cache) for variant in asked})
+
+
+def from_tensors(
+    tensors: Mapping[str, headers.Tensor], config: dict[str, Any], download_bytes: int, basis: str
+) -> Sizes:
+    """The facts that safetensors headers and config.json state."""
     total = floats = linear = 0
     for name, tensor in tensors.items():
         if name == "lm_head.weight" and config.get("tie_word_embeddings"):
             continue  # vLLM uses the input embeddings for both
         if tensor.dtype not in _FLOATS or "scale" in name:
-            total += tensor.data_offsets[1] - tensor.data_offsets[0]
+            total += tensor.size_bytes
             continue
-        size = 2 * tensor.parameter_count
+        size = 2 * prod(tensor.shape)
         total += size
         floats += size
         if len(tensor.shape) > 1 and not any(part in name for part in ("embed", "lm_head", "wte")):
             linear += size
     quantization = config.get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    return Sizes(total, floats, linear, download_bytes, method, shape_of(config), basis)
+    named = method if isinstance(method, str) else None
+    return Sizes(total, floats, linear, download_bytes, named, shape_of(config), basis)
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
     """The dimensions in a config.json, or None where they do not give the KV cache's size."""
     text = config.get("text_config", config)
-    odd = set(text.get("layer_types") or ()) - {"full_attention", "sliding_attention"}
-    if odd or any(name.startswith(_OTHER_CACHES) for name in text):
+    if not isinstance(text, dict):
+        return None
+    kinds = text.get("layer_types") or []
+    if not isinstance(kinds, list) or any(
+        kind not in ("full_attention", "sliding_attention") for kind in kinds
+    ):
+        return None
+    if any(name.startswith(_OTHER_CACHES) for name in text):
         return None
     heads = text.get("num_attention_heads")
     hidden = text.get("hidden_size")
     return _shape(
         layers=text.get("num_hidden_layers"),
         kv_heads=text.get("num_key_value_heads") or heads,
-        head_dim=text.get("head_dim") or (hidden // heads if hidden and heads else None),
+        head_dim=text.get("head_dim") or _share(hidden, heads),
         hidden=hidden,
         intermediate=text.get("intermediate_size"),
         vocabulary=text.get("vocab_size"),
@@ -182,7 +174,11 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
 
 
 def from_gguf(head: bytes, file_bytes: int, basis: str) -> Sizes:
-    """The facts in a GGUF file's header; its tensors stay in GPU memory as the file has them.
+    """The facts in a GGUF file's header.
+
+    Its tensors stay in GPU memory as the file has them, but for those the plugin merges: there
+    every row gets the length of the longest (`_create_padded_weight_param` in the plugin's
+    quantization/linear.py). For a 70B model in Q4_K_M that is another 1.1 GiB.
 
     Args:
         head: the file's first bytes; what is cut off counts as not stated.
@@ -190,9 +186,8 @@ def from_gguf(head: bytes, file_bytes: int, basis: str) -> Sizes:
     Raises:
         WeightsError: it is not GGUF version 2 or later.
     """
-    if len(head) < 24 or head[:4] != b"GGUF" or struct.unpack_from("<I", head, 4)[0] not in (2, 3):
-        raise WeightsError("the file is not GGUF (version 2 or 3)", "choose another file")
-    stated = dict(_gguf_values(head))
+    header = headers.gguf(head, file_bytes)
+    stated = header.values
     architecture = stated.get("general.architecture")
     of = {
         name.removeprefix(f"{architecture}."): value
@@ -202,61 +197,47 @@ def from_gguf(head: bytes, file_bytes: int, basis: str) -> Sizes:
     shape = None
     if not any(part.startswith(_OTHER_CACHES) for name in of for part in name.split(".")):
         heads, hidden = of.get("attention.head_count"), of.get("embedding_length")
-        each = hidden // heads if type(hidden) is int and type(heads) is int and heads else None
         shape = _shape(
             layers=of.get("block_count"),
             kv_heads=of.get("attention.head_count_kv", heads),
-            head_dim=of.get("attention.key_length") or each,
+            head_dim=of.get("attention.key_length") or _share(hidden, heads),
             hidden=hidden,
             intermediate=of.get("feed_forward_length"),
             vocabulary=of.get("vocab_size") or stated.get("tokenizer.ggml.tokens"),
             max_context=of.get("context_length"),
         )
-    return Sizes(file_bytes, 0, 0, file_bytes, "gguf", shape, basis)
+    padding = 0
+    if header.rows is None:
+        basis += ", without the padding of merged tensors"
+    else:
+        padding = padding_bytes(header.rows)
+    return Sizes(file_bytes + padding, 0, 0, file_bytes, "gguf", shape, basis)
+
+
+def padding_bytes(rows: Mapping[str, tuple[int, int]]) -> int:
+    """What merging adds to the tensors of a GGUF file, given each one's rows and bytes a row."""
+    merged = defaultdict(list)
+    for name, found in rows.items():
+        layer, _, part = name.removesuffix(".weight").rpartition(".")
+        for group in _MERGED:
+            if part in group:
+                merged[layer, group].append(found)
+    return sum(
+        count * (max(width for _, width in parts) - own)
+        for parts in merged.values()
+        for count, own in parts
+    )
+
+
+def _share(hidden: Any, heads: Any) -> int | None:
+    return hidden // heads if type(hidden) is int and type(heads) is int and heads else None
 
 
 def _shape(max_context: Any, **dimensions: Any) -> Shape | None:
-    if not all(type(value) is int and value > 0 for value in dimensions.values()):
+    if not all(_is_size(value) for value in dimensions.values()):
         return None
-    return Shape(**dimensions, max_context=max_context if type(max_context) is int else None)
+    return Shape(**dimensions, max_context=max_context if _is_size(max_context) else None)
 
 
-def _gguf_values(head: bytes) -> Iterator[tuple[str, Any]]:
-    """Names and values as far as `head` reaches; of an array of strings, only its length.
-
-    The layout is that of the GGUF specification (ggml), little-endian: after magic, version and
-    two counts, each entry is a string (u64 length, bytes), a u32 type and the value.
-    """
-    stream = io.BytesIO(head)
-    count = struct.unpack("<4sIQQ", stream.read(24))[3]
-    try:
-        for _ in range(count):
-            name, (kind,) = _gguf_string(stream), _unpack(stream, "I")
-            if kind == 8:
-                yield name, _gguf_string(stream)
-            elif kind == 9:
-                inner, length = _unpack(stream, "IQ")
-                if inner == 8:
-                    yield name, length
-                    for _ in range(length):
-                        _gguf_string(stream)
-                else:
-                    yield name, _unpack(stream, f"{length}{_GGUF_NUMBERS[inner]}")
-            else:
-                yield name, _unpack(stream, _GGUF_NUMBERS[kind])[0]
-    except (EOFError, KeyError):
-        return  # the rest was cut off, or is of a type that came later
-
-
-def _gguf_string(stream: io.BytesIO) -> str:
-    return _read(stream, _unpack(stream, "Q")[0]).decode("utf-8", "replace")
-
-
-def _unpack(stream: io.BytesIO, layout: str) -> tuple[Any, ...]:
-    return struct.unpack(f"<{layout}", _read(stream, struct.calcsize(f"<{layout}")))
-
-
-def _read(stream: io.BytesIO, size: int) -> bytes:
-    if size > stream.getbuffer().nbytes - stream.tell():
-        raise EOFError
-    return stream.read(size)
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 < value < _MOST

@@ -5,6 +5,9 @@ Tensor names are those of the real checkpoints, shapes follow from the architect
 the experiment, and the quantized layouts are those of their formats: FP8 with one scale per 128×128
 block; AWQ with 4 bits, groups of 128 and zero points, eight values to an int32. The files are
 sparse: a real safetensors header, then a hole of the right size.
+
+The GGUF rows are what llama.cpp's `llama_tensor_get_type` makes of a 70B Llama: with these types
+the file has, to the last digit published, the size on the repository's card.
 """
 
 from __future__ import annotations
@@ -146,3 +149,42 @@ def _write_shard(path: Path, shard: dict[str, Tensor]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + at)
+
+
+# Bytes of 256 values.
+_BLOCKS = {"Q4_K": 144, "Q5_K": 176, "Q6_K": 210, "IQ2_XS": 74, "IQ3_S": 110, "F32": 1024}
+
+
+def gguf_rows(kind: str) -> dict[str, tuple[int, int]]:
+    """Rows and bytes a row of every tensor of Llama-3.1-70B as GGUF Q4_K_M or IQ2_S."""
+    of, found = LLAMA_70B, {}
+    for name, (type_, rows, columns) in _gguf_tensors(kind, of).items():
+        found[name] = (rows, columns * _BLOCKS[type_] // 256)
+    return found
+
+
+def _gguf_tensors(kind: str, of: Architecture) -> dict[str, tuple[str, int, int]]:
+    q4, eighth = kind == "Q4_K_M", of.layers // 8
+    plain = "Q4_K" if q4 else "IQ2_XS"
+    found = {
+        "token_embd.weight": (plain if q4 else "IQ3_S", of.vocabulary, of.hidden),
+        "output.weight": ("Q6_K" if q4 else "Q5_K", of.vocabulary, of.hidden),
+        "output_norm.weight": ("F32", 1, of.hidden),
+    }
+    for n in range(of.layers):
+        first = n < eighth
+        more = q4 and (first or n >= 7 * eighth or (n - eighth) % 3 == 2)
+        value = ("Q6_K" if more else "Q5_K") if q4 else "Q4_K"
+        down = "Q6_K" if more else "IQ3_S" if first and not q4 else plain
+        found |= {
+            f"blk.{n}.attn_q.weight": (plain, of.heads * of.head_dim, of.hidden),
+            f"blk.{n}.attn_k.weight": (plain, of.kv_heads * of.head_dim, of.hidden),
+            f"blk.{n}.attn_v.weight": (value, of.kv_heads * of.head_dim, of.hidden),
+            f"blk.{n}.attn_output.weight": (plain if q4 else "IQ3_S", of.hidden, of.hidden),
+            f"blk.{n}.ffn_gate.weight": (plain, of.intermediate, of.hidden),
+            f"blk.{n}.ffn_up.weight": (plain, of.intermediate, of.hidden),
+            f"blk.{n}.ffn_down.weight": (down, of.hidden, of.intermediate),
+            f"blk.{n}.attn_norm.weight": ("F32", 1, of.hidden),
+            f"blk.{n}.ffn_norm.weight": ("F32", 1, of.hidden),
+        }
+    return found
