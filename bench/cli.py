@@ -241,8 +241,11 @@ def add(
     tokenizer: str | None,
     hardware: list[str],
 ) -> None:
-    """Write the table of a Hub model to models.toml; the rest of the file stays as it is."""
-    from bench import edit, hub
+    """Write the table of a Hub model to models.toml; the rest of the file stays as it is.
+
+    What the model's headers say of its size is kept too, so that the plan can say whether it fits.
+    """
+    from bench import edit, hub, problems, sizes
 
     repo, _, file = repository.partition(":")
     added = edit.add(
@@ -257,6 +260,7 @@ def add(
     )
     license_ = added.license or "unknown"
     click.echo(f"{added.text}\n{added.download_gib:.1f} GiB to download; licence: {license_}")
+    sizes.keep_from_hub(problems.load_experiment(models).variant[-1:], hub.default_cache())
 
 
 @cli.command(example="bench pin")
@@ -266,9 +270,8 @@ def pin(models: Path) -> None:
     from bench import edit, hub, problems, sizes
 
     for pinned in edit.pin(models):
-        click.echo(f"{pinned.name}: {pinned.before or 'newest'} -> {pinned.after}")
-    variants = [entry for entry in problems.load_experiment(models).variant if entry.repo]
-    sizes.keep({sizes.key(entry): sizes.read_hub(entry, hub.default_cache()) for entry in variants})
+        click.echo(f"{pinned.name}: {pinned.key} {pinned.before or 'newest'} -> {pinned.after}")
+    sizes.keep_from_hub(problems.load_experiment(models).variant, hub.default_cache())
 
 
 @cli.command(example="bench doctor")

@@ -47,9 +47,10 @@ class Added:
 
 @dataclass(frozen=True)
 class Pinned:
-    """One revision that `pin` wrote."""
+    """One revision that `pin` wrote; `key` is the one it stands under."""
 
     name: str
+    key: str
     before: str | None
     after: str
 
@@ -93,6 +94,7 @@ def add(
     keys |= {"revision": found.commit}
     if file:
         keys["tokenizer"] = tokenizer or _tokenizer(experiment, found, str(family))
+        keys["tokenizer_revision"] = hub.describe(keys["tokenizer"]).commit
     keys |= {"hardware": list(hardware)} if hardware else {}
     tables += "\n" + _table("variant", keys)
     before = path.read_bytes().decode()
@@ -127,34 +129,37 @@ def pin(path: Path) -> list[Pinned]:
     text = path.read_bytes().decode()
     lines, rows = toml_lines.key_lines(text), text.splitlines(keepends=True)
     wanted = tomllib.loads(text)
+    unpinned = [
+        (lines[("variant", i, asked.revision_key if asked.revision else asked.key)], i, asked)
+        for i, variant in enumerate(experiment.variant)
+        for asked in weights.wanted_from(variant)
+        if not hub.is_commit(asked.revision)
+    ]
     pinned = []
-    for i in reversed(range(len(experiment.variant))):  # from below, so that lines keep their place
-        variant = experiment.variant[i]
-        if variant.repo is None or hub.is_commit(variant.revision):
-            continue
-        commit = hub.describe(variant.repo, variant.revision).commit
-        key = "revision" if variant.revision else "repo"
-        _pin_row(rows, lines[("variant", i, key)] - 1, commit)
-        wanted["variant"][i]["revision"] = commit
-        pinned.append(Pinned(variant.name, variant.revision, commit))
+    for line, i, asked in sorted(unpinned, key=lambda row: -row[0]):  # lines above keep their place
+        commit = hub.describe(asked.repo, asked.revision).commit
+        _pin_row(rows, line - 1, asked, commit)
+        wanted["variant"][i][asked.revision_key] = commit
+        name = experiment.variant[i].name
+        pinned.append(Pinned(name, asked.revision_key, asked.revision, commit))
     text = "".join(rows)
     if _parsed(text) != wanted:
-        listing = ", ".join(f"{p.name}: revision = {json.dumps(p.after)}" for p in pinned)
+        listing = ", ".join(f"{p.name}: {p.key} = {json.dumps(p.after)}" for p in pinned)
         raise ConfigError(f"{path} is unchanged: its layout has no line for this", listing)
     if pinned:
         _write(path, text)
     return pinned[::-1]
 
 
-def _pin_row(rows: list[str], at: int, commit: str) -> None:
-    """Replaces the revision on its line, or adds one below the repo's, aligned with it."""
-    row = rows[at]
-    if given := re.match(r"(\s*revision\s*=\s*)(\"[^\"]*\"|'[^']*')", row):
+def _pin_row(rows: list[str], at: int, asked: weights.Wanted, commit: str) -> None:
+    """Replaces the revision on its line, or adds one below the repository's, aligned with it."""
+    row, key = rows[at], asked.revision_key
+    if given := re.match(rf"(\s*{key}\s*=\s*)(\"[^\"]*\"|'[^']*')", row):
         rows[at] = f'{given[1]}"{commit}"{row[given.end() :]}'
-    elif given := re.match(r"(\s*)(repo\s*)=", row):
+    elif given := re.match(rf"(\s*)({asked.key}\s*)=", row):
         end = "\r\n" if row.endswith("\r\n") else "\n"
         rows[at] = row if row.endswith("\n") else row + end
-        rows.insert(at + 1, f'{given[1]}{"revision":<{len(given[2]) - 1}} = "{commit}"{end}')
+        rows.insert(at + 1, f'{given[1]}{key:<{len(given[2]) - 1}} = "{commit}"{end}')
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -199,12 +204,17 @@ def _label(config: dict[str, Any], file: str | None) -> str:
 
 def _compressed_label(quantization: dict[str, Any]) -> str:
     groups = quantization.get("config_groups")
-    group: dict[str, Any] = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
-    stated, inputs = group.get("weights") or {}, group.get("input_activations") or {}
+    group = next(iter(groups.values()), None) if isinstance(groups, dict) else None
+    stated, inputs = (_table_in(group, key) for key in ("weights", "input_activations"))
     bits = stated.get("num_bits")
     if stated.get("type") == "float":
         return f"FP{bits}"
     return f"W{bits}A{inputs.get('num_bits', 16)}" if bits else "compressed-tensors"
+
+
+def _table_in(value: Any, key: str) -> dict[str, Any]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _base(found: hub.Repository, quantized: bool) -> str:

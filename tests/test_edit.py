@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 from hub_server import Hub, Repo, serve_client
+from published_checkpoints import QWEN3_8B
 
-from bench import edit, problems
+from bench import edit, problems, sizes
 from bench.errors import ConfigError, WeightsError
 
 # Comments at every place, aligned and not, tables of one array apart from each other.
@@ -28,6 +30,7 @@ runner = [
   "self-hosted",          # ours
   "l40",
 ]
+gpu_memory_gib = 44.5
 
 [[variant]]
 name   = "Tiny BF16"      # the baseline
@@ -123,12 +126,13 @@ def test_a_gguf_file_gets_the_tokenizer_of_its_family(
 ) -> None:
     edit.add(models, "acme/tiny-gguf", "tiny-Q4_K_M.gguf", cache=tmp_path / "cache")
     assert changes(models)[2:] == [
-        '+ name      = "Tiny GGUF Q4_K_M"',
-        '+ family    = "Tiny"',
-        '+ repo      = "acme/tiny-gguf"',
-        '+ file      = "tiny-Q4_K_M.gguf"',
-        f'+ revision  = "{hub.repos["acme/tiny-gguf"].commit}"',
-        '+ tokenizer = "acme/tiny"',
+        '+ name               = "Tiny GGUF Q4_K_M"',
+        '+ family             = "Tiny"',
+        '+ repo               = "acme/tiny-gguf"',
+        '+ file               = "tiny-Q4_K_M.gguf"',
+        f'+ revision           = "{hub.repos["acme/tiny-gguf"].commit}"',
+        '+ tokenizer          = "acme/tiny"',
+        f'+ tokenizer_revision = "{hub.repos["acme/tiny"].commit}"',
     ]
 
 
@@ -194,6 +198,15 @@ def test_a_new_family_comes_with_its_first_variant(hub: Hub, models: Path, tmp_p
             "New FP8",
         ),
         (quantized(quant_method="compressed-tensors"), "New compressed-tensors"),
+        (
+            quantized(quant_method="compressed-tensors", config_groups={"a": 4}),
+            "New compressed-tensors",
+        ),
+        (
+            quantized(quant_method="compressed-tensors", config_groups={"a": {"weights": "int4"}}),
+            "New compressed-tensors",
+        ),
+        ({"quantization_config": None, "dtype": ["float16"]}, "New unquantized"),
     ],
 )
 def test_the_name_says_the_format(
@@ -201,6 +214,43 @@ def test_the_name_says_the_format(
 ) -> None:
     hub.repos["acme/New"] = repo(config)
     assert edit.add(models, "acme/New", cache=tmp_path / "cache").name == name
+
+
+@pytest.mark.parametrize("base", [4, [4], [], {"a": "b"}])
+def test_a_base_model_that_is_no_name_is_none(
+    base: Any, hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    hub.repos["acme/New"] = Repo.of({"config.json": {}} | WEIGHTS, card={"base_model": base})
+    assert edit.add(models, "acme/New", cache=tmp_path / "cache").base_model is None
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the command keeps sizes and downloads, in place of the repository and the home."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(sizes, "KNOWN", tmp_path / "checkpoints.json")
+    return tmp_path / "checkpoints.json"
+
+
+def measurable() -> Repo:
+    """A model whose one tensor has a header that can be read."""
+    tensor = {"dtype": "BF16", "shape": [2**20, 4], "data_offsets": [0, 2**23]}
+    header = json.dumps({"model.layers.0.mlp.weight": tensor}).encode()
+    data = len(header).to_bytes(8, "little") + header + b"\0" * 2**23
+    return repo(QWEN3_8B.config(None), "acme/tiny", **{"model.safetensors": data})
+
+
+def test_what_was_added_is_planned_with_its_size_and_whether_it_fits(
+    hub: Hub, models: Path, tmp_path: Path, bench: Any, kept: Path
+) -> None:
+    hub.repos["acme/tiny-new"] = measurable()
+    ran = bench("add", "acme/tiny-new", "--name", "New", "--models", models)
+    assert (ran.code, ran.err) == (0, "")
+    assert list(sizes.known(kept)) == ["acme/tiny-new"]
+    ran = bench("plan", "--models", models, "--results", tmp_path, "--variants", "new", "--json")
+    for row in json.loads(ran.out):
+        assert row["fits"] is True
+        assert row["weights_gib"] == row["download_gib"] == 0.01
 
 
 @pytest.mark.parametrize(
@@ -236,8 +286,8 @@ def test_windows_line_ends_stay(models: Path, tmp_path: Path) -> None:
 def test_pin_writes_commits_and_keeps_every_comment(hub: Hub, models: Path) -> None:
     tiny, awq = hub.repos["acme/tiny"].commit, hub.repos["acme/tiny-awq"].commit
     assert edit.pin(models) == [
-        edit.Pinned("Tiny BF16", None, tiny),
-        edit.Pinned("Tiny AWQ INT4", "main", awq),
+        edit.Pinned("Tiny BF16", "revision", None, tiny),
+        edit.Pinned("Tiny AWQ INT4", "revision", "main", awq),
     ]
     expected = MODELS.replace(
         '"acme/tiny"      # on the Hub\n',
@@ -245,6 +295,59 @@ def test_pin_writes_commits_and_keeps_every_comment(hub: Hub, models: Path) -> N
     ).replace("'main'", f'"{awq}"')
     assert models.read_text() == expected
     tomllib.loads(expected)
+
+
+def test_pin_pins_the_tokenizer_too(hub: Hub, models: Path) -> None:
+    tiny, gguf = hub.repos["acme/tiny"].commit, hub.repos["acme/tiny-gguf"].commit
+    head = (
+        MODELS
+        + """
+[[variant]]
+name = "Above"
+family = "Tiny"
+tokenizer = "acme/tiny"   # before its repo
+repo = "acme/tiny-gguf"
+file = "tiny-Q4_K_M.gguf"
+"""
+    )
+    models.write_text(
+        head
+        + """
+[[variant]]
+name = "Pinned in part"
+family = "Tiny"
+repo = "acme/tiny-gguf"
+file = "tiny-Q4_K_M.gguf"
+tokenizer = "acme/tiny"
+tokenizer_revision = "main"
+"""
+    )
+    assert edit.pin(models)[2:] == [
+        edit.Pinned("Above", "tokenizer_revision", None, tiny),
+        edit.Pinned("Above", "revision", None, gguf),
+        edit.Pinned("Pinned in part", "revision", None, gguf),
+        edit.Pinned("Pinned in part", "tokenizer_revision", "main", tiny),
+    ]
+    above, part = problems.load_experiment(models).variant[-2:]
+    assert (above.revision, above.tokenizer_revision) == (gguf, tiny)
+    assert (part.revision, part.tokenizer_revision) == (gguf, tiny)
+    assert f'# before its repo\ntokenizer_revision = "{tiny}"\nrepo' in models.read_text()
+    assert edit.pin(models) == []
+
+
+def test_pin_keeps_sizes_where_there_is_a_checkpoint(
+    hub: Hub, models: Path, bench: Any, kept: Path
+) -> None:
+    hub.repos |= dict.fromkeys(("acme/tiny", "acme/tiny-awq"), measurable())
+    hub.repos["acme/shape"] = Repo.of({"config.json": {}, "tokenizer.json": {}})
+    dummy = 'name = "D"\nfamily = "Tiny"\nrepo = "acme/shape"\nstages = ["speed"]\n'
+    more = f'\n[[variant]]\n{dummy}serve.load_format = "dummy"\n'
+    models.write_text(MODELS + more)
+    ran = bench("pin", "--models", models)
+    assert (ran.code, ran.err) == (0, "")
+    commit = hub.repos["acme/tiny"].commit
+    assert ran.out.startswith(f"Tiny BF16: revision newest -> {commit}\n")
+    assert list(sizes.known(kept)) == ["acme/tiny", "acme/tiny-awq"]
 
 
 def test_pin_leaves_commits_where_they_are(hub: Hub, models: Path) -> None:
