@@ -179,7 +179,7 @@ def _speed(
         Target.of(server, part.job.variant.id, str(ready.tokenizer)),
         part.session.speed(part.job),
         random_weights=ready.facts.source == "random",
-        watch=partial(_watch, server, part.job.hardware),
+        watch=partial(_watch, server, part.session.experiment, part.job),
         note=current.note,
     )
     result = result.model_copy(
@@ -208,7 +208,7 @@ def _quality(
         options,
         part.session.tasks.wait(server.check),
         max_model_len=launch.max_model_len(server),
-        watch=partial(_watch, server, part.job.hardware),
+        watch=partial(_watch, server, part.session.experiment, part.job),
     )
     current.note("log-probabilities of the fixed text")
     expected, data = fidelity.measure(target)
@@ -216,10 +216,11 @@ def _quality(
     return part.record(quality=result), [*sidecars, data]
 
 
-def _watch(server: Server, hardware: Hardware) -> AbstractContextManager[Watch]:
-    # NVML sees this machine only: of several nodes, telemetry is that of the first.
-    here = hardware.gpus // hardware.nodes
-    gpus = telemetry.gpu_indices(here) if hardware.engine == "cuda" else ()
+def _watch(server: Server, experiment: Experiment, job: Job) -> AbstractContextManager[Watch]:
+    gpus: list[int] = []
+    if job.hardware.engine == "cuda":
+        options = experiment.serve_options(job.variant, job.hardware)
+        gpus = telemetry.gpu_indices(telemetry.gpus_used(options, job.hardware.nodes))
     return telemetry.watch(server.process.pid, gpus)
 
 

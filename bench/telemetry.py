@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from bench import record
+from bench.config import ServeOptions
 from bench.errors import MachineError, MeasurementError
 
 INTERVAL_S = 0.5
@@ -118,6 +119,15 @@ def load_nvml() -> Any:
     import pynvml
 
     return pynvml
+
+
+def gpus_used(options: ServeOptions, nodes: int) -> int:
+    """How many of this machine's GPUs the server runs on: the others' power is not its own.
+
+    NVML sees this machine only: of several nodes, telemetry is that of the first.
+    """
+    world = (options.tensor_parallel_size or 1) * (options.pipeline_parallel_size or 1)
+    return max(world // nodes, 1)
 
 
 def gpu_indices(

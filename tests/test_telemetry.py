@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import telemetry
+from bench import config, plan, run, telemetry
 from bench.errors import MachineError, MeasurementError
 from bench.telemetry import Sample
 
@@ -260,3 +261,43 @@ def test_the_gpus_that_cuda_shows_are_the_ones_watched(
     visible: str | None, expected: list[int]
 ) -> None:
     assert telemetry.gpu_indices(2, visible, FakeNvml()) == expected
+
+
+FLEET = """
+serve = { tensor_parallel_size = 2 }
+hardware = [
+    { id = "one", name = "One", engine = "cuda", runner = ["x"], gpus = 8 },
+    { id = "two", name = "Two", engine = "cuda", runner = ["x"], gpus = 16, nodes = 2 },
+    { id = "cpu", name = "CPU", engine = "cpu", runner = ["x"], gpus = 0 },
+]
+family = [{ name = "F", baseline = "Small" }]
+[[variant]]
+name = "Small"
+family = "F"
+repo = "o/small"
+serve = { tensor_parallel_size = 1 }
+[[variant]]
+name = "Large"
+family = "F"
+repo = "o/large"
+on.one.serve = { pipeline_parallel_size = 2 }
+on.two.serve = { tensor_parallel_size = 8, pipeline_parallel_size = 2 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "hardware", "gpus"),
+    [("small", "one", 1), ("large", "one", 4), ("small", "two", 1), ("large", "two", 8)],
+)
+def test_a_stage_watches_the_gpus_its_server_uses_and_no_other(
+    name: str, hardware: str, gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight GPUs a node: the others' power and co-tenants are not this variant's."""
+    experiment = config.parse(config.Experiment, tomllib.loads(FLEET))
+    asked = plan.jobs(experiment, tmp_path, variants=[name], hardware=[hardware], stages=["speed"])
+    monkeypatch.setattr(telemetry, "load_nvml", FakeNvml)
+    server: Any = SimpleNamespace(process=SimpleNamespace(pid=os.getpgrp()))
+    with run._watch(server, experiment, asked[0]) as watching:
+        pass
+    result = watching.result(output_tokens=1)
+    assert (result.peak_memory_gib, result.peak_power_w) == (10 * gpus, 200 * gpus)
