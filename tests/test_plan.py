@@ -12,7 +12,7 @@ import pytest
 import synthetic
 from test_config import LAYERS
 
-from bench import config, outlook, plan, store
+from bench import config, outlook, plan, problems, store
 from bench.config import Experiment
 from bench.errors import ConfigError
 from bench.plan import Job
@@ -183,24 +183,97 @@ def test_the_matrix_has_one_entry_per_server_with_something_to_do(tmp_path: Path
     assert plan.matrix([]) == []
 
 
+def stored(results: Path, job: Job, record: Record | None = None, **changes: Any) -> Record:
+    """A finished record of the job in the store, changed."""
+    record = (record or measured(job)).model_copy(update=changes)
+    store.write(results, record)
+    return record
+
+
 def test_the_outlook_says_how_long_it_took_last_time(tmp_path: Path) -> None:
     job = plan.jobs(EXPERIMENT, tmp_path)[0]
-    record = measured(job)
+    record = stored(tmp_path, job)
     assert record.engine is not None
-    store.write(tmp_path, record)
     store.write(tmp_path, measured(job, status="failed", minutes=60))
     rows = outlook.rows(plan.jobs(EXPERIMENT, tmp_path), tmp_path)
-    assert rows[0]["needed"] is False
-    assert rows[0]["expected_minutes"] == round(30 + record.engine.startup_s / 60, 1)
+    assert (rows[0]["needed"], rows[0]["expected_minutes"]) == (False, 30.0)
     assert rows[0]["measured_on"] == "2026-03-01"
     assert (rows[1]["expected_minutes"], rows[1]["measured_on"]) == (None, None)
     told = outlook.table(rows)
     assert "5 of 6 stages to measure" in told
     assert "current" in told
+    again = outlook.rows(plan.jobs(EXPERIMENT, tmp_path, force=True), tmp_path)
+    minutes = again[0]["expected_minutes"]
+    assert minutes == round(30 + record.engine.startup_s / 60, 1)
+    assert (again[0]["least_minutes"], again[0]["time_basis"]) == (None, "earlier records")
+    assert f"about {minutes:.0f} minutes for the 1 measured before" in outlook.table(again)
+
+
+def test_a_servers_start_is_counted_once_for_both_stages(tmp_path: Path) -> None:
+    jobs = plan.jobs(EXPERIMENT, tmp_path, variants=["v"], hardware=["a"], force=True)
+    for job in jobs:
+        stored(tmp_path, job)
+    record = measured(jobs[0])
+    assert record.engine is not None
+    start = round(record.engine.startup_s / 60, 1)
+    assert start > 0
+    minutes = [row["expected_minutes"] for row in outlook.rows(jobs, tmp_path)]
+    assert minutes == [pytest.approx(30 + start), 30.0]
+    alone = plan.jobs(EXPERIMENT, tmp_path, variants=["v"], hardware=["a"], stages=["quality"])
+    assert outlook.rows(alone, tmp_path)[0]["expected_minutes"] == 30.0  # it is current
+    forced = plan.jobs(EXPERIMENT, tmp_path, hardware=["a"], stages=["quality"], force=True)
+    assert outlook.rows(forced, tmp_path)[0]["expected_minutes"] == pytest.approx(30 + start)
+
+
+def test_without_a_record_the_load_alone_says_how_long_at_least(tmp_path: Path) -> None:
+    """60 prompts at 10 a second, five times; at no rate, and of a quality stage, nothing."""
+    speed, quality = outlook.rows(plan.jobs(EXPERIMENT, tmp_path)[:2], tmp_path)
+    assert (speed["least_minutes"], speed["time_basis"]) == (0.5, "requests / rate")
+    assert (quality["least_minutes"], quality["time_basis"]) == (None, "unknown")
+    told = outlook.table([speed, quality])
+    assert "at least 0.5" in told
     assert "unknown" in told
-    again = outlook.table(outlook.rows(plan.jobs(EXPERIMENT, tmp_path, force=True), tmp_path))
-    minutes = rows[0]["expected_minutes"]
-    assert f"about {minutes:.0f} minutes for the 1 measured before" in again
+    assert "at least 0 minutes for 1 never measured: requests / rate" in told
+
+
+def test_the_quickest_records_say_how_long_at_least(tmp_path: Path) -> None:
+    """Those of this hardware, or of any where it has none; more questions are no measure."""
+    jobs = plan.jobs(EXPERIMENT, tmp_path)
+    asked = jobs[1].spec["quality"]
+    for number, (hardware, documents, start_s) in enumerate(
+        [("a", 400, 120.0), ("a", "all", 60.0), ("c", 400, 6.0)]
+    ):
+        record = measured(jobs[1], minutes=number)
+        assert record.engine is not None
+        spec = jobs[1].spec | {"quality": asked | {"documents": documents}}
+        engine = record.engine.model_copy(update={"startup_s": start_s})
+        changes = {"spec": spec, "key": spec_key(spec), "engine": engine, "hardware": hardware}
+        stored(tmp_path, jobs[1], record, variant="other", **changes)
+    fewer = changed(LAYERS, 'quality.documents = "all"', "quality.documents = 399")
+    for experiment, hardware, minutes in (
+        (EXPERIMENT, "a", (0.5 + 1, 30.0)),
+        (EXPERIMENT, "b", (0.4 + 0.1, None)),  # its ten documents are fewer than any record's
+        (fewer, "a", (0.5 + 1, None)),
+    ):
+        rows = outlook.rows(plan.jobs(experiment, tmp_path, hardware=[hardware])[:2], tmp_path)
+        where = hardware if hardware == "a" else "any hardware"
+        assert [row["expected_minutes"] for row in rows] == [None, None]
+        assert [row["least_minutes"] for row in rows] == [pytest.approx(minutes[0]), minutes[1]]
+        assert rows[0]["time_basis"] == f"requests / rate + the quickest server start on {where}"
+        assert rows[1]["time_basis"] == (
+            f"the quickest such stage on {where}" if minutes[1] else "unknown"
+        )
+
+
+def test_every_published_row_says_how_long_at_least() -> None:
+    root = Path(__file__).parent.parent
+    experiment = problems.load_experiment(root / "models.toml")
+    results = root / "bench" / "results"
+    rows = outlook.rows(plan.jobs(experiment, results, hardware=["l40"]), results)
+    assert {row["variant"] for row in rows} == {variant.id for variant in experiment.variant}
+    for row in rows:
+        assert row["expected_minutes"] or row["least_minutes"]
+        assert row["time_basis"] != "unknown"
 
 
 def test_the_command_tells_the_plan_in_both_ways(tmp_path: Path, bench: Any) -> None:
