@@ -74,6 +74,7 @@ _KERNEL_LINES = (
     r"Selected (\w+Kernel) for \w",  # scaled-mm kernels: FP8 and INT8
     r"Using (awq_marlin|gptq_marlin) kernel\.",  # 0.9.1, chosen by quantization method
     r"Falling back to (unoptimized AWQ kernels)",  # a layer whose shape Marlin cannot take
+    r"Using (FlashInfer [\w-]+) for eligible unquantized BF16 GEMMs",
 )
 _ATTENTION_LINES = (
     r"Using (?:AttentionBackendEnum\.)?([A-Z][A-Z0-9_]+) attention backend out of",

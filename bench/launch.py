@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -19,6 +20,27 @@ from bench.server import Server
 
 # Switches of vLLM that this program's caller set: they reach the server too, and change what runs.
 _SWITCH = re.compile(r"VLLM_(?:USE|DISABLE|ENABLE|ALLOW)_[A-Z0-9_]+")
+# What vLLM logs where it goes on without what was asked for: words, what that means, the fix. An
+# attention backend on CUDA, and a MoE backend, it refuses to start without.
+_SET_ASIDE = (
+    (
+        r"Quantizing 0 layers",
+        "the engine accepted the quantization and applied it to no layer",
+        "choose a method that this version of vLLM has for this kind of model",
+    ),
+    (
+        # 0.32 "=X has no kernel for this linear layer type"; 0.25 "=X was requested, but no X
+        # kernel exists"; "VLLM_BATCH_INVARIANT overrides --linear-backend=X". Each is a warning.
+        r"WARNING .*?(--linear-backend=.*)",
+        "the linear backend asked for was not used for every quantized layer",
+        "choose one that has a kernel for this quantization on this hardware, or leave it out",
+    ),
+    (
+        r"Cannot use \S+ backend on CPU",
+        "the attention backend asked for was not used",
+        "leave attention_backend out: the CPU engine has one only",
+    ),
+)
 _CPU_KV_CACHE_GIB = "2"  # taken from main memory; the demo's loads need a tenth of it
 
 
@@ -59,16 +81,24 @@ def switches(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_quantized(server: Server) -> None:
-    """Raises MeasurementError if a quantization was asked for and the engine applied it nowhere.
+    """Raises MeasurementError if the engine set aside the quantization or a kernel asked for.
 
-    vLLM accepts some online methods for models they have no layer for, says so in its log only,
-    and serves the unquantized model: the row would be the baseline under another name.
+    vLLM says so in its log only and serves the model all the same: a method that it has no layer
+    for leaves the model unquantized, and a kernel that it has not is replaced by another. The row
+    would be the baseline, or the other kernel, under the wrong name.
     """
-    if re.search(r"Quantizing 0 layers", server.log.read_text(errors="replace")):
+    log = server.log.read_text(errors="replace")
+    for words, what, fix in _SET_ASIDE:
+        if found := re.search(words, log):
+            said = found[found.lastindex or 0]
+            raise MeasurementError(f"{what} (the engine's log says {said!r})", fix)
+    backend = dict(itertools.pairwise(server.argv)).get("--linear-backend", "auto")
+    kernel = enginefacts.parse_log(log).linear_kernel
+    if backend != "auto" and (kernel is None or "unoptimized" in kernel):
         raise MeasurementError(
-            "the engine accepted the quantization and applied it to no layer (its log says "
-            "'Quantizing 0 layers')",
-            "choose a method that this version of vLLM has for this kind of model",
+            f"the linear backend {backend!r} was asked for; the kernel that the engine's log "
+            f"names is {kernel or 'none'}",
+            "choose one that has a kernel for every layer of this checkpoint, or leave it out",
         )
 
 

@@ -28,6 +28,7 @@ GGUF = Checkpoint(
 )
 BUNDLED = Checkpoint(FOLDER, FOLDER, ModelFacts(source="bundled", bundled="smollm2-135m-bf16"))
 RECORDED = Path(__file__).with_name("recorded")
+SET_ASIDE = RECORDED / "vllm-0.32.0-cpu-set-aside.log"
 
 
 @pytest.fixture
@@ -80,13 +81,92 @@ def test_the_servers_environment_calls_nobody() -> None:
     assert launch.environment("cuda")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_a_quantization_that_was_applied_nowhere_fails(tmp_path: Path, process: Supervised) -> None:
-    log = tmp_path / "server.log"
-    server = Server("http://127.0.0.1:1", (), log, process)
-    for recorded in RECORDED.glob("*.log"):
-        log.write_bytes(recorded.read_bytes())
+def served(process: Supervised, log: Path, text: str, *argv: str) -> Server:
+    """A server with this log and these options."""
+    log.write_text(text)
+    return Server("http://127.0.0.1:1", ("serve", "x", *argv), log, process)
+
+
+AS_ASKED = sorted(set(RECORDED.glob("*.log")) - {SET_ASIDE})
+
+
+@pytest.mark.parametrize("recorded", AS_ASKED, ids=lambda path: path.stem)
+def test_servers_that_did_as_they_were_asked(
+    recorded: Path, tmp_path: Path, process: Supervised
+) -> None:
+    text = recorded.read_text()
+    launch.check_quantized(served(process, tmp_path / "log", text))
+    launch.check_quantized(served(process, tmp_path / "log", text, "--linear-backend", "auto"))
+    if "Kernel for " in text:
+        asked = served(process, tmp_path / "log", text, "--linear-backend", "marlin")
+        launch.check_quantized(asked)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        # vLLM 0.32.0, and 0.25.0's wording of the same
+        (
+            "WARNING 11-24 [__init__.py:386] --linear-backend=marlin has no kernel for this "
+            "linear layer type; using automatic selection for that layer type.",
+            "says '--linear-backend=marlin has no kernel for",
+        ),
+        (
+            "WARNING 11-24 [__init__.py:394] --linear-backend=marlin was requested, but no marlin "
+            "kernel exists for mixed-precision layers; falling back to normal kernel selection "
+            "for this layer.",
+            "says '--linear-backend=marlin was requested, but no",
+        ),
+        (
+            "WARNING 11-24 [__init__.py:1149] VLLM_BATCH_INVARIANT overrides "
+            "--linear-backend=marlin; using the emulation backend for deterministic execution.",
+            "not used for every quantized layer",
+        ),
+        (
+            "WARNING 11-24 [auto_awq.py:324] Layer 'm.0' is not supported by AutoAWQMarlin. "
+            "Falling back to unoptimized AWQ kernels.",
+            r"names is CPUWNA16LinearKernel \+ unoptimized AWQ kernels",
+        ),
+        (
+            "INFO 11-24 [cpu.py:178] Cannot use AttentionBackendEnum.FLASH_ATTN backend on CPU.",
+            "the attention backend asked for was not used",
+        ),
+        (
+            "INFO 11-23 12:59:19 [base_loader.py:151] Quantizing 0 layers of types: ",
+            "applied it to no layer",
+        ),
+    ],
+)
+def test_what_the_engine_set_aside_fails(
+    line: str, words: str, tmp_path: Path, process: Supervised
+) -> None:
+    """The row would be another kernel, or the baseline, under the name of what was asked for."""
+    log = (RECORDED / "vllm-0.32.0-cpu-int4-w4a16.log").read_text()
+    server = served(process, tmp_path / "log", f"{log}{line}\n", "--linear-backend", "marlin")
+    with pytest.raises(MeasurementError, match=words) as failure:
         launch.check_quantized(server)
-    said = "INFO 11-23 12:59:19 [base_loader.py:151] Quantizing 0 layers of types: "
-    log.write_text(f"{log.read_text()}{said}\n")
-    with pytest.raises(MeasurementError, match="applied it to no layer"):
+    assert failure.value.fix
+
+
+def test_a_kernel_asked_for_where_the_engine_chose_none_fails(
+    tmp_path: Path, process: Supervised
+) -> None:
+    """An unquantized model has none, and vLLM does not so much as warn."""
+    log = (RECORDED / "vllm-0.25.0-cuda-bf16.log").read_text()
+    server = served(process, tmp_path / "log", log, "--linear-backend", "marlin")
+    with pytest.raises(MeasurementError, match="names is none"):
         launch.check_quantized(server)
+
+
+def test_the_engine_on_cpu_asked_for_a_kernel_and_an_attention_of_a_gpu(
+    tmp_path: Path, process: Supervised
+) -> None:
+    """The log of a real server: it started, said so in passing, and served."""
+    options = ServeOptions(linear_backend="marlin", attention_backend="FLASH_ATTN")
+    argv = arguments.serve_argv(options)
+    text = SET_ASIDE.read_text()
+    with pytest.raises(MeasurementError, match="--linear-backend=marlin has no kernel"):
+        launch.check_quantized(served(process, tmp_path / "log", text, *argv))
+    calm = "".join(line for line in text.splitlines(True) if "--linear-backend" not in line)
+    with pytest.raises(MeasurementError, match=r"Cannot use \S*FLASH_ATTN backend on CPU"):
+        launch.check_quantized(served(process, tmp_path / "log", calm, *argv))
