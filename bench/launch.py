@@ -18,8 +18,15 @@ from bench.errors import MeasurementError
 from bench.record import EngineFacts
 from bench.server import Server
 
-# Switches of vLLM that this program's caller set: they reach the server too, and change what runs.
-_SWITCH = re.compile(r"VLLM_(?:USE|DISABLE|ENABLE|ALLOW)_[A-Z0-9_]+")
+# What this program's caller set reaches the server too, and changes what runs and how fast. These
+# names with these values are recorded: numbers anywhere but where they are a secret or an address,
+# words only where they are vLLM's own, and never a slash.
+_INHERITED = (
+    (r"VLLM_[A-Z0-9_]+", r"-?\d{1,9}(\.\d{1,9})?"),
+    (r"(OMP|MKL)_NUM_THREADS", r"\d{1,4}(,\d{1,4})*"),
+    (r"VLLM_[A-Z0-9_]+_(BACKEND|BIND|KERNELS?|LAYOUT|DTYPE|PRECISION)", r"[\w,|:.-]{1,200}"),
+)
+_PRIVATE = re.compile(r"_(KEY|TOKEN|SECRET|PASSWORD|PORT|IP|HOST)$")
 # What vLLM logs where it goes on without what was asked for: words, what that means, the fix. An
 # attention backend on CUDA, and a MoE backend, it refuses to start without.
 _SET_ASIDE = (
@@ -71,12 +78,16 @@ def environment(build: Build) -> dict[str, str]:
     return {**common, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA counts GPUs as NVML does
 
 
-def switches(variables: Mapping[str, str]) -> dict[str, str]:
-    """vLLM's on-off switches among environment variables; nothing that could name a place."""
+def inherited(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of this program's own environment variables that change what the server does.
+
+    Nothing that names a place, a machine or a person, and no secret.
+    """
     return {
         name: value
         for name, value in sorted(variables.items())
-        if _SWITCH.fullmatch(name) and value in ("0", "1")
+        if not _PRIVATE.search(name)
+        and any(re.fullmatch(n, name) and re.fullmatch(v, value) for n, v in _INHERITED)
     }
 
 
@@ -119,7 +130,7 @@ def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts
         lm_eval_version=engine.lm_eval_version,
         lock_sha256=engine.lock_sha256,
         argv=("vllm", *public(server.argv[3:], checkpoint)),
-        environment={**switches(os.environ), **environment(engine.build)},
+        environment={**inherited(os.environ), **environment(engine.build)},
         startup_s=round(server.startup_s, 3),
         **dataclasses.asdict(said),
     )

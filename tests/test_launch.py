@@ -81,6 +81,45 @@ def test_the_servers_environment_calls_nobody() -> None:
     assert launch.environment("cuda")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
+RECORDED_VARIABLES = {
+    "MKL_NUM_THREADS": "4",
+    "OMP_NUM_THREADS": "8,2",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "0-31|32-63",
+    "VLLM_DISABLED_KERNELS": "MarlinLinearKernel,MacheteLinearKernel",
+    "VLLM_KV_CACHE_LAYOUT": "HND",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_XGRAMMAR_CACHE_MB": "0.5",
+}
+
+
+def test_what_the_caller_set_for_the_server_is_recorded() -> None:
+    assert launch.inherited({**RECORDED_VARIABLES, "OMP_DISPLAY_ENV": "1"}) == RECORDED_VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VLLM_API_KEY", "123456"),
+        ("VLLM_HOST_IP", "10"),
+        ("VLLM_PORT", "8000"),
+        ("VLLM_DP_MASTER_PORT", "8000"),
+        ("VLLM_NIXL_SIDE_CHANNEL_HOST", "1"),
+        ("VLLM_USE_PLACE", "/home/somebody"),
+        ("VLLM_CPU_OMP_THREADS_BIND", "/home/somebody"),
+        ("VLLM_KV_CACHE_LAYOUT", "../layout"),
+        ("VLLM_PROCESS_NAME_PREFIX", "somebody"),
+        ("VLLM_IMAGE_TAG", "company-internal"),
+        ("OMP_NUM_THREADS", "$(hostname)"),
+        ("HF_TOKEN", "1"),
+        ("HOME", "1"),
+        ("MY_OMP_NUM_THREADS", "1"),
+    ],
+)
+def test_no_place_machine_or_secret_is_recorded(name: str, value: str) -> None:
+    assert launch.inherited({name: value}) == {}
+
+
 def served(process: Supervised, log: Path, text: str, *argv: str) -> Server:
     """A server with this log and these options."""
     log.write_text(text)

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from bench import config, engine, launch, problems
+from bench import config, engine, problems
 from bench.demo import shapes
 
 GPU = Path(shapes.__file__).with_name("gpu.toml")
@@ -66,13 +66,3 @@ def test_an_environment_prepared_elsewhere_gives_its_own_version(
     monkeypatch.setenv("BENCH_ENGINE_PYTHON", str(python))
     assert engine.version("cuda") == "0.25.0" != locked
     assert problems.load_experiment(GPU).variant  # no table of 0.25.0's options: its parser decides
-
-
-def test_switches_that_reach_the_server_are_recorded_and_nothing_else_is() -> None:
-    variables = {
-        "VLLM_USE_FLASHINFER_SAMPLER": "0",
-        "VLLM_API_KEY": "1",
-        "VLLM_USE_PLACE": "/home/somebody",
-        "HOME": "1",
-    }
-    assert launch.switches(variables) == {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
