@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import engine, places, problems
+from bench import download, engine, hub, places, problems, sizes
 from bench.config import Engine as Build
+from bench.config import Experiment, Hardware
 from bench.errors import BenchError
 from bench.telemetry import load_nvml
 
@@ -22,6 +23,7 @@ GIB = 2**30
 _CPUINFO = Path("/proc/cpuinfo")
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
+_MEMORY_TOLERANCE = 0.05  # what the driver keeps of a GPU's memory, or a card's name rounds
 
 
 @dataclass(frozen=True)
@@ -52,29 +54,29 @@ def examine(models: Path, nvml: Any = None) -> list[Check]:
         models: the models.toml whose hardware entries say which engine builds are wanted.
         nvml: the `pynvml` module; imported by default.
     """
-    nvml = nvml or load_nvml()
-    checks, builds = _models(models)
-    gpus = list(_gpus(nvml, wanted="cuda" in builds))
+    checks, experiment = _models(models)
+    entries = experiment.hardware if experiment else ()
+    gpus = list(_gpus(nvml or load_nvml(), entries))
     # Hardware entries for a GPU are other machines' work where there is none.
-    here = [build for build in builds if build == "cpu" or gpus[0].ok is not None] or ["cpu"]
+    builds = dict.fromkeys(entry.engine for entry in entries)
+    here = [build for build in builds if build == "cpu" or len(gpus) > 1] or ["cpu"]
     checks += [_python(), _platform(), _processor(wanted="cpu" in here), *gpus]
     for build in here:
         checks += _engine(build)
+    if experiment:
+        checks += _downloads(experiment, here)
     return [*checks, _uv(), _git(), _token(), *_renderers()]
 
 
-def _models(path: Path) -> tuple[list[Check], list[Build]]:
-    """Which engine builds the file's hardware needs."""
+def _models(path: Path) -> tuple[list[Check], Experiment | None]:
+    """What the file asks for; without one that is valid nothing is measured."""
     try:
         experiment = problems.load_experiment(path)
     except BenchError as error:
-        check = Check(
-            path.name, False, error.message.splitlines()[0].rstrip(":"), "run `bench validate`"
-        )
-        return [check], ["cpu"]
-    builds = list(dict.fromkeys(hardware.engine for hardware in experiment.hardware))
+        found = error.message.splitlines()[0].rstrip(":")
+        return [Check(path.name, False, found, "run `bench validate`", required=True)], None
     rows = ", ".join(f"{hardware.id} ({hardware.engine})" for hardware in experiment.hardware)
-    return [Check(path.name, True, f"hardware: {rows}")], builds
+    return [Check(path.name, True, f"hardware: {rows}")], experiment
 
 
 def _python() -> Check:
@@ -107,12 +109,14 @@ def _processor(*, wanted: bool) -> Check:
     return Check("processor", ok, best, fix, required=wanted)
 
 
-def _gpus(nvml: Any, *, wanted: bool) -> Iterator[Check]:
-    """The driver first, then each GPU and who else is on it."""
+def _gpus(nvml: Any, entries: Sequence[Hardware]) -> Iterator[Check]:
+    """The driver first, then each GPU and who else is on it, and which entries are this machine."""
+    asked = [entry for entry in entries if entry.engine == "cuda"]
+    required = bool(asked) and len(asked) == len(entries)  # nothing is measured without a GPU
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        yield _no_driver(str(error), wanted=wanted)
+        yield _no_driver(str(error), wanted=bool(asked), required=required)
         return
     try:
         number = nvml.nvmlSystemGetCudaDriverVersion()
@@ -122,11 +126,13 @@ def _gpus(nvml: Any, *, wanted: bool) -> Iterator[Check]:
             cuda[0] >= needs[0],  # within a major version CUDA runs on every driver of it
             f"{nvml.nvmlSystemGetDriverVersion()}, CUDA {cuda[0]}.{cuda[1]}",
             f"install a driver for CUDA {needs[0]}.{needs[1]} or newer: the engine is built for it",
-            required=wanted,
+            required=bool(asked),
         )
+        sizes_gib = []
         for index in range(nvml.nvmlDeviceGetCount()):
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            sizes_gib.append(memory.total / GIB)
             yield Check(
                 f"GPU {index}",
                 memory.free > 0.9 * memory.total,
@@ -135,15 +141,43 @@ def _gpus(nvml: Any, *, wanted: bool) -> Iterator[Check]:
                 "end the programs that hold its memory (see nvidia-smi)",
             )
             yield _tenants(nvml, index, handle)
+        yield from _entries(asked, sizes_gib, required=required)
     finally:
         nvml.nvmlShutdown()
 
 
-def _no_driver(reason: str, *, wanted: bool) -> Check:
-    """A GPU without its driver is to be mended; a machine without a GPU is not."""
+def _entries(
+    asked: Sequence[Hardware], sizes_gib: Sequence[float], *, required: bool
+) -> Iterator[Check]:
+    """Which hardware entries this machine's GPUs can be; the others are other machines'."""
+    count = {entry.id: max(entry.gpus // entry.nodes, 1) for entry in asked}
+    agrees = {
+        entry.id: len(sizes_gib) >= count[entry.id]
+        and abs(min(sizes_gib) / (entry.gpu_memory_gib or min(sizes_gib)) - 1) < _MEMORY_TOLERANCE
+        for entry in asked
+    }
+    for entry in asked:
+        size = f" of {entry.gpu_memory_gib} GiB" if entry.gpu_memory_gib else ""
+        yield Check(
+            f"hardware {entry.id}",
+            agrees[entry.id] or (None if any(agrees.values()) else False),
+            f"{count[entry.id]} GPU(s){size} a machine",
+            "measure it on such a machine, or add a [[hardware]] entry for this one",
+            required=required,
+        )
+
+
+def _no_driver(reason: str, *, wanted: bool, required: bool) -> Check:
+    """A GPU without its driver is to be mended; a machine without a GPU measures on its CPU."""
     if _NVIDIA not in {path.read_text().strip() for path in _PCI.glob("*/vendor")}:
-        fix = 'hardware with engine = "cuda" is measured on a machine that has one'
-        return Check("NVIDIA driver", None, "no NVIDIA GPU here", fix if wanted else "")
+        fix = (
+            'measure on a machine that has one, or add a [[hardware]] entry with engine = "cpu"; '
+            "`bench demo` runs here"
+        )
+        state = False if required else None
+        return Check(
+            "NVIDIA driver", state, "no NVIDIA GPU here", fix if wanted else "", required=required
+        )
     found = f"does not answer, though there is an NVIDIA device ({reason})"
     return Check(
         "NVIDIA driver", False if wanted else None, found, "install NVIDIA's driver", wanted
@@ -186,6 +220,38 @@ def _engine(build: Build) -> Iterator[Check]:
     yield Check("disk space", enough, room, fix, required=True)
 
 
+def _downloads(experiment: Experiment, builds: Sequence[Build]) -> Iterator[Check]:
+    """Room for the checkpoints that are not in the Hub's cache, as far as their sizes are kept."""
+    cache, known = hub.default_cache(), sizes.known()
+    wanted: dict[str, dict[str, float | None]] = {}
+    for variant, hardware in experiment.pairs():
+        if variant.repo and hardware.engine in builds:
+            facts = known.get(sizes.key(variant))
+            size = facts.download_bytes / GIB if facts else None
+            wanted.setdefault(variant.repo, {})[sizes.key(variant)] = size
+    if not wanted:
+        return
+    unknown = sum(size is None for files in wanted.values() for size in files.values())
+    need_gib = sum(
+        max(sum(size or 0.0 for size in files.values()) - _held_gib(cache, repo), 0.0)
+        for repo, files in wanted.items()
+    )
+    free_gib = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free / GIB
+    more = f" and {unknown} of unknown size" if unknown else ""
+    yield Check(
+        "Hub cache",
+        free_gib >= need_gib,
+        f"{need_gib:.1f} GiB to download{more}, {free_gib:.0f} GiB free in {cache}",
+        "free some, set HF_HOME to a larger disk, or measure some variants only (--variants)",
+    )
+
+
+def _held_gib(cache: Path, repo: str) -> float:
+    """What the cache holds of a repository, whole files and parts of such."""
+    blobs = download.storage_of(repo, cache) / "blobs"
+    return sum(path.stat().st_size for path in blobs.glob("*")) / GIB
+
+
 def _uv() -> Check:
     """uv, and whether it has the Python that the engine's lock is for."""
     from uv import find_uv_bin
@@ -208,11 +274,11 @@ def _git() -> Check:
 
 
 def _token() -> Check:
-    """Whether there is a Hub token; the token itself goes nowhere."""
+    """Whether there is a Hub token; it goes nowhere, so whether the Hub takes it is not known."""
     from huggingface_hub import get_token
 
     if get_token():
-        return Check("Hub token", True, "present")
+        return Check("Hub token", True, "present (not tried: `hf auth whoami` does)")
     fix = "set HF_TOKEN or run `hf auth login`; only gated models (such as Llama) need one"
     return Check("Hub token", None, "absent", fix)
 

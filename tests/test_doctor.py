@@ -13,9 +13,7 @@ from bench import doctor, engine
 from bench.doctor import Check, examine, line
 
 MODELS = """\
-hardware = [
-    {{ id = "it", name = "It", engine = "{engine}", runner = ["x"], gpu_memory_gib = 44.5 }},
-]
+{hardware}
 [[family]]
 name = "F"
 baseline = "A"
@@ -77,10 +75,25 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PCI", tmp_path)  # whatever this machine has
 
 
-def looked_at(tmp_path: Path, nvml: Any, build: str = "cpu") -> dict[str, Check]:
+def entry(name: str, build: str, **more: float) -> str:
+    """One [[hardware]] table."""
+    more = {"gpu_memory_gib": 44.5, **more} if build == "cuda" else more
+    keys = "".join(f", {key} = {value}" for key, value in more.items())
+    return f'{{ id = "{name}", name = "It", engine = "{build}", runner = ["x"]{keys} }}'
+
+
+def looked_at(
+    tmp_path: Path, nvml: Any, build: str = "cpu", *, hardware: tuple[str, ...] = ()
+) -> dict[str, Check]:
     models = tmp_path / "models.toml"
-    models.write_text(MODELS.format(engine=build))
+    entries = ", ".join(hardware or [entry("it", build)])
+    models.write_text(MODELS.format(hardware=f"hardware = [{entries}]"))
     return {check.name: check for check in examine(models, nvml)}
+
+
+def stops(checks: dict[str, Check]) -> set[str]:
+    """What makes `bench doctor` end with 3."""
+    return {name for name, check in checks.items() if check.ok is False and check.required}
 
 
 def test_a_machine_without_a_gpu_measures_on_cpu(tmp_path: Path) -> None:
@@ -95,10 +108,86 @@ def test_a_machine_without_a_gpu_measures_on_cpu(tmp_path: Path) -> None:
 
 
 def test_gpu_hardware_without_a_gpu_is_another_machines_work(tmp_path: Path) -> None:
-    checks = looked_at(tmp_path, NoNvml(), "cuda")
+    both = (entry("gpu", "cuda"), entry("cpu", "cpu"))
+    checks = looked_at(tmp_path, NoNvml(), hardware=both)
     assert checks["NVIDIA driver"].ok is None
     assert "on a machine that has one" in checks["NVIDIA driver"].fix
     assert "cuda engine" not in checks
+    assert "Hub cache" in checks
+    assert stops(checks) == set()
+
+
+def test_gpu_hardware_alone_without_a_gpu_is_nothing_to_measure_here(tmp_path: Path) -> None:
+    checks = looked_at(tmp_path, NoNvml(), "cuda")
+    assert stops(checks) == {"NVIDIA driver"}
+    assert 'add a [[hardware]] entry with engine = "cpu"' in checks["NVIDIA driver"].fix
+    assert "Hub cache" not in checks  # another machine's work, and another's disk
+
+
+def test_the_command_ends_with_3_where_nothing_can_be_measured(
+    tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "load_nvml", NoNvml)
+    models = tmp_path / "models.toml"
+    for text, code in (
+        (MODELS.format(hardware=f"hardware = [{entry('it', 'cuda')}]"), 3),
+        (MODELS.format(hardware=f"hardware = [{entry('it', 'cpu')}]"), 0),
+        ("nonsense", 3),
+    ):
+        models.write_text(text)
+        assert bench("doctor", "--models", models).code == code
+
+
+@pytest.mark.parametrize(
+    ("hardware", "found", "stop"),
+    [
+        ((entry("l40", "cuda", gpus=1, gpu_memory_gib=44.5),), [True], set()),
+        ((entry("h100", "cuda", gpu_memory_gib=79.6),), [False], {"hardware h100"}),
+        ((entry("two", "cuda", gpus=2, gpu_memory_gib=44.5),), [False], {"hardware two"}),
+        ((entry("fleet", "cuda", gpus=2, nodes=2, gpu_memory_gib=44.5),), [True], set()),
+        (
+            (entry("l40", "cuda", gpu_memory_gib=44.5), entry("h100", "cuda", gpu_memory_gib=79.6)),
+            [True, None],
+            set(),
+        ),
+        ((entry("h100", "cuda", gpu_memory_gib=79.6), entry("cpu", "cpu")), [False], set()),
+    ],
+)
+def test_which_hardware_entries_this_machine_can_be(
+    hardware: tuple[str, ...], found: list[bool | None], stop: set[str], tmp_path: Path
+) -> None:
+    checks = looked_at(tmp_path, FakeNvml(), hardware=hardware)
+    assert [check.ok for name, check in checks.items() if name.startswith("hardware ")] == found
+    assert stops(checks) == stop
+
+
+def test_the_checkpoints_need_room_in_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this machine's entries, without what is there; the shipped file's are 127 GiB."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    shipped = Path(__file__).parent.parent / "models.toml"
+
+    def room(free_gib: int) -> Check:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_gib * 2**30))
+        return next(c for c in examine(shipped, FakeNvml()) if c.name == "Hub cache")
+
+    assert (room(126).ok, room(126).required, room(128).ok) == (False, False, True)
+    assert room(126).found.startswith("127.1 GiB to download, 126 GiB free in ")
+    assert "HF_HOME" in room(126).fix
+    blobs = tmp_path / "hub" / "models--Qwen--Qwen3-8B" / "blobs"
+    blobs.mkdir(parents=True)
+    with (blobs / "half.incomplete").open("wb") as file:
+        file.truncate(8 * 2**30)
+    assert room(126).found.startswith("119.1 GiB to download, ")
+    with (blobs / "others").open("wb") as file:
+        file.truncate(80 * 2**30)
+    assert room(126).found.startswith("111.8 GiB to download, ")  # what else there is helps nobody
+
+
+def test_checkpoints_of_unknown_size_are_said_to_be(tmp_path: Path) -> None:
+    found = looked_at(tmp_path, NoNvml())["Hub cache"].found
+    assert found.startswith("0.0 GiB to download and 1 of unknown size, ")
 
 
 def test_a_gpu_without_its_driver_is_to_be_mended(tmp_path: Path) -> None:
@@ -157,7 +246,7 @@ def test_a_token_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert looked_at(tmp_path, NoNvml())["Hub token"].found == "absent"
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     checks = looked_at(tmp_path, NoNvml())
-    assert checks["Hub token"].found == "present"
+    assert checks["Hub token"].found.startswith("present (not tried: ")
     assert "hf_secret" not in "".join(map(line, checks.values()))
 
 
@@ -201,7 +290,7 @@ def test_an_engine_prepared_elsewhere(
 
 def test_a_models_toml_that_does_not_load(tmp_path: Path) -> None:
     checks = examine(tmp_path / "models.toml", NoNvml())
-    assert checks[0].ok is False
+    assert (checks[0].ok, checks[0].required) == (False, True)
     assert checks[0].fix == "run `bench validate`"
 
 
