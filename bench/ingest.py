@@ -12,28 +12,30 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import re
 import stat
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from bench import config, store
-from bench.errors import ConfigError, RefusedError
+from bench.archive import members, read_capped, refused
+from bench.errors import ConfigError
 from bench.record import Record, Sha256, Sidecar, Slug, canonical_json, spec_key
 
 MAX_FILES = 2_000
 MAX_RECORD_BYTES = 4 * 2**20
 MAX_SIDECAR_BYTES = 32 * 2**20
-MAX_SIDECAR_TEXT_BYTES = 256 * 2**20
-MAX_TOTAL_BYTES = 512 * 2**20
+# What a sidecar unpacks to: 10,000 documents are 7 MB. Parsed, JSON may take 20 times its size.
+MAX_SIDECAR_TEXT_BYTES = 64 * 2**20
+# Of an artifact: its files, and again what its sidecars unpack to.
+MAX_TOTAL_BYTES = 256 * 2**20
+_LIMITS = f"one may to {MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
 CLOCK_SKEW = timedelta(hours=1)
 _PATH = re.compile(
     r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*/"
@@ -85,7 +87,8 @@ def ingest(source: Path, plan: Mapping[Ticket, str], results: Path) -> list[Path
     """Stores the records found under `source`, all of them or none.
 
     Args:
-        source: a folder of `<hardware>/<variant>/…` files, of .zip files of such, or both.
+        source: a folder of `<hardware>/<variant>/…` files, of .zip files of such, or both; or one
+            such .zip file.
         plan: the stages asked for, each with the key of its spec.
         results: the store, bench/results.
 
@@ -99,16 +102,19 @@ def ingest(source: Path, plan: Mapping[Ticket, str], results: Path) -> list[Path
     files = read_files(source)
     records: list[tuple[Record, list[bytes]]] = []
     named: set[str] = set()
+    left = MAX_TOTAL_BYTES
     for name in sorted(files):
         if name.endswith(".json"):
             record = _checked_record(name, files[name], plan)
             sidecars = {_beside(name, sidecar): sidecar for sidecar in store.sidecars(record)}
-            records.append((record, [_checked_sidecar(n, s, files) for n, s in sidecars.items()]))
+            for place, sidecar in sidecars.items():
+                left -= _check_sidecar(place, sidecar, files, left)
+            records.append((record, [files[place] for place in sidecars]))
             named |= {name, *sidecars}
     for name in sorted(set(files) - named):
         # A run killed between a sidecar and its record leaves one: no harm, and not stored.
         if not name.endswith(f"/{hashlib.sha256(files[name]).hexdigest()}.json.gz"):
-            raise _refused(name, "no record names this file, and its name is not its SHA-256")
+            raise refused(name, "no record names this file, and its name is not its SHA-256")
     new = [entry for entry in records if not _stored(results, entry[0])]
     before = _inventory(results)
     for record, contents in new:
@@ -127,63 +133,43 @@ def read_files(source: Path) -> dict[str, bytes]:
     total = 0
     for name, data in _walk(source):
         if not _PATH.fullmatch(name) or len(name) > 300:
-            raise _refused(name, "not the path of a record or a sidecar")
+            raise refused(name, "not the path of a record or a sidecar")
         if files.get(name, data) != data:
-            raise _refused(name, "is there twice, with different contents")
+            raise refused(name, "is there twice, with different contents")
         files[name] = data
         total += len(data)
         if total > MAX_TOTAL_BYTES or len(files) > MAX_FILES:
-            raise _refused(
+            raise refused(
                 name, f"more than {MAX_FILES:,} files or {MAX_TOTAL_BYTES // 2**20} MiB in all"
             )
     return files
 
 
-def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    if folder.is_symlink() or not folder.is_dir():
-        raise _refused(str(folder), "not a folder")
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        name = prefix + entry.name
-        status = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode) and prefix.count("/") < 4:
-            # Artifacts downloaded side by side each lie in a folder of their own name.
-            yield from _walk(Path(entry.path), f"{name}/")
-        elif not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise _refused(name, "not a plain file (a link, a device, or nested too deeply)")
-        elif status.st_size > MAX_TOTAL_BYTES:
-            raise _refused(name, f"is larger than {MAX_TOTAL_BYTES // 2**20} MiB")
-        elif entry.name.endswith(".zip"):
-            yield from _unzip(Path(entry.path))
-        else:
-            with Path(entry.path).open("rb") as file:
-                yield name, _capped(file, name)
-
-
-def _unzip(path: Path) -> Iterator[tuple[str, bytes]]:
+def _walk(path: Path, name: str = "") -> Iterator[tuple[str, bytes]]:
+    """Every file at or below `path`, by its name from where the walk began."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > MAX_FILES:
-                raise _refused(path.name, f"holds more than {MAX_FILES:,} files")
-            for member in archive.infolist():
-                name = member.orig_filename
-                kind = stat.S_IFMT(member.external_attr >> 16)
-                if name.endswith("/"):
-                    continue  # a folder's own entry: nothing is made of it
-                if kind not in (0, stat.S_IFREG) or member.flag_bits & 1:
-                    raise _refused(name, "not a plain file (a link or encrypted)")
-                with archive.open(member) as file:
-                    yield name, _capped(file, name)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
-        raise _refused(path.name, f"not a sound .zip file ({error})") from error
+        status = path.lstat()
+    except OSError as error:
+        raise refused(str(path), f"cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(status.st_mode) and name.count("/") < 4:
+        # Artifacts downloaded side by side each lie in a folder of their own name.
+        for entry in sorted(path.iterdir()):
+            yield from _walk(entry, f"{name}/{entry.name}" if name else entry.name)
+    elif not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise refused(
+            name or str(path), "not a plain file (a link, a device, or nested too deeply)"
+        )
+    elif status.st_size > MAX_TOTAL_BYTES:
+        raise refused(name, f"is larger than {MAX_TOTAL_BYTES:,} bytes")
+    elif path.suffix == ".zip":
+        yield from members(path, MAX_FILES, _cap)
+    else:
+        with path.open("rb") as file:
+            yield name, read_capped(file, name, _cap(name))
 
 
-def _capped(file: IO[bytes], name: str) -> bytes:
-    """The file's bytes; the cap holds for what is read, whatever a header claims."""
-    cap = MAX_SIDECAR_BYTES if name.endswith(".gz") else MAX_RECORD_BYTES
-    data = file.read(cap + 1)
-    if len(data) > cap:
-        raise _refused(name, f"is larger than {cap // 2**20} MiB")
-    return data
+def _cap(name: str) -> int:
+    return MAX_SIDECAR_BYTES if name.endswith(".gz") else MAX_RECORD_BYTES
 
 
 def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, str]) -> Record:
@@ -191,18 +177,18 @@ def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, str]) -> Recor
         record = store.parse(data, Path(name))
         text = canonical_json(record.model_dump(mode="json"))
     except (ConfigError, ValueError, RecursionError) as error:
-        raise _refused(name, f"not a record: {str(error).splitlines()[0]}") from error
+        raise refused(name, f"not a record: {str(error).splitlines()[0]}") from error
     if text.encode() != data:
-        raise _refused(name, "not in canonical form (a key twice, or other spacing)")
+        raise refused(name, "not in canonical form (a key twice, or other spacing)")
     if spec_key(record.spec) != record.key:
-        raise _refused(name, "its key is not the hash of its spec")
+        raise refused(name, "its key is not the hash of its spec")
     if f"{record.hardware}/{record.variant}/{store.file_name(record)}" != name:
-        raise _refused(name, "its path does not follow from its contents")
+        raise refused(name, "its path does not follow from its contents")
     expected = plan.get(Ticket(record.hardware, record.variant, record.stage))
     if expected is None:
-        raise _refused(name, "the plan did not ask for this variant, stage and hardware")
+        raise refused(name, "the plan did not ask for this variant, stage and hardware")
     if expected != record.key:
-        raise _refused(name, "its spec is not the one the plan asked for")
+        raise refused(name, "its spec is not the one the plan asked for")
     _check_sense(name, record)
     return record
 
@@ -211,43 +197,49 @@ def _check_sense(name: str, record: Record) -> None:
     """What the schema cannot say but the report relies on."""
     parts = {"speed": record.speed, "quality": record.quality}
     if record.status == "ok" and parts[record.stage] is None:
-        raise _refused(name, f"says ok and has no {record.stage} part")
+        raise refused(name, f"says ok and has no {record.stage} part")
     if any(part for stage, part in parts.items() if stage != record.stage):
-        raise _refused(name, "has a part of another stage")
+        raise refused(name, "has a part of another stage")
     started, finished = record.provenance.started_at, record.provenance.finished_at
     if not started <= finished <= datetime.now(UTC) + CLOCK_SKEW:
-        raise _refused(name, "its times are out of order or in the future")
+        raise refused(name, "its times are out of order or in the future")
     for value in (record.variant_name, record.family, record.hardware_name):
         try:
             _NAME.validate_python(value)
         except ValidationError as error:
-            raise _refused(name, f"{value[:80]!r} is not a name") from error
+            raise refused(name, f"{value[:80]!r} is not a name") from error
 
 
 def _beside(name: str, sidecar: Sidecar) -> str:
     return f"{name.rpartition('/')[0]}/{sidecar.file}"
 
 
-def _checked_sidecar(name: str, sidecar: Sidecar, files: Mapping[str, bytes]) -> bytes:
+def _check_sidecar(name: str, sidecar: Sidecar, files: Mapping[str, bytes], left: int) -> int:
+    """Refuses what is not the sidecar its record names; the bytes it unpacks to.
+
+    Args:
+        left: the bytes the artifact may still unpack to.
+    """
     data = files.get(name)
     if data is None:
-        raise _refused(name, "is named by a record and missing")
+        raise refused(name, "is named by a record and missing")
     digest = hashlib.sha256(data).hexdigest()
     if not digest == sidecar.sha256 == sidecar.file.removesuffix(".json.gz"):
-        raise _refused(name, "its SHA-256 is not the one its record names")
+        raise refused(name, "its SHA-256 is not the one its record names")
     if len(data) != sidecar.size_bytes:
-        raise _refused(name, "its size is not the one its record names")
+        raise refused(name, "its size is not the one its record names")
+    most = min(MAX_SIDECAR_TEXT_BYTES, left)
     try:
         with gzip.open(io.BytesIO(data)) as file:
-            text = file.read(MAX_SIDECAR_TEXT_BYTES + 1)
-        if len(text) > MAX_SIDECAR_TEXT_BYTES:
-            raise _refused(name, f"unpacks to more than {MAX_SIDECAR_TEXT_BYTES // 2**20} MiB")
+            text = file.read(most + 1)
+        if len(text) > most:
+            raise refused(name, f"unpacks to more than {most:,} bytes, {_LIMITS}")
         rows: Any = json.loads(text)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
-        raise _refused(name, f"not gzipped JSON ({error})") from error
+        raise refused(name, f"not gzipped JSON ({error})") from error
     if not isinstance(rows, list) or len(rows) != sidecar.rows:
-        raise _refused(name, "does not have the rows its record names")
-    return data
+        raise refused(name, "does not have the rows its record names")
+    return len(text)
 
 
 def _stored(results: Path, record: Record) -> bool:
@@ -255,14 +247,9 @@ def _stored(results: Path, record: Record) -> bool:
     if not path.exists():
         return False
     if path.read_bytes() != canonical_json(record.model_dump(mode="json")).encode():
-        raise _refused(path.name, "a different record of this name is stored already")
+        raise refused(path.name, "a different record of this name is stored already")
     return True
 
 
 def _inventory(results: Path) -> set[Path]:
     return {path for path in results.rglob("*") if path.is_file()}
-
-
-def _refused(name: str, reason: str) -> RefusedError:
-    # repr: a name from a stranger may hold control characters or line breaks.
-    return RefusedError(f"{name[:200]!r}: {reason}", "nothing was stored; look at the runner's log")

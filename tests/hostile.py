@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hostile_archives
 import synthetic
 
 from bench import store
@@ -128,17 +129,27 @@ def _in_the_future(raw: dict[str, Any]) -> None:
     raw["provenance"]["finished_at"] = f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _swap_sidecar(data: bytes) -> dict[str, bytes]:
+def _swap_sidecar(data: bytes, finished: str = "2026-03-01T12:00:00Z") -> dict[str, bytes]:
     digest = hashlib.sha256(data).hexdigest()
     entry = {"file": f"{digest}.json.gz", "sha256": digest, "size_bytes": len(data), "rows": 1}
     record, _ = synthetic.speed_record(VARIANT)
     raw = record.model_dump(mode="json")
     raw["speed"]["requests"] = entry
+    raw["provenance"]["finished_at"] = finished
     return _files(raw, [data])
 
 
-def _bomb() -> bytes:
-    return gzip.compress(b"[" + b" " * (300 * 2**20) + b"]", compresslevel=9, mtime=0)
+def _bomb(mebibytes: int, mtime: int = 0) -> bytes:
+    return gzip.compress(b"[1" + b" " * (mebibytes * 2**20) + b"]", mtime=mtime)
+
+
+def _small_bombs() -> dict[str, bytes]:
+    """Five records, each with a sidecar as large as one may be."""
+    files: dict[str, bytes] = {}
+    for i in range(5):
+        finished = f"2026-03-01T12:00:0{i}Z"
+        files |= _swap_sidecar(_bomb(63, mtime=i), finished)
+    return files
 
 
 def _other_bytes() -> dict[str, bytes]:
@@ -206,7 +217,18 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a nested sidecar": (
         lambda: _swap_sidecar(gzip.compress(b"[" * 500_000, mtime=0)), "not gzipped JSON",
     ),
-    "a gzip bomb": (lambda: _swap_sidecar(_bomb()), "unpacks to more than"),
+    "a sidecar cut short": (
+        lambda: _swap_sidecar(gzip.compress(b"[1]", mtime=0)[:-9]), "not gzipped JSON",
+    ),
+    "a sidecar with a corrupt middle": (
+        lambda: _swap_sidecar(gzip.compress(b"[1]", mtime=0)[:10] + b"\xff" * 12),
+        "not gzipped JSON",
+    ),
+    "a sidecar with something behind": (
+        lambda: _swap_sidecar(gzip.compress(b"[1]", mtime=0) + b"MZ"), "not gzipped JSON",
+    ),
+    "a gzip bomb": (lambda: _swap_sidecar(_bomb(64)), "unpacks to more than 67,108,864 bytes"),
+    "bombs under the cap": (_small_bombs, "unpacks to more than 4,194,292 bytes"),
     "many files": (
         lambda: {f"{FOLDER}/{i:064x}.json.gz": b"" for i in range(2_001)}, "more than 2,000",
     ),
@@ -266,9 +288,14 @@ def _zip_link() -> zipfile.ZipInfo:
     return info
 
 
-def _broken_zip(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "a.zip").write_bytes(b"PK\x03\x04 not really")
+def _unsound(kind: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        write_files(folder, record_files())
+        name = f"{FOLDER}/speed-20260301T120000Z-00000000.json"
+        archive = hostile_archives.ARCHIVES[kind](name, b'{"a": 1}' * 50)
+        (folder / "a.zip").write_bytes(archive)
+
+    return make
 
 
 # What a folder of files cannot say: links, devices, archives.
@@ -290,5 +317,5 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
         "is larger than",
     ),
     "zip: many members": (_zipped(*((f"{i}", b"") for i in range(2_001))), "more than 2,000"),
-    "zip: broken": (_broken_zip, "not a sound .zip"),
+    **{f"zip: {kind}": (_unsound(kind), ".zip") for kind in hostile_archives.ARCHIVES},
 }

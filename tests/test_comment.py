@@ -12,6 +12,7 @@ from typing import Any
 
 import github_server
 import hostile
+import hostile_archives
 import pytest
 from github_server import State
 
@@ -30,10 +31,7 @@ PLAN = Document("plan", SHA, "2 of 4 stages would be measured.", (TABLE,), ("a n
 
 def archive(content: Any, name: str = comment.FILE) -> bytes:
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr(name, data)
-    return buffer.getvalue()
+    return hostile_archives.zipped(name, data)
 
 
 def pull(number: int = 7, sha: str = SHA, owner: str = "stranger") -> dict[str, Any]:
@@ -124,8 +122,11 @@ def test_sections_replace_their_own_part_only() -> None:
 
 RAW = json.loads(json.dumps(asdict(PLAN)))
 ARCHIVES: dict[str, bytes] = {
+    **{
+        kind: make(comment.FILE, json.dumps(RAW).encode())
+        for kind, make in hostile_archives.ARCHIVES.items()
+    },
     "not a zip": b"no",
-    "truncated": archive(RAW)[:-30],
     "another name": archive(RAW, "../../evil.json"),
     "an absolute name": archive(RAW, "/comment.json"),
     "a bomb": archive(b" " * (64 * 2**20)),

@@ -27,16 +27,23 @@ def test_sound_results_are_stored_as_they_are(tmp_path: Path) -> None:
     assert [record.status for _, record in store.records(tmp_path / "results")] == ["ok"]
 
 
-def test_an_archive_is_read_without_unpacking(tmp_path: Path) -> None:
+# Several artifacts are downloaded into a folder each, a single one may lie by itself.
+@pytest.mark.parametrize("source", ["in", "in/results-l40-a/results-l40-a.zip"])
+def test_an_archive_is_read_without_unpacking(source: str, tmp_path: Path) -> None:
     (tmp_path / "in" / "results-l40-a").mkdir(parents=True)
     archive = tmp_path / "in" / "results-l40-a" / "results-l40-a.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.mkdir("l40")
         for name, data in hostile.record_files().items():
             zipped.writestr(name, data)
-    written = ingest(tmp_path / "in", hostile.plan(), tmp_path / "results")
+    written = ingest(tmp_path / source, hostile.plan(), tmp_path / "results")
     assert len(written) == 2
     assert listing(tmp_path / "in") == ["results-l40-a", "results-l40-a/results-l40-a.zip"]
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="cannot be read"):
+        ingest(tmp_path / "in", hostile.plan(), tmp_path / "results")
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:

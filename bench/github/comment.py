@@ -12,12 +12,12 @@ import io
 import json
 import re
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.archive import members
 from bench.errors import RefusedError
 from bench.github.api import Api, is_sha, run_step
 
@@ -75,19 +75,11 @@ def read_archive(archive: bytes) -> Document:
     Raises:
         RefusedError: it holds anything but one small, well-formed comment.json.
     """
+    files = dict(members(io.BytesIO(archive), 1, lambda _: MAX_BYTES))
+    if list(files) != [FILE]:
+        raise RefusedError(f"the artifact holds other than {FILE}", "no comment")
     try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
-            if [member.orig_filename for member in zipped.infolist()] != [FILE]:
-                raise RefusedError(f"the artifact holds more or other than {FILE}", "no comment")
-            with zipped.open(FILE) as file:
-                content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise RefusedError(f"{FILE} is larger than {MAX_BYTES:,} bytes", "no comment")
-        return _parse(json.loads(content))
-    except RefusedError:
-        raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise RefusedError("the artifact is not a sound .zip file", "no comment") from error
+        return _parse(json.loads(files[FILE]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RefusedError(f"{FILE} is not a comment's document", "no comment") from error
 
