@@ -196,6 +196,18 @@ def test_a_document_about_another_commit_than_its_run_is_refused(state: State) -
     assert not state.comments
 
 
+@pytest.mark.parametrize(("kind", "section"), [
+    ("pull_request", "results"), ("pull_request_target", "plan"),
+])  # fmt: skip
+def test_a_section_that_is_not_the_events_is_refused(kind: str, section: str, state: State) -> None:
+    body = combine("", replace(PLAN, section="results", headline="Numbers."))
+    state.comments[7] = [{"id": 5, "user": github_server.BOT, "body": body}]
+    state.add_artifact(1, "comment", archive({**RAW, "section": section, "headline": "Forged."}))
+    with pytest.raises(RefusedError, match=f"{kind} may not write the section '{section}'"):
+        comment.answer(event(kind), api(state))
+    assert bodies(state) == [body]
+
+
 @pytest.mark.parametrize("change", [
     {"state": "closed"},
     {"head": pull(7, OTHER_SHA)["head"]},

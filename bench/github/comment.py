@@ -26,6 +26,8 @@ FILE = "comment.json"
 MARKER = "<!-- quantbench -->"
 BOT = "github-actions[bot]"
 SECTIONS = {"plan": "## What would be measured", "results": "## Measured"}
+# A pull request's own code can write any document, and runs in the first of these events only.
+_SECTION_OF = {"pull_request": "plan", "pull_request_target": "results"}
 MAX_ARCHIVE_BYTES = 2 * 2**20
 MAX_BYTES = 512 * 1024
 MAX_TABLES, MAX_COLUMNS, MAX_ROWS, MAX_NOTES, MAX_TEXT = 8, 14, 200, 50, 300
@@ -163,11 +165,16 @@ def combine(existing: str, document: Document) -> str:
 def find_pull(run: Mapping[str, Any], document: Document, api: Api) -> int | None:
     """The open pull request this run was for, or None if it has moved on.
 
+    The event decides which section the document may be: numbers come from main's code alone.
     `workflow_run.pull_requests` is empty for forks, so it is looked up by the head's owner and
     branch, which the event vouches for, and must be at the document's commit right now. A
     `pull_request` event vouches for the commit as well; for `pull_request_target` its head_sha is
     main's, and the document comes from main's own code.
     """
+    if document.section != _SECTION_OF[run["event"]]:
+        raise RefusedError(
+            f"a run on {run['event']} may not write the section {document.section!r}", "no comment"
+        )
     if run["event"] == "pull_request" and run["head_sha"] != document.head_sha:
         raise RefusedError("the artifact is about another commit than the run", "no comment")
     owner = run["head_repository"]["owner"]["login"]
@@ -198,7 +205,7 @@ def post(number: int, document: Document, api: Api) -> None:
 def answer(event: Mapping[str, Any], api: Api) -> str:
     """Comments on the pull request of a finished run, if it left a document; what was done."""
     run = event["workflow_run"]
-    if run["event"] not in ("pull_request", "pull_request_target"):
+    if run["event"] not in _SECTION_OF:
         return "not a run for a pull request"
     listed = api.pages(f"actions/runs/{int(run['id'])}/artifacts", name=ARTIFACT)
     found = [entry for entry in listed if entry["name"] == ARTIFACT and not entry["expired"]]
