@@ -47,6 +47,10 @@ TEXTS = {
     "path": "../../.github/workflows/evil",
     "template": "{{ config }} {% include '/etc/passwd' %} {{< include /etc/passwd >}}",
     "yaml": "x: !!python/object/apply:os.system ['id']",
+    "yaml key": "x\nruns-on: self-hosted\npermissions: write-all",
+    "yaml flow": "x, evil: {run: id}",
+    "yaml document": "x\n---\non: push\n...",
+    "yaml anchor": "&a [*a, *a]",
     "argument": "--trust-remote-code --host=0.0.0.0",
     "long": "A" * 100_000,
 }
@@ -60,16 +64,24 @@ def models(variant: str, hardware: str = _HEAD) -> str:
     return f'{hardware}{_FAMILY}[[variant]]\nname = "V"\nfamily = "F"\n{variant}\n'
 
 
+# Where a models.toml takes a text of its author's choosing, as the TOML string it is given.
+FIELDS: dict[str, Callable[[str], str]] = {
+    "name": lambda text: models('repo = "a/b"').replace('\nname = "V"', f"\nname = {text}"),
+    "repo": lambda text: models(f"repo = {text}"),
+    "revision": lambda text: models(f'repo = "a/b"\nrevision = {text}'),
+    "file": lambda text: models(f'repo = "a/b"\nfile = {text}'),
+    "dtype": lambda text: models(f'repo = "a/b"\nserve = {{ dtype = {text} }}'),
+    "tasks": lambda text: models(f'repo = "a/b"\nquality = {{ tasks = [{text}] }}'),
+    "id": lambda text: models('repo = "a/b"', _HEAD.replace('"h"', text)),
+    "runner": lambda text: models('repo = "a/b"', _HEAD.replace('"ubuntu-latest"', text)),
+}
+
 # A models.toml, and the key that must be named in the answer.
 MODELS: dict[str, tuple[str, str]] = {
     **{
-        f"name: {kind}": (models(f'repo = "a/b"\nnote = {json.dumps("x" * 301)}\n')
-                          .replace('name = "V"', f"name = {json.dumps(text)}", 1), "name")
-        for kind, text in TEXTS.items() if kind not in ("argument", "long")
-    },
-    **{
-        f"repo: {kind}": (models(f"repo = {json.dumps(text)}"), "repo")
-        for kind, text in TEXTS.items() if kind != "long"
+        f"{field}: {kind}": (make(json.dumps(text)), field)
+        for field, make in FIELDS.items()
+        for kind, text in TEXTS.items()
     },
     "repo: parent": (models('repo = "../b"'), "repo"),
     "repo: dots": (models('repo = "a/b..c"'), "repo"),
@@ -83,10 +95,10 @@ MODELS: dict[str, tuple[str, str]] = {
                        "worker_cls"),
     "option: as argument": (models('repo = "a/b"\nserve = { dtype = "half --port 1" }'), "dtype"),
     "task: path": (models('repo = "a/b"\nquality = { tasks = ["../evil.yaml"] }'), "tasks"),
-    "runner: expression": (models('repo = "a/b"', _HEAD.replace("ubuntu-latest", "${{ 1 }}")),
-                           "runner"),
     "hardware: path": (models('repo = "a/b"', _HEAD.replace('"h"', '"../h"')), "id"),
     "nested": ("x = " + "[" * 50_000 + "]" * 50_000, "file"),
+    "nested tables": (f"[{'a.' * 50_000}a]", "file"),
+    "nested inline": ("x = " + "{a=" * 30_000 + "1" + "}" * 30_000, "file"),
     "key: html": (models('repo = "a/b"\n"<script>" = 1'), "<script>"),
 }  # fmt: skip
 
@@ -309,6 +321,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "zip: absolute": (_zipped(("/etc/cron.d/evil", b"")), "not the path"),
     "zip: backslashes": (_zipped(("l40\\x\\..\\evil.json", b"")), "not the path"),
     "zip: inside a sound path": (_zipped((f"{FOLDER}/../../x.json", b"")), "not the path"),
+    "zip: deep": (_zipped((f"{'a/' * 30_000}x.json", b"{}")), "not the path"),
     "zip: a link": (_zipped((_zip_link(), b"/etc/passwd")), "not a plain file"),
     "zip: a zip": (_zipped(("b.zip", b"PK")), "not the path"),
     "zip: bomb": (_zipped((f"{FOLDER}/{'a' * 64}.json.gz", b"\0" * 2**26)), "is larger than"),

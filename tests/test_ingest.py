@@ -124,3 +124,19 @@ def test_hostile_models_are_answered_with_key_and_fix(case: str) -> None:
     assert any(key in problem.key for problem in found), found
     for problem in found:
         assert problem.fix
+        assert len(problem.message + problem.fix) < 1_000
+
+
+@pytest.mark.parametrize("kind", hostile.TEXTS)
+def test_a_comment_in_models_toml_says_nothing_to_the_program(kind: str, tmp_path: Path) -> None:
+    sound = hostile.models('repo = "a/b"')
+    remarks = "".join(f"# {line}\n" for line in hostile.TEXTS[kind].split("\n"))
+    path = tmp_path / "models.toml"
+    path.write_text(remarks + sound, newline="")
+    if kind == "terminal":  # TOML itself forbids control characters
+        (problem,) = problems.find_problems(path.read_text())
+        assert problem.key == "syntax"
+        return
+    commented = problems.load_experiment(path)
+    path.write_text(sound)
+    assert commented == problems.load_experiment(path)
