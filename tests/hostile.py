@@ -55,11 +55,11 @@ TEXTS = {
     "long": "A" * 100_000,
 }
 
-_HEAD = '[[hardware]]\nid = "h"\nname = "H"\nengine = "cpu"\nrunner = ["ubuntu-latest"]\n'
+HARDWARE_TABLE = '[[hardware]]\nid = "h"\nname = "H"\nengine = "cpu"\nrunner = ["ubuntu-latest"]\n'
 _FAMILY = '[[family]]\nname = "F"\nbaseline = "V"\n'
 
 
-def models(variant: str, hardware: str = _HEAD) -> str:
+def models(variant: str, hardware: str = HARDWARE_TABLE) -> str:
     """A models.toml of one variant with these lines."""
     return f'{hardware}{_FAMILY}[[variant]]\nname = "V"\nfamily = "F"\n{variant}\n'
 
@@ -72,8 +72,8 @@ FIELDS: dict[str, Callable[[str], str]] = {
     "file": lambda text: models(f'repo = "a/b"\nfile = {text}'),
     "dtype": lambda text: models(f'repo = "a/b"\nserve = {{ dtype = {text} }}'),
     "tasks": lambda text: models(f'repo = "a/b"\nquality = {{ tasks = [{text}] }}'),
-    "id": lambda text: models('repo = "a/b"', _HEAD.replace('"h"', text)),
-    "runner": lambda text: models('repo = "a/b"', _HEAD.replace('"ubuntu-latest"', text)),
+    "id": lambda text: models('repo = "a/b"', HARDWARE_TABLE.replace('"h"', text)),
+    "runner": lambda text: models('repo = "a/b"', HARDWARE_TABLE.replace('"ubuntu-latest"', text)),
 }
 
 # A models.toml, and the key that must be named in the answer.
@@ -95,7 +95,7 @@ MODELS: dict[str, tuple[str, str]] = {
                        "worker_cls"),
     "option: as argument": (models('repo = "a/b"\nserve = { dtype = "half --port 1" }'), "dtype"),
     "task: path": (models('repo = "a/b"\nquality = { tasks = ["../evil.yaml"] }'), "tasks"),
-    "hardware: path": (models('repo = "a/b"', _HEAD.replace('"h"', '"../h"')), "id"),
+    "hardware: path": (models('repo = "a/b"', HARDWARE_TABLE.replace('"h"', '"../h"')), "id"),
     "nested": ("x = " + "[" * 50_000 + "]" * 50_000, "file"),
     "nested tables": (f"[{'a.' * 50_000}a]", "file"),
     "nested inline": ("x = " + "{a=" * 30_000 + "1" + "}" * 30_000, "file"),

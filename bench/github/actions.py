@@ -36,7 +36,7 @@ def actions() -> None:
 def review(models: Path, results: Path, out: Path) -> None:
     """Checks a pull request's models.toml: annotations, the plan as summary, the comment."""
     from bench import outlook, plan, problems
-    from bench.github import annotations, comment
+    from bench.github import annotations, comment, lookup
 
     text, found = problems.read_text(models)
     if models.is_symlink():
@@ -48,7 +48,8 @@ def review(models: Path, results: Path, out: Path) -> None:
         document = annotations.describe_problems(head_sha(), found)
     else:
         jobs = plan.jobs(problems.load_experiment(models), results)
-        document = annotations.describe_plan(head_sha(), outlook.rows(jobs, results))
+        rows = outlook.rows(jobs, results)
+        document = annotations.describe_plan(head_sha(), rows, lookup.fill(rows, jobs))
     comment.write(document, out / comment.FILE)
     annotations.summarize(document)
     if found:

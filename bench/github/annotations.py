@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +45,26 @@ def describe_problems(head_sha: str, problems: list[Problem]) -> Document:
     )
 
 
-def describe_plan(head_sha: str, rows: list[dict[str, Any]]) -> Document:
+def describe_plan(
+    head_sha: str, rows: list[dict[str, Any]], remarks: Sequence[str] = ()
+) -> Document:
     """What would be measured as text: where, whether it fits, how long, how large, and why.
 
     Args:
         rows: of `outlook.rows`.
+        remarks: lines to add below the table.
     """
     needed = [row for row in rows if row["needed"]]
     current = f"{len(rows) - len(needed)} are current"
     if not needed:
         return Document("plan", head_sha, f"Nothing would be measured: {current}.")
     columns = ("Variant", "Hardware", "Stage", "Why", "Fits", "Download", "Time")
-    table = Table("", columns, tuple(_plan_row(row) for row in needed[:100]))
-    notes = ["Time is that of the last such measurement, fits an estimate; empty is not known."]
+    table = Table("", columns, (*(_plan_row(row) for row in needed[:100]), _total_row(needed)))
+    notes = [
+        "Fits is an estimate. Time is that of the last such measurement, or the least it can be.",
+        "A machine downloads each checkpoint once, whatever its stages.",
+        *remarks,
+    ]
     if len(needed) > 100:
         notes.append(f"and {len(needed) - 100} more stages")
     headline = f"{len(needed)} of {len(rows)} stages would be measured, {current}."
@@ -65,16 +72,36 @@ def describe_plan(head_sha: str, rows: list[dict[str, Any]]) -> Document:
 
 
 def _plan_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    download, minutes = row.get("download_gib"), row["expected_minutes"]
     return (
         row["variant"],
         row["hardware"],
         row["stage"],
         row["state"],
-        {True: "yes", False: "no", None: ""}[row.get("fits")],
-        f"{download:.1f} GiB" if download is not None else "",
-        f"{minutes:.0f} min" if minutes is not None else "",
+        {True: "yes", False: "no", None: "unknown"}[row["fits"]],
+        _sum([row["download_gib"]], "GiB"),
+        _time([row]),
     )
+
+
+def _total_row(needed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    downloads = {(row["hardware"], row["checkpoint"]): row["download_gib"] for row in needed}
+    return ("Total", "", "", "", "", _sum([*downloads.values()], "GiB"), _time(needed))
+
+
+def _time(rows: Sequence[Mapping[str, Any]]) -> str:
+    expected = [row["expected_minutes"] for row in rows]
+    least = [row.get("least_minutes") for row in rows if row["expected_minutes"] is None]
+    known = [minutes for minutes in (*expected, *least) if minutes is not None]
+    return _sum(known, "min", is_floor=bool(least))
+
+
+def _sum(amounts: Sequence[float | None], unit: str, *, is_floor: bool = False) -> str:
+    """The amounts that are known, together: the least it can be, if one of them is not."""
+    known = [amount for amount in amounts if amount is not None]
+    if not known:
+        return "unknown"
+    is_floor = is_floor or len(known) < len(amounts)
+    return f"{'at least ' if is_floor else ''}{sum(known):,.1f} {unit}"
 
 
 def summarize(document: Document, environment: Mapping[str, str] = os.environ) -> None:
