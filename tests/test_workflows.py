@@ -313,25 +313,29 @@ def test_dependabot_groups_and_waits() -> None:
 # -- the guide --
 
 
-def test_the_guides_example_calls_what_exists() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    example = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
+EXAMPLES = [yaml.safe_load(part.split("```")[0]) for part in GUIDE.split("```yaml\n")[1:]]
+CALLED = ["benchmark", "publish"]
+
+
+@pytest.mark.parametrize(("example", "called"), [*zip(EXAMPLES, CALLED, strict=True)])
+def test_the_guides_examples_call_what_exists(example: dict[str, Any], called: str) -> None:
     (job,) = example["jobs"].values()
-    assert job["uses"].partition("/.github/workflows/")[2] == "benchmark.yml@COMMIT"
-    inputs = WORKFLOWS["benchmark"]["on"]["workflow_call"]["inputs"]
+    assert job["uses"].partition("/.github/workflows/")[2] == f"{called}.yml@COMMIT"
+    inputs = WORKFLOWS[called]["on"]["workflow_call"]["inputs"]
     assert set(job["with"]) <= set(inputs)
-    # A called workflow can have no more than its caller grants.
+    # A called workflow can have no more than its caller grants; benchmark.yml calls publish.yml.
     needed: dict[str, str] = {}
-    for body in [*WORKFLOWS["benchmark"]["jobs"].values(), *WORKFLOWS["publish"]["jobs"].values()]:
-        for scope, level in body["permissions"].items():
-            needed[scope] = "write" if "write" in (level, needed.get(scope)) else level
+    for name in {called, "publish"}:
+        for body in WORKFLOWS[name]["jobs"].values():
+            for scope, level in body["permissions"].items():
+                needed[scope] = "write" if "write" in (level, needed.get(scope)) else level
     assert job["permissions"] == needed
 
 
 def test_the_guide_names_what_is_used() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
     for name in ("benchmark-pull-request", "HF_TOKEN", "timeout_minutes", "quarto.sha256"):
-        assert name in text
+        assert name in GUIDE
     assert {
         step["uses"].split("/")[0] for step in STEPS.values() if "@" in step.get("uses", "")
     } == {"actions"}
