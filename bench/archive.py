@@ -73,7 +73,8 @@ def read_capped(file: IO[bytes], name: str, cap: int) -> bytes:
 
 def refused(name: str, reason: str) -> RefusedError:
     """The refusal of one file of a stranger's, by its name."""
-    # repr: such a name may hold control characters or line breaks.
+    # Both may hold what a stranger wrote: control characters, line breaks.
+    shown = "".join(c if c.isprintable() else "�" for c in reason[:500])
     return RefusedError(
-        f"{name[:200]!r}: {reason}", "nothing of it was taken; look at the run's log"
+        f"{name[:200]!r}: {shown}", "nothing of it was taken; look at the run's log"
     )

@@ -141,9 +141,11 @@ def _in_the_future(raw: dict[str, Any]) -> None:
     raw["provenance"]["finished_at"] = f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _swap_sidecar(data: bytes, finished: str = "2026-03-01T12:00:00Z") -> dict[str, bytes]:
+def _swap_sidecar(
+    data: bytes, rows: int = 1, finished: str = "2026-03-01T12:00:00Z"
+) -> dict[str, bytes]:
     digest = hashlib.sha256(data).hexdigest()
-    entry = {"file": f"{digest}.json.gz", "sha256": digest, "size_bytes": len(data), "rows": 1}
+    entry = {"file": f"{digest}.json.gz", "sha256": digest, "size_bytes": len(data), "rows": rows}
     record, _ = synthetic.speed_record(VARIANT)
     raw = record.model_dump(mode="json")
     raw["speed"]["requests"] = entry
@@ -151,16 +153,17 @@ def _swap_sidecar(data: bytes, finished: str = "2026-03-01T12:00:00Z") -> dict[s
     return _files(raw, [data])
 
 
-def _bomb(mebibytes: int, mtime: int = 0) -> bytes:
-    return gzip.compress(b"[1" + b" " * (mebibytes * 2**20) + b"]", mtime=mtime)
+def _bomb() -> bytes:
+    return gzip.compress(b"[1" + b" " * 2**26 + b"]", mtime=0)
 
 
 def _small_bombs() -> dict[str, bytes]:
-    """Five records, each with a sidecar as large as one may be."""
+    """Five sound records, each with a sidecar nearly as large as one may be."""
+    text = gzip.decompress(synthetic.speed_record(VARIANT)[1][0]) + b" " * (63 * 2**20)
     files: dict[str, bytes] = {}
     for i in range(5):
-        finished = f"2026-03-01T12:00:0{i}Z"
-        files |= _swap_sidecar(_bomb(63, mtime=i), finished)
+        data = gzip.compress(text, compresslevel=1, mtime=i)
+        files |= _swap_sidecar(data, 6, f"2026-03-01T12:00:0{i}Z")
     return files
 
 
@@ -226,6 +229,9 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a sidecar that is no list": (
         lambda: _swap_sidecar(gzip.compress(b'{"a": 1}', mtime=0)), "the rows",
     ),
+    "a sidecar of other rows": (
+        lambda: _swap_sidecar(gzip.compress(b'[{"\\u001b[2J": 1}]', mtime=0)), "its rows",
+    ),
     "a nested sidecar": (
         lambda: _swap_sidecar(gzip.compress(b"[" * 500_000, mtime=0)), "not gzipped JSON",
     ),
@@ -239,8 +245,8 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a sidecar with something behind": (
         lambda: _swap_sidecar(gzip.compress(b"[1]", mtime=0) + b"MZ"), "not gzipped JSON",
     ),
-    "a gzip bomb": (lambda: _swap_sidecar(_bomb(64)), "unpacks to more than 67,108,864 bytes"),
-    "bombs under the cap": (_small_bombs, "unpacks to more than 4,194,292 bytes"),
+    "a gzip bomb": (lambda: _swap_sidecar(_bomb()), "unpacks to more than 67,108,864 bytes"),
+    "bombs under the cap": (_small_bombs, "all to 268,435,456"),
     "many files": (
         lambda: {f"{FOLDER}/{i:064x}.json.gz": b"" for i in range(2_001)}, "more than 2,000",
     ),
