@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -36,6 +36,7 @@ MAX_SIDECAR_TEXT_BYTES = 64 * 2**20
 # Of an artifact: its files, and again what its sidecars unpack to.
 MAX_TOTAL_BYTES = 256 * 2**20
 _LIMITS = f"one may to {MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
+MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a number still
 CLOCK_SKEW = timedelta(hours=1)
 _PATH = re.compile(
     r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*/"
@@ -205,6 +206,11 @@ def _check_sense(name: str, record: Record) -> None:
         raise refused(name, f"says ok and has no {record.stage} part")
     if any(part for stage, part in parts.items() if stage != record.stage):
         raise refused(name, "has a part of another stage")
+    if any(abs(number) > MAX_NUMBER for number in _numbers(record.model_dump(mode="json"))):
+        raise refused(name, f"has a number beyond {MAX_NUMBER:g}")
+    loads = record.speed.loads if record.speed else ()
+    if any(repeat.duration_s < 1e-6 for load in loads for repeat in load.repeats):
+        raise refused(name, "has a repeat that took no time")
     started, finished = record.provenance.started_at, record.provenance.finished_at
     if not started <= finished <= datetime.now(UTC) + CLOCK_SKEW:
         raise refused(name, "its times are out of order or in the future")
@@ -213,6 +219,14 @@ def _check_sense(name: str, record: Record) -> None:
             _NAME.validate_python(value)
         except ValidationError as error:
             raise refused(name, f"{value[:80]!r} is not a name") from error
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _beside(name: str, sidecar: Sidecar) -> str:

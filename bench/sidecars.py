@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, Valida
 from bench.record import Count, Fidelity, Finite, Record, Sha256, Sidecar, SpeedResult, TaskResult
 
 # FailFast: an error for each of millions of wrong values would take more memory than they do.
-_Numbers = Annotated[list[Finite], FailFast(), Field(min_length=1)]
+_Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+_Numbers = Annotated[list[_Number], FailFast(), Field(min_length=1)]
 _Sizes = Annotated[list[Count], FailFast(), Field(min_length=1)]
 
 
@@ -32,7 +33,7 @@ class _Repeat(_Row):
 
 class _Document(_Row):
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Finite]  # the task's metrics
+    __pydantic_extra__: dict[str, _Number]  # the task's metrics
 
     doc: Count
     hash: Sha256
@@ -44,8 +45,8 @@ class _Document(_Row):
 class _Position(_Row):
     paragraph: Count
     token: Count
-    logprob: Finite
-    top: Annotated[dict[str, Finite], Field(min_length=1)]
+    logprob: _Number
+    top: Annotated[dict[str, _Number], Field(min_length=1)]
 
 
 _REPEATS = TypeAdapter(Annotated[list[_Repeat], FailFast()])
@@ -100,6 +101,11 @@ def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
         return "does not hold each of its record's documents once"
     if any(len(row.loglikelihoods) != len(row.bytes) for row in rows):
         return "does not hold a size for each log-likelihood"
+    for metric in task.metrics:
+        values = [(row.model_extra or {}).get(metric.name) for row in rows]
+        right = values.count(1)
+        if right + values.count(0) == len(rows) and abs(right / len(rows) - metric.value) > 1e-9:
+            return f"does not come to its record's {metric.name}"
     return None
 
 

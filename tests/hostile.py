@@ -136,6 +136,11 @@ def _respec(raw: dict[str, Any]) -> None:
     raw["key"] = spec_key(raw["spec"])
 
 
+def _first_repeat(raw: dict[str, Any]) -> dict[str, Any]:
+    repeat: dict[str, Any] = raw["speed"]["loads"][0]["repeats"][0]
+    return repeat
+
+
 def _in_the_future(raw: dict[str, Any]) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     raw["provenance"]["finished_at"] = f"{tomorrow:%Y-%m-%dT%H:%M:%SZ}"
@@ -214,6 +219,13 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     ),
     "a future schema": (lambda: edited(lambda raw: raw.update(schema_version=99)), "schema 99"),
     "ok without numbers": (lambda: edited(lambda raw: raw.update(speed=None)), "no speed part"),
+    "a number that overflows": (
+        lambda: edited(lambda raw: _first_repeat(raw).update(output_throughput_tps=1e308)),
+        "beyond 1e+15",
+    ),
+    "a repeat in no time": (
+        lambda: edited(lambda raw: _first_repeat(raw).update(duration_s=0.0)), "took no time",
+    ),
     "from the future": (lambda: edited(_in_the_future), "in the future"),
     "a name that is HTML": (
         lambda: edited(lambda raw: raw.update(variant_name="<script>")), "is not a name",

@@ -60,6 +60,7 @@ CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("repeats", lambda rows: rows[0].update(ttft_ms=[]), "0.ttft_ms: List should have"),
     ("repeats", lambda rows: rows[0].update(e2e_ms=["x"] * 9), "0.e2e_ms.0: Input should be"),
     ("repeats", lambda rows: rows[0].update(seed=True), "0.seed: Input should be"),
+    ("repeats", lambda rows: rows[0].update(tpot_ms=[1e300]), "0.tpot_ms.0: Input should be"),
     ("repeats", lambda rows: rows[0].update(evil="x"), "0.evil: Extra inputs"),
     ("repeats", lambda rows: rows.insert(0, 1), "0: Input should be"),  # type: ignore[arg-type]
     ("documents", lambda rows: rows.pop(), "documents once"),
@@ -68,6 +69,7 @@ CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("documents", lambda rows: rows[0].update(acc="right"), "0.acc: Input should be"),
     ("documents", lambda rows: rows[0].update(text="leaked"), "0.text: Input should be"),
     ("documents", lambda rows: rows[0].update(doc=-1), "0.doc: Input should be"),
+    ("documents", lambda rows: rows[0].update(acc=1 - rows[0]["acc"]), "its record's acc"),
     ("positions", lambda rows: rows.pop(), "record's positions"),
     ("positions", lambda rows: rows[0].update(top={}), "0.top: Dictionary should have"),
     ("positions", lambda rows: rows[0].update(top={"7": None}), "0.top.7: Input should be"),
