@@ -109,8 +109,11 @@ class Workshop:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target)
         (self.work / "tests").mkdir()
+        # One for each of the two jobs that run tests.
+        nothing = "def test_{}() -> None:\n    pass\n"
         (self.work / "tests" / "test_nothing.py").write_text(
-            "def test_nothing() -> None:\n    pass\n"
+            f"import pytest\n\n\n{nothing.format('fast')}\n\n"
+            f"@pytest.mark.engine\n{nothing.format('slow')}"
         )
         (self.work / "models.toml").write_text(MODELS)
         self._make_quarto()

@@ -68,7 +68,7 @@ def comment_on(workshop: Workshop, pull: dict[str, Any], event: str, run_id: int
         "head_sha": pull["head"]["sha"] if event == "pull_request" else "f" * 40,
         "head_branch": "patch-1", "head_repository": pull["head"]["repo"],
     }  # fmt: skip
-    path = ".github/workflows/" + ("validate.yml" if event == "pull_request" else "benchmark.yml")
+    path = ".github/workflows/" + ("review.yml" if event == "pull_request" else "benchmark.yml")
     workshop.state.runs[run_id] = {"id": run_id, "event": event, "path": path}
     return workshop.run("comment", "workflow_run", {"workflow_run": run}, run_id=run_id + 1000)
 
@@ -235,22 +235,26 @@ def test_another_quarto_than_the_pinned_one_is_not_run(workshop: Workshop) -> No
 @pytest.mark.parametrize("head", [OURS, STRANGER], ids=["same repository", "fork"])
 def test_a_pull_request_is_checked_and_answered(head: dict[str, Any], workshop: Workshop) -> None:
     pull = open_pull(workshop, head, MODELS + AWQ)
-    run = workshop.run("validate", "pull_request", {"number": 7, "pull_request": pull})
-    assert run.jobs == dict.fromkeys(
-        ("models.toml", "Tests and linters", "Report preview", "Validate"), "success"
-    )
-    assert set(workshop.artifacts()) == {"comment", "report-preview"}
+    event = {"number": 7, "pull_request": pull}
+    run = workshop.run("review", "pull_request", event)
+    assert run.jobs == {"Review": "success"}
+    assert set(workshop.artifacts()) == {"comment"}
     assert "12 of 12 stages would be measured" in run.log
     answered = comment_on(workshop, pull, "pull_request", 1)
     assert answered.jobs == {"Comment": "success"}
     assert "qwen3-8b-awq" in only_comment(workshop)
+    validated = workshop.run("validate", "pull_request", event, run_id=2)
+    assert validated.jobs == dict.fromkeys(
+        ("Tests and linters", "Report preview", "End to end", "Validate"), "success"
+    )
+    assert set(workshop.artifacts(2)) == {"report-preview"}
     assert linear(workshop) == ["start"]
 
 
 def test_a_wrong_models_toml_is_annotated_and_commented(workshop: Workshop) -> None:
     pull = open_pull(workshop, STRANGER, MODELS + AWQ.replace("repo =", "rep0 ="))
-    run = workshop.run("validate", "pull_request", {"number": 7, "pull_request": pull})
-    assert run.jobs["models.toml"] == run.jobs["Validate"] == "failure"
+    run = workshop.run("review", "pull_request", {"number": 7, "pull_request": pull})
+    assert run.jobs == {"Review": "failure"}
     line = (MODELS + AWQ).splitlines().index('repo = "Qwen/Qwen3-8B-AWQ"') + 1
     assert f"::error file=models.toml,line={line},title=variant[2].rep0" in run.log
     comment_on(workshop, pull, "pull_request", 1)

@@ -15,7 +15,7 @@ README = ROOT / "README.md"
 WIDTH = 96
 # What the layout says of each entry; a new top-level entry or package folder has to be named here.
 LAYOUT = {
-    ".github/": "the workflows: validate, benchmark, withdraw, comment, publish",
+    ".github/": "the workflows: review, validate, benchmark, withdraw, comment, publish",
     "bench/": "measures: models.toml → records",
     "bench/demo/": "the embedded default: a small real model and a real data set",
     "bench/github/": "what the workflows run: plan, comment, approval, commit",

@@ -17,6 +17,7 @@ GITHUB = ROOT / ".github"
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 # What a fork may decide in these events: the commit that is checked out, the code that runs.
 FORK_EVENTS = {"pull_request", "merge_group"}
+FORKS = {"review", "validate"}  # the workflows with such an event
 HOSTED = "ubuntu-24.04"
 
 
@@ -39,8 +40,8 @@ STEPS = {
 }
 
 
-def test_the_five_workflows_exist() -> None:
-    assert set(WORKFLOWS) == {"validate", "comment", "benchmark", "withdraw", "publish"}
+def test_the_six_workflows_exist() -> None:
+    assert set(WORKFLOWS) == {"review", "validate", "comment", "benchmark", "withdraw", "publish"}
 
 
 # -- every workflow, job and step --
@@ -95,15 +96,35 @@ def test_scripts_stop_at_the_first_error(path: Path) -> None:
 # -- triggers --
 
 
-def test_the_required_check_is_never_filtered() -> None:
-    on = WORKFLOWS["validate"]["on"]
-    assert on == {"pull_request": None, "merge_group": None, "push": {"branches": ["main"]}}
-    last = WORKFLOWS["validate"]["jobs"]["validate"]
+def test_the_required_checks_are_never_filtered() -> None:
+    for name in ("review", "validate"):
+        on = WORKFLOWS[name]["on"]
+        assert on == {"pull_request": None, "merge_group": None, "push": {"branches": ["main"]}}
+        # A check is required by the name of its job.
+        assert WORKFLOWS[name]["jobs"][name]["name"] == WORKFLOWS[name]["name"] == name.title()
+    assert "if" not in JOBS["review/review"]
+    last = JOBS["validate/validate"]
     assert last["if"] == "always()"
-    assert set(last["needs"]) == set(WORKFLOWS["validate"]["jobs"]) - {"validate"}
+    # What takes half an hour is a check of its own, for a maintainer to look at or to require.
+    assert set(last["needs"]) == set(WORKFLOWS["validate"]["jobs"]) - {"validate", "end-to-end"}
     for job in last["needs"]:
         assert f"needs.{job}.result != 'success'" in last["steps"][0]["if"]
-        assert "if" not in WORKFLOWS["validate"]["jobs"][job]
+        assert "if" not in JOBS[f"validate/{job}"]
+
+
+def test_every_test_is_run_by_a_job() -> None:
+    runs = [step.get("run", "") for name in ("checks", "end-to-end")
+            for step in JOBS[f"validate/{name}"]["steps"]]  # fmt: skip
+    quick, slow = (run.partition(" -m ")[2].strip('"') for run in runs if "pytest" in run)
+    assert quick == f"not {slow.replace(' or ', ' and not ')}"
+
+
+def test_the_quick_answer_waits_for_nothing_else() -> None:
+    (job,) = WORKFLOWS["review"]["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert [command.split()[:4] for command in commands] == [
+        ["./run", "bench", "actions", "review"]
+    ]
 
 
 def test_the_benchmark_runs_for_what_it_should() -> None:
@@ -127,7 +148,7 @@ def test_a_new_commit_cancels_what_was_approved() -> None:
 def test_the_comment_follows_the_two_workflows_by_name() -> None:
     run = WORKFLOWS["comment"]["on"]["workflow_run"]
     assert set(WORKFLOWS["comment"]["on"]) == {"workflow_run"}
-    assert run["workflows"] == [WORKFLOWS[name]["name"] for name in ("validate", "benchmark")]
+    assert run["workflows"] == [WORKFLOWS[name]["name"] for name in ("review", "benchmark")]
     assert run["types"] == ["completed"]
 
 
@@ -154,10 +175,18 @@ def test_who_may_write_what() -> None:
     }
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_fork_decides_what_runs_in_two_workflows_only() -> None:
+    # In every other event it is main's workflow file, and what it checks out is main's as well:
+    # test_privileged_triggers_check_out_main_only.
+    events = {name: set(workflow["on"]) & FORK_EVENTS for name, workflow in WORKFLOWS.items()}
+    assert {name for name, found in events.items() if found} == FORKS
+    assert {event for workflow in WORKFLOWS.values() for event in workflow["on"]} - FORK_EVENTS == {
+        "push", "workflow_dispatch", "workflow_call", "workflow_run", "pull_request_target",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(FORKS))
 def test_where_a_forks_code_runs_there_is_nothing_to_take(name: str) -> None:
-    if not FORK_EVENTS & set(WORKFLOWS[name]["on"]):
-        return
     for job in WORKFLOWS[name]["jobs"].values():
         assert job["runs-on"] == HOSTED
         assert job["permissions"] in ({}, {"contents": "read"})
@@ -236,6 +265,7 @@ def test_nothing_queued_is_dropped() -> None:
     groups |= {name: job["concurrency"] for name, job in JOBS.items() if "concurrency" in job}
     cancels = {n: c["cancel-in-progress"] for n, c in groups.items() if c["cancel-in-progress"]}
     assert cancels == {
+        "review": "${{ github.event_name == 'pull_request' }}",
         "validate": "${{ github.event_name == 'pull_request' }}",
         "benchmark": "${{ github.event_name == 'pull_request_target' }}",
         "withdraw": True,
@@ -243,9 +273,10 @@ def test_nothing_queued_is_dropped() -> None:
     # A group shared by runs only where a later one is meant to replace an earlier one.
     shared = {name for name, c in groups.items() if "_run.id }}" not in c["group"]}
     shared -= {name for name, c in groups.items() if "github.run_id" in c["group"]}
-    assert shared == {"validate", "publish", "withdraw"}
+    assert shared == {"review", "validate", "publish", "withdraw"}
     assert groups["benchmark"]["group"].endswith("format('benchmark-{0}', github.run_id) }}")
-    assert "github.sha" in groups["validate"]["group"]
+    for name in FORKS:
+        assert "github.sha" in groups[name]["group"]
     # Whichever publication comes last shows everything: it does not build what started it.
     for step in JOBS["publish/build"]["steps"][:2]:
         assert "github.event.repository.default_branch" in step["with"]["ref"]
@@ -371,6 +402,8 @@ def test_zizmor() -> None:
 
 @pytest.mark.lint
 def test_actionlint() -> None:
+    # Without shellcheck: actionlint takes whichever the machine happens to have, and what there is
+    # to check is one command a step, see test_a_step_is_pinned_and_thin.
     # act 0.2.89 refuses a workflow with `cache-mode`; and a pull request never gets to `publish`,
     # see test_a_pull_requests_run_can_neither_commit_nor_publish.
     ignored = ("-ignore", "has no explicit cache access limit")
