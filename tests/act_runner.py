@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -35,7 +34,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
                                       "fetch-depth": "1", "persist-credentials": "true"}),
     "actions/upload-artifact": ("upload", {"name": "", "path": "", "overwrite": "false",
                                            "if-no-files-found": "warn", "retention-days": ""}),
-    "actions/download-artifact": ("download", {"name": "", "pattern": "", "path": ".",
+    "actions/download-artifact": ("download", {"artifact-ids": "", "pattern": "", "path": ".",
                                                "merge-multiple": "false",
                                                "skip-decompress": "false"}),
     "actions/configure-pages": ("configure", {}),
@@ -90,6 +89,7 @@ class Workshop:
         self.standin, self.home = folder / "standin", folder / "home"
         for path in (self.standin, self.home, folder / "bin"):
             path.mkdir()
+        self.called: dict[str, Path] = {}
         self._make_origin()
         self._make_home()
         self._make_actions()
@@ -123,6 +123,23 @@ class Workshop:
         # As on GitHub, any commit of the repository can be fetched by its hash.
         self.git("config", "uploadpack.allowAnySHA1InWant", "true", at=self.origin)
         self.commit("start")
+
+    def move_tool(self, repository: str, caller: str) -> None:
+        """Leaves models.toml and the workflow `caller` here, the tool in a repository beside."""
+        tool, sha = self.folder / "tool", self.git("rev-parse", "HEAD")
+        shutil.copytree(self.origin, self.folder / "tool.git")
+        self._redirect(repository, self.folder / "tool.git")
+        shutil.copytree(self.work, tool, ignore=shutil.ignore_patterns(".git"))
+        self.called[f"{repository}@{sha}"] = tool
+        for path in self.work.iterdir():
+            if path.name not in (".git", "models.toml"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        workflows = self.work / ".github" / "workflows"
+        workflows.mkdir(parents=True)
+        (workflows / "call.yml").write_text(caller.replace("COMMIT", sha))
+        # GitHub reads a called workflow's `./` in its own repository, act in the caller's.
+        shutil.copy(tool / ".github" / "workflows" / "publish.yml", workflows)
+        self.commit("call the tool")
 
     def _make_quarto(self) -> None:
         buffer = io.BytesIO()
@@ -189,10 +206,18 @@ class Workshop:
     # -- act -------------------------------------------------------------------------------------
 
     def _make_home(self) -> None:
-        lines = [f'[url "{self.origin}"]']
-        lines += [f"\tinsteadOf = {SERVER}/{REPOSITORY}{end}" for end in (".git", "")]
-        (self.home / ".gitconfig").write_text("\n".join(lines) + "\n")
+        self._redirect(REPOSITORY, self.origin)
+        with (self.home / ".gitconfig").open("a") as file:
+            # Its maintenance goes on in the background, in folders that act is about to remove.
+            file.write("[maintenance]\n\tauto = false\n[gc]\n\tauto = 0\n")
         shutil.copy(STANDINS / "recorded.py", self.standin)
+
+    def _redirect(self, repository: str, bare: Path) -> None:
+        """Has the jobs' git find a repository of the server on this disk."""
+        lines = [f'[url "{bare}"]']
+        lines += [f"\tinsteadOf = {SERVER}/{repository}{end}" for end in (".git", "")]
+        with (self.home / ".gitconfig").open("a") as file:
+            file.write("\n".join(lines) + "\n")
 
     def _make_actions(self) -> None:
         """One composite for each action: its inputs into the environment of the stand-in."""
@@ -206,7 +231,10 @@ class Workshop:
             action = {
                 "name": name,
                 "inputs": {key: {"default": value} for key, value in inputs.items()},
-                "outputs": {"page_url": {"value": "${{ steps.it.outputs.page_url }}"}},
+                "outputs": {
+                    key: {"value": f"${{{{ steps.it.outputs.{key} }}}}"}
+                    for key in ("page_url", "artifact-id")
+                },
                 "runs": {"using": "composite", "steps": [step]},
             }
             (folder / "action.yml").write_text(yaml.safe_dump(action))
@@ -245,21 +273,18 @@ class Workshop:
             "GITHUB_RUN_ID": str(run_id),
             "GITHUB_RUN_ATTEMPT": str(attempt),
         }
-        pins = _pins(self.work)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        repositories = {
+            **{f"{name}@{sha}": self.folder / "actions" / name for name, sha in PINS.items()},
+            **self.called,
+        }
         return [
             str(Path(sys.executable).parent / "act"), event,
             "-C", str(self.work), "-W", f".github/workflows/{workflow}.yml", "-e", str(path),
             *(f"--platform={label}=-self-hosted" for label in ("ubuntu-24.04", "self-hosted")),
             "--rm", "--pull=false", "--action-offline-mode", "--no-skip-checkout", "--json",
-            "--artifact-server-path", str(self.folder / "unused"),
-            "--artifact-server-port", str(port), "--artifact-server-addr", "127.0.0.1",
             "--no-cache-server", "--secret", f"GITHUB_TOKEN={TOKEN}",
             *(f"--env={key}={value}" for key, value in settings.items()),
-            *(f"--local-repository={name}@{sha}={self.folder}/actions/{name}"
-              for name, sha in pins.items()),
+            *(f"--local-repository={name}={path}" for name, path in repositories.items()),
         ]  # fmt: skip
 
     def _environment(self) -> dict[str, str]:
@@ -268,15 +293,18 @@ class Workshop:
         return {"HOME": str(self.home), "PATH": path, "LANG": "C.UTF-8"}
 
 
-def _pins(work: Path) -> dict[str, str]:
+def _pins() -> dict[str, str]:
     found: dict[str, str] = {}
-    for path in (work / ".github" / "workflows").glob("*.yml"):
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         for job in yaml.safe_load(path.read_text())["jobs"].values():
             for step in job.get("steps", []):
                 name, _, sha = step.get("uses", "").partition("@")
                 if sha:
                     found[name] = sha
     return found
+
+
+PINS = _pins()
 
 
 def _read(process: subprocess.CompletedProcess[str]) -> Run:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -139,20 +139,90 @@ def test_a_rerun_after_a_failed_job_continues_where_it_stopped(workshop: Worksho
     assert linear(workshop) == ["start", "Add 3 results", "Add 1 results"]
 
 
+def test_a_rerun_makes_up_for_an_attempt_that_pushed_and_got_no_further(
+    workshop: Workshop,
+) -> None:
+    workshop.set("fail-attest")
+    first = dispatch(workshop, variants=BF16, hardware="gpu")
+    assert first.jobs["Commit"] == "failure"
+    assert linear(workshop) == ["start", "Add 2 results"]
+    workshop.state.deployments.clear()
+    second = dispatch(workshop, attempt=2, variants=BF16, hardware="gpu")
+    assert second.status == 0
+    assert linear(workshop) == ["start", "Add 2 results"]
+    (attestation,) = workshop.state.attestations
+    assert len(attestation["subjects"]) == 4
+    assert len(workshop.state.deployments) == 1
+
+
+def at_once(workshop: Workshop, *hardware: str, variants: str = "") -> list[Run]:
+    """Dispatches for each hardware that run side by side, with run ids from 1 on."""
+    with ThreadPoolExecutor() as pool:
+        started = [
+            pool.submit(dispatch, workshop, run_id, variants=variants, hardware=entry)
+            for run_id, entry in enumerate(hardware, start=1)
+        ]
+        return [future.result() for future in started]
+
+
 def test_two_dispatches_at_once_lose_and_double_nothing(workshop: Workshop) -> None:
-    runs: dict[str, Run] = {}
-
-    def start(hardware: str, run_id: int) -> None:
-        runs[hardware] = dispatch(workshop, run_id, hardware=hardware)
-
-    threads = [threading.Thread(target=start, args=x) for x in (("gpu", 1), ("hosted", 2))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [run.status for run in runs.values()] == [0, 0]
+    runs = at_once(workshop, "gpu", "hosted")
+    assert [run.status for run in runs] == [0, 0]
     assert workshop.results() == EVERYTHING
     assert linear(workshop) == ["start", "Add 4 results", "Add 4 results"]
+
+
+def test_the_same_dispatch_twice_at_once_is_stored_once(workshop: Workshop) -> None:
+    runs = at_once(workshop, "gpu", "gpu", variants=BF16)
+    assert [run.status for run in runs] == [0, 0]
+    assert workshop.results() == [f"gpu/{BF16}/quality", f"gpu/{BF16}/speed"]
+    assert linear(workshop) == ["start", "Add 2 results"]
+
+
+def test_what_was_measured_while_a_job_queued_is_not_measured_again_unless_forced(
+    workshop: Workshop,
+) -> None:
+    dispatch(workshop, variants=BF16, hardware="gpu")
+    # The next ones are planned from the same commit, which has no records yet.
+    second = dispatch(workshop, 2, variants=BF16, hardware="gpu")
+    assert second.jobs == dict.fromkeys(("Plan", f"{BF16} on gpu", "Commit"), "success")
+    assert "nothing, main has it by now" in second.log
+    assert workshop.measured() == [f"gpu/{BF16}/speed", f"gpu/{BF16}/quality"]
+    workshop.set(f"fail-{BF16}")
+    forced = dispatch(workshop, 3, variants=BF16, hardware="gpu", force="true")
+    assert forced.jobs[f"{BF16} on gpu"] == "failure"
+    # A rerun of it goes on from there, and does not begin again because it was forced.
+    rerun = dispatch(workshop, 3, attempt=2, variants=BF16, hardware="gpu", force="true")
+    assert rerun.status == 0
+    assert workshop.measured() == [f"gpu/{BF16}/speed", f"gpu/{BF16}/quality"] * 2
+    assert workshop.results() == sorted(workshop.measured())
+
+
+def test_a_plan_that_a_runner_replaced_is_not_believed(workshop: Workshop) -> None:
+    workshop.set("swap-plan")
+    run = dispatch(workshop, variants=BF16, hardware="gpu")
+    assert run.jobs[f"{BF16} on gpu"] == "success"
+    assert run.jobs["Commit"] == "failure"
+    assert "None of the provided artifact IDs were found" in run.log
+    assert linear(workshop) == ["start"]
+
+
+def test_the_push_that_makes_a_repository_starts_nothing(workshop: Workshop) -> None:
+    event = {"ref": "refs/heads/main", "created": True, "commits": []}
+    for workflow in ("benchmark", "publish"):
+        assert workshop.run(workflow, "push", event).jobs == {}
+
+
+def test_another_repository_calls_this_one(workshop: Workshop) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    workshop.move_tool("tools/quantbench", example.replace("OWNER/REPOSITORY", "tools/quantbench"))
+    event = {"ref": "refs/heads/main", "commits": []}
+    run = workshop.run("call", "push", event)
+    assert run.status == 0, run.log
+    assert workshop.results() == EVERYTHING
+    assert linear(workshop) == ["start", "call the tool", "Add 8 results"]
+    assert len(workshop.state.deployments) == 1
 
 
 def test_a_bad_artifact_is_refused_and_the_others_arrive(workshop: Workshop) -> None:
@@ -303,6 +373,7 @@ def test_numbers_before_the_merge_are_committed_by_it(workshop: Workshop) -> Non
     ("moved", "has changed since it was labelled"),
     ("link", "is not a plain file"),
     ("hostile", "unknown key"),
+    ("elsewhere", "main has no [[hardware]] mine"),
 ])  # fmt: skip
 def test_a_pull_request_that_may_not_be_measured_reaches_no_runner(
     refusal: str, words: str, workshop: Workshop
@@ -313,8 +384,11 @@ def test_a_pull_request_that_may_not_be_measured_reaches_no_runner(
         (workshop.work / "models.toml").symlink_to("bench/demo/models.toml")
         pull = open_pull(workshop, STRANGER, (ROOT / "bench/demo/models.toml").read_text())
     else:
-        hostile = AWQ + "serve = { trust_remote_code = true }\n"
-        pull = open_pull(workshop, STRANGER, MODELS + (hostile if refusal == "hostile" else AWQ))
+        models = {
+            "hostile": MODELS + AWQ + "serve = { trust_remote_code = true }\n",
+            "elsewhere": MODELS.replace('id = "gpu"', 'id = "mine"') + AWQ,
+        }
+        pull = open_pull(workshop, STRANGER, models.get(refusal, MODELS + AWQ))
     if refusal != "environment":
         workshop.state.protect(approval.ENVIRONMENT)
     event = labelled({**pull, "head": {**pull["head"]}})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.errors import BenchError
 from bench.github.commit import BOT, BOT_EMAIL, commit_and_push, git
+
+Add = Callable[[], tuple[list[Path], str]]
 
 
 @pytest.fixture
@@ -33,16 +36,23 @@ def clone(origin: Path, name: str) -> Path:
     return folder
 
 
-def add(folder: Path, name: str, text: str = "{}") -> list[Path]:
-    path = folder / "bench" / "results" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return [path]
+def adding(folder: Path, name: str, message: str = "m") -> Add:
+    """Adds a file, unless it is there."""
+
+    def add() -> tuple[list[Path], str]:
+        path = folder / "bench" / "results" / name
+        if path.exists():
+            return [], message
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        return [path], message
+
+    return add
 
 
 def test_a_commit_is_the_bots_and_arrives(origin: Path) -> None:
     folder = clone(origin, "a")
-    sha = commit_and_push(folder, add(folder, "a.json"), "Add 1 result", "main")
+    sha = commit_and_push(folder, "main", adding(folder, "a.json", "Add 1 result"))
     assert git(origin, "rev-parse", "main").strip() == sha
     assert git(origin, "log", "-1", "--format=%an <%ae> %s").strip() == (
         f"{BOT} <{BOT_EMAIL}> Add 1 result"
@@ -50,25 +60,24 @@ def test_a_commit_is_the_bots_and_arrives(origin: Path) -> None:
 
 
 def test_nothing_new_is_no_commit(origin: Path) -> None:
-    folder = clone(origin, "a")
-    assert commit_and_push(folder, [], "m", "main") is None
-    assert commit_and_push(folder, [folder / "README.md"], "m", "main") is None
-    assert git(origin, "rev-list", "--count", "main").strip() == "1"
+    first, second = clone(origin, "a"), clone(origin, "b")
+    sha = commit_and_push(first, "main", adding(first, "a.json"))
+    # The second clone is older: what it lacks is decided on the newest main.
+    assert commit_and_push(second, "main", adding(second, "a.json")) == sha
+    assert git(origin, "rev-list", "--count", "main").strip() == "2"
 
 
 def test_racing_commits_all_arrive_in_a_line(origin: Path) -> None:
     folders = [clone(origin, f"job-{i}") for i in range(6)]
     start = threading.Barrier(len(folders))
-    shas: list[str | None] = []
+    shas: list[str] = []
     failures: list[BaseException] = []
 
     def job(number: int) -> None:
         try:
-            paths = add(folders[number], f"hw/v{number}/speed.json", str(number))
+            add = adding(folders[number], f"hw/v{number}/speed.json", f"job {number}")
             start.wait()
-            shas.append(
-                commit_and_push(folders[number], paths, f"job {number}", "main", delay_s=0.1)
-            )
+            shas.append(commit_and_push(folders[number], "main", add, delay_s=0.1))
         except BaseException as error:  # noqa: BLE001  (shown by the assertion below)
             failures.append(error)
 
@@ -87,12 +96,22 @@ def test_racing_commits_all_arrive_in_a_line(origin: Path) -> None:
     assert set(shas) <= set(git(origin, "rev-list", "main").split())
 
 
-def test_a_record_edited_by_someone_else_is_said(origin: Path) -> None:
+def test_what_to_add_is_decided_again_when_main_has_moved(origin: Path) -> None:
     first, second = clone(origin, "a"), clone(origin, "b")
-    commit_and_push(first, add(first, "x.json", "1"), "first", "main")
-    with pytest.raises(BenchError, match="conflict"):
-        commit_and_push(second, add(second, "x.json", "2"), "second", "main", delay_s=0)
-    assert git(origin, "log", "-1", "--format=%s", "main").strip() == "first"
+    overtaken = False
+
+    def add() -> tuple[list[Path], str]:
+        nonlocal overtaken
+        paths, message = adding(second, "x.json", "second")()
+        if not overtaken:
+            overtaken = True
+            commit_and_push(first, "main", adding(first, "x.json", "first"))
+        return paths, message
+
+    sha = commit_and_push(second, "main", add, delay_s=0)
+    assert git(origin, "rev-parse", "main").strip() == sha
+    assert git(origin, "log", "--format=%s", "main").split() == ["first", "start"]
+    assert not git(second, "status", "--porcelain")
 
 
 def test_a_forbidden_push_is_said_with_gits_words(origin: Path) -> None:
@@ -100,4 +119,4 @@ def test_a_forbidden_push_is_said_with_gits_words(origin: Path) -> None:
     (origin / "hooks" / "pre-receive").write_text("#!/bin/sh\necho protected branch >&2\nexit 1\n")
     (origin / "hooks" / "pre-receive").chmod(0o755)
     with pytest.raises(BenchError, match="protected branch"):
-        commit_and_push(folder, add(folder, "a.json"), "m", "main", attempts=2, delay_s=0)
+        commit_and_push(folder, "main", adding(folder, "a.json"), attempts=2, delay_s=0)

@@ -155,7 +155,12 @@ def test_the_comment_follows_the_two_workflows_by_name() -> None:
 def test_the_site_is_published_for_what_changes_it() -> None:
     on = WORKFLOWS["publish"]["on"]
     assert set(on) == {"push", "workflow_dispatch", "workflow_call"}
-    assert "report/**" in on["push"]["paths"]
+    assert on["push"] == {"branches": ["main"], "paths": ["report/**", ".github/actions/quarto/**"]}
+
+
+def test_the_push_that_makes_a_repository_waits_for_no_runner_and_no_pages() -> None:
+    assert " && !github.event.created " in " ".join(JOBS["benchmark/plan"]["if"].split())
+    assert JOBS["publish/build"]["if"] == "!github.event.created"
 
 
 # -- no path from a fork's code to a self-hosted runner or a write token --
@@ -252,6 +257,7 @@ def test_outside_a_pull_request_only_the_default_branch_measures() -> None:
     assert condition == (
         "github.event_name == 'pull_request_target'"
         " && github.event.label.name == 'benchmark' || github.event_name != 'pull_request_target'"
+        " && !github.event.created"
         " && github.ref == format('refs/heads/{0}', github.event.repository.default_branch)"
     )
 
@@ -301,6 +307,41 @@ def test_what_was_measured_is_kept_and_committed_whatever_else_fails() -> None:
     ]
     # Untrusted archives are handed to `bench ingest` as they came.
     assert [entry["skip-decompress"] for entry in downloads] == [True, True]
+
+
+def test_a_runner_that_keeps_its_workspace_brings_nothing_from_an_earlier_run() -> None:
+    """What outlives a job is checked out afresh, or in the folder the runner empties for each."""
+    for step in JOBS["benchmark/measure"]["steps"]:
+        if "-artifact@" in step.get("uses", ""):
+            assert step["with"]["path"].startswith("${{ runner.temp }}/")
+        for option, value in re.findall(r"--(models|results|logs) (\S+)", step.get("run", "")):
+            checked_out = (option, value) == ("results", "data/bench/results")
+            assert checked_out or value.startswith('"$RUNNER_TEMP/')
+
+
+def test_a_plan_is_taken_by_the_number_that_no_runner_can_give_away() -> None:
+    assert (
+        JOBS["benchmark/plan"]["outputs"]["artifact"] == "${{ steps.upload.outputs.artifact-id }}"
+    )
+    for name in ("measure", "keep", "commit"):
+        step = next(s for s in JOBS[f"benchmark/{name}"]["steps"] if s.get("name") == "The plan")
+        assert step["with"]["artifact-ids"] == "${{ needs.plan.outputs.artifact }}"
+    # By name nothing is taken; by a pattern only what `bench ingest` checks.
+    downloads = [s["with"] for s in STEPS.values()
+                 if s.get("uses", "").startswith("actions/download-artifact@")]  # fmt: skip
+    assert not any("name" in entry for entry in downloads)
+    assert all(e["pattern"].startswith("results-") for e in downloads if "pattern" in e)
+
+
+def test_a_job_measures_only_what_the_newest_main_lacks() -> None:
+    steps = JOBS["benchmark/measure"]["steps"]
+    records = next(step for step in steps if step["name"] == "The newest records")
+    assert records["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    measure = next(step for step in steps if step["name"] == "Measure")
+    assert measure["if"] == "steps.missing.outputs.stages != ''"
+    assert measure["env"]["STAGES"] == "${{ steps.missing.outputs.stages }}"
+    # Forced or not, a rerun goes on from what its earlier attempt finished.
+    assert "--force" not in measure["run"]
 
 
 def test_a_cancelled_jobs_signal_reaches_bench_itself(tmp_path: Path) -> None:

@@ -6,22 +6,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench.errors import BenchError, ConfigError, RefusedError
 
-if TYPE_CHECKING:
-    from bench.github.api import Api
-
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
 UPLOAD_MINUTES = 30
+_PULL = "pull_request_target"
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_force_option = click.option("--force", default="false", type=click.Choice(["true", "false", ""]))
 
 
 @click.group(hidden=True)
@@ -64,7 +63,7 @@ def review(models: Path, results: Path, out: Path) -> None:
 @click.option("--stages", default="")
 @click.option("--hardware", default="")
 @click.option("--repeats", default="", help="In place of [speed] repeats: another experiment.")
-@click.option("--force", default="false", type=click.Choice(["true", "false", ""]))
+@_force_option
 def make_plan(
     models: Path,
     results: Path,
@@ -77,31 +76,35 @@ def make_plan(
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
     from bench import outlook, plan, problems
-    from bench.github import annotations
+    from bench.github import annotations, arrivals, wanted
     from bench.github.api import Api
+    from bench.ingest import Ticket
 
     event, name = _event(), os.environ["GITHUB_EVENT_NAME"]
     out.mkdir(parents=True, exist_ok=True)
-    wanted = out / "models.toml"
-    wanted.write_bytes(_wanted_models(name, event, models))
+    asked = out / "models.toml"
+    asked.write_bytes(_approved_models(event) if name == _PULL else models.read_bytes())
+    if name == _PULL:
+        wanted.keep_mains_hardware(asked, models)
     if repeats:
-        _set_repeats(wanted, repeats)
+        wanted.set_repeats(asked, repeats)
     select = partial(
         plan.jobs,
-        problems.load_experiment(wanted),
+        problems.load_experiment(asked),
         results,
         variants=_split(variants),
         stages=_split(stages),
         hardware=_split(hardware),
         force=force == "true",
     )
-    jobs = select()
+    adopted: list[Path] = []
+    if name == "push":
+        keys = {Ticket(job.hardware.id, job.variant.id, job.stage): job.key for job in select()}
+        arrivals.adopt(event, Api.from_environment(), keys, out / "adopted")
+        adopted = arrivals.take(out / "adopted", results)
+    jobs = wanted.changed(select(), models, results) if name == _PULL else select()
     rows = outlook.rows(jobs, results)
     (out / "plan.json").write_text(json.dumps(rows, indent=1))
-    adopted = name == "push" and _adopt(event, Api.from_environment(), out, results)
-    if adopted:
-        jobs = select()
-        rows = outlook.rows(jobs, results)
     annotations.summarize(annotations.describe_plan(head_sha(), rows))
     matrix = _matrix(plan.matrix(jobs))
     annotations.set_outputs(
@@ -124,10 +127,8 @@ def _matrix(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _wanted_models(name: str, event: Mapping[str, Any], models: Path) -> bytes:
-    """models.toml as it is on main, or of a pull request that may be measured."""
-    if name != "pull_request_target":
-        return models.read_bytes()
+def _approved_models(event: dict[str, Any]) -> bytes:
+    """The models.toml of a pull request that may be measured."""
     from bench import problems
     from bench.github import approval
     from bench.github.api import Api
@@ -137,38 +138,31 @@ def _wanted_models(name: str, event: Mapping[str, Any], models: Path) -> bytes:
     return approved.models
 
 
-def _set_repeats(models: Path, repeats: str) -> None:
-    import tomlkit
+@actions.command()
+@click.option("--models", type=_FILE, required=True)
+@click.option("--results", type=_FOLDER, required=True, help="Those of the newest main.")
+@click.option("--variant", required=True)
+@click.option("--hardware", required=True)
+@click.option("--stages", required=True)
+@_force_option
+def missing(
+    models: Path, results: Path, variant: str, hardware: str, stages: str, force: str
+) -> None:
+    """Which of a job's stages are still to be measured: it may have queued behind its like."""
+    from bench import plan, problems
+    from bench.github import annotations
 
-    if not repeats.isascii() or not repeats.isdigit():
-        raise ConfigError(f"repeats is {repeats!r}", "write a whole number")
-    document = tomlkit.parse(models.read_text())
-    document.setdefault("speed", tomlkit.table())["repeats"] = int(repeats)
-    models.write_text(tomlkit.dumps(document))
-
-
-def _adopt(event: Mapping[str, Any], api: Api, out: Path, results: Path) -> bool:
-    """Whether records measured before the merge were found, and fit what main asks for."""
-    from bench.github import approval
-    from bench.ingest import ingest, read_plan
-
-    for commit in event.get("commits", []):
-        archive = approval.find_measured(commit["id"], api)
-        if archive is None:
-            continue
-        folder = out / "adopted" / "measured"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "measured.zip").write_bytes(archive)
-        try:
-            stored = ingest(folder, read_plan(out / "plan.json"), results)
-        except RefusedError as error:
-            # Main asks for something else than the pull request did: then it is measured.
-            click.echo(f"::warning::not the records main asks for: {error.message}")
-            shutil.rmtree(out / "adopted")
-            continue
-        click.echo(f"{len(stored)} files were measured in the pull request already")
-        return True
-    return False
+    jobs = plan.jobs(
+        problems.load_experiment(models),
+        results,
+        variants=[variant],
+        stages=_split(stages),
+        hardware=[hardware],
+        force=force == "true",
+    )
+    needed = [job.stage for job in jobs if job.needed]
+    click.echo(f"to measure: {', '.join(needed) or 'nothing, main has it by now'}")
+    annotations.set_outputs(stages=",".join(needed))
 
 
 @actions.command()
@@ -177,8 +171,11 @@ def _adopt(event: Mapping[str, Any], api: Api, out: Path, results: Path) -> bool
 @click.option("--out", type=_FOLDER, required=True)
 def keep(incoming: Path, plan_folder: Path, out: Path) -> None:
     """Checks a pull request's records and keeps the sound ones for its merge."""
+    from bench.github import arrivals
+    from bench.ingest import read_plan
+
     out.mkdir(parents=True, exist_ok=True)
-    _fail_if(_ingest_each(incoming, plan_folder, out))
+    _fail_if(arrivals.gather(incoming, read_plan(plan_folder / "plan.json"), out))
 
 
 @actions.command()
@@ -188,42 +185,50 @@ def keep(incoming: Path, plan_folder: Path, out: Path) -> None:
 @click.option("--results", type=_FOLDER, required=True, help="Inside the repository.")
 @click.option("--branch", required=True)
 @click.option("--checksums", type=_FILE, required=True, help="Written: what to attest.")
+@_force_option
 def commit(
-    incoming: Path, plan_folder: Path, repository: Path, results: Path, branch: str, checksums: Path
+    incoming: Path,
+    plan_folder: Path,
+    repository: Path,
+    results: Path,
+    branch: str,
+    checksums: Path,
+    force: str,
 ) -> None:
-    """Stores what the runners sent, artifact by artifact, and pushes it as one commit."""
-    from bench.github import annotations
-    from bench.github.commit import commit_and_push
+    """Stores what the runners sent, artifact by artifact, and pushes it as one commit.
 
-    before = set(results.rglob("*.json*"))
-    refused = _ingest_each(plan_folder / "adopted", plan_folder, results)
-    refused += _ingest_each(incoming, plan_folder, results)
-    new = sorted(set(results.rglob("*.json*")) - before)
-    records = [path for path in new if path.suffix == ".json"]
-    names = [str(path.relative_to(results).with_suffix("")) for path in records]
-    message = f"Add {len(records)} results\n\n" + "\n".join(names) + f"\n\n{_run_url()}"
-    sha = commit_and_push(repository, new, message, branch)
-    lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(results)}" for p in new]
+    What is attested and published is all of this run that main has in the end, not what this
+    attempt added: so a rerun makes up for an attempt that pushed and got no further.
+    """
+    from bench.github import annotations, arrivals
+    from bench.github.commit import commit_and_push
+    from bench.ingest import read_plan
+
+    with tempfile.TemporaryDirectory() as folder:
+        staged = Path(folder)
+        if (plan_folder / "adopted").is_dir():
+            shutil.copytree(plan_folder / "adopted", staged, dirs_exist_ok=True)
+        refused = arrivals.gather(incoming, read_plan(plan_folder / "plan.json"), staged)
+
+        def add() -> tuple[list[Path], str]:
+            paths = arrivals.take(staged, results, force=force == "true")
+            return paths, _message(paths, results)
+
+        sha = commit_and_push(repository, branch, add)
+        ours = arrivals.present(staged, results)
+    lines = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(results)}" for p in ours
+    ]
     checksums.write_text("\n".join(lines) + "\n")
-    annotations.set_outputs(sha=sha or "", records=str(len(records)))
-    click.echo(f"{len(records)} records, commit {sha}")
+    annotations.set_outputs(sha=sha if ours else "")
+    click.echo(f"{len(ours)} files of this run are on {branch} at {sha}")
     _fail_if(refused)
 
 
-def _ingest_each(incoming: Path, plan_folder: Path, results: Path) -> list[RefusedError]:
-    """Every artifact by itself: a bad one is refused whole and spoils no other."""
-    from bench.github.annotations import annotate_refused
-    from bench.ingest import ingest, read_plan
-
-    refused = []
-    plan = read_plan(plan_folder / "plan.json")
-    for artifact in sorted(incoming.iterdir()) if incoming.is_dir() else []:
-        try:
-            ingest(artifact, plan, results)
-        except RefusedError as error:
-            click.echo(annotate_refused(artifact.name, error))
-            refused.append(error)
-    return refused
+def _message(paths: list[Path], results: Path) -> str:
+    records = [path for path in paths if path.suffix == ".json"]
+    names = [str(path.relative_to(results).with_suffix("")) for path in records]
+    return f"Add {len(records)} results\n\n" + "\n".join(names) + f"\n\n{_run_url()}"
 
 
 def _fail_if(refused: list[RefusedError]) -> None:

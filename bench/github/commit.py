@@ -1,7 +1,7 @@
 """Records into the repository: one commit, pushed onto whatever main has become meanwhile.
 
-Result files have names of their own (time and key), so two commits of results never conflict and
-a rejected push is answered by rebasing and pushing again.
+A rejected push is answered by starting over from the newest main, so that what is added is always
+decided against it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -20,40 +20,38 @@ BOT_EMAIL = "41898282+github-actions[bot]@users.noreply.github.com"
 
 def commit_and_push(
     repository: Path,
-    paths: Sequence[Path],
-    message: str,
     branch: str,
+    add: Callable[[], tuple[Sequence[Path], str]],
     *,
     attempts: int = 12,
     delay_s: float = 1.0,
-) -> str | None:
-    """Commits `paths` as the Actions bot and pushes to `branch` of origin.
+) -> str:
+    """Commits on top of origin's newest `branch` as the Actions bot and pushes.
+
+    Args:
+        add: writes what the working tree lacks; the paths it wrote and the commit's message.
+            Called again for every newer `branch`.
 
     Returns:
-        The commit's hash as it arrived, or None if there was nothing to commit.
+        The hash of the `branch` that has it all: of the new commit, if there was need of one.
 
     Raises:
         BenchError: git refused, or main moved faster than `attempts` pushes.
     """
-    if not paths:
-        return None
-    git(repository, "add", "--", *(str(path.resolve()) for path in paths))
-    if not git(repository, "diff", "--cached", "--name-only"):
-        return None
-    git(repository, "commit", "--quiet", "--no-verify", "--message", message)
     for attempt in range(attempts):
-        answer = _try(repository, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
+        answer = _try(repository, "fetch", "--quiet", "origin", f"refs/heads/{branch}")
+        if answer.returncode == 0:
+            git(repository, "reset", "--quiet", "--hard", "FETCH_HEAD")
+            paths, message = add()
+            if paths:
+                git(repository, "add", "--", *(str(path.resolve()) for path in paths))
+                git(repository, "commit", "--quiet", "--no-verify", "--message", message)
+                answer = _try(repository, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
         if answer.returncode == 0:
             return git(repository, "rev-parse", "HEAD").strip()
-        print(f"push {attempt + 1} of {attempts} was rejected; rebasing", flush=True)
+        print(f"push {attempt + 1} of {attempts} was rejected; starting over", flush=True)
         # Spread out, so that jobs that collided once do not do so again.
         time.sleep(delay_s * random.uniform(0.5, 1.5) * min(attempt + 1, 10))  # noqa: S311
-        fetched = _try(repository, "fetch", "--quiet", "origin", f"refs/heads/{branch}")
-        if fetched.returncode == 0 and _try(repository, "rebase", "FETCH_HEAD").returncode:
-            _try(repository, "rebase", "--abort")
-            raise BenchError(
-                f"the results conflict with {branch}", "someone edited a record: restore it"
-            )
     raise BenchError(
         f"could not push to {branch}: {answer.stderr.strip()[-300:]}",
         "run the job again: it needs contents: write, and no rule that forbids the bot's push",

@@ -62,6 +62,8 @@ def run() -> int:
         print(store.write(Path(asked.results), record, sidecars), flush=True)
         if (STATE / f"evil-{job.variant.id}").exists():
             (Path(asked.results) / "workflows.yml").write_text("on: push")
+        if (STATE / "swap-plan").exists():
+            _replace_plan()
         with (STATE / "measured.log").open("a") as log:
             log.write(f"{job.hardware.id}/{job.variant.id}/{job.stage}\n")
         if (STATE / f"fail-{job.variant.id}").exists():
@@ -69,6 +71,12 @@ def run() -> int:
             print("error: the server died: out of memory", file=sys.stderr)
             return 5
     return 0
+
+
+def _replace_plan() -> None:
+    """What a runner can do with its job's token: another artifact of the plan's name."""
+    artifact = STATE / "artifacts" / os.environ["GITHUB_RUN_ID"] / "plan.zip"
+    artifact.with_suffix(".id").write_text("1")
 
 
 def report() -> int:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -32,10 +33,8 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
 
 
 def checkout() -> None:
-    """Clones the bare origin; without credentials its remote leads nowhere, as a push would."""
+    """Clones a bare origin; without credentials its remote leads nowhere, as a push would."""
     repository = value("repository", os.environ["GITHUB_REPOSITORY"])
-    if repository != os.environ["GITHUB_REPOSITORY"]:
-        sys.exit(f"not there, or not for this token: {repository}")
     path = Path(os.environ["GITHUB_WORKSPACE"]) / value("path", ".")
     path.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet", cwd=path)
@@ -47,7 +46,8 @@ def checkout() -> None:
     if value("persist-credentials") != "true":
         git("remote", "set-url", "origin", "/nonexistent/no-credentials", cwd=path)
     print(f"checked out {git('rev-parse', 'HEAD', cwd=path)} to {path}")
-    _prepare_environment(path)
+    if (path / "requirements").is_dir():
+        _prepare_environment(path)
 
 
 def _prepare_environment(path: Path) -> None:
@@ -65,7 +65,7 @@ def _prepare_environment(path: Path) -> None:
 
 
 def upload() -> None:
-    """One .zip per name; a name is taken once, unless it is said to be overwritten."""
+    """One .zip per name, and its id; a name is taken once, unless it is said to be overwritten."""
     path = Path(value("path"))
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if not files:
@@ -82,17 +82,28 @@ def upload() -> None:
             hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
             if not hidden:
                 archive.write(file, file.name if path.is_file() else file.relative_to(path))
+    number = str(time.time_ns())
+    target.with_suffix(".id").write_text(number)
+    _output("artifact-id", number)
 
 
 def download() -> None:
-    """By name, or those that match a pattern, unpacked or as they are."""
-    name, path = value("name"), Path(value("path", "."))
-    pattern = name or value("pattern", "*")
-    found = [p for p in sorted(ARTIFACTS.glob("*.zip")) if fnmatch.fnmatch(p.stem, pattern)]
-    if name and not found:
-        sys.exit(f"no artifact {name}")
+    """By id, or those that match a pattern, unpacked or as they are; one alone into `path` itself.
+
+    An artifact that was replaced has another id, and the old one leads nowhere.
+    """
+    numbers, path = value("artifact-ids").split(","), Path(value("path", "."))
+    found = [
+        archive
+        for archive in sorted(ARTIFACTS.glob("*.zip"))
+        if archive.with_suffix(".id").read_text() in numbers
+        or fnmatch.fnmatch(archive.stem, value("pattern"))
+    ]
+    if numbers != [""] and not found:
+        sys.exit("None of the provided artifact IDs were found")
     for archive in found:
-        folder = path if name or value("merge-multiple") == "true" else path / archive.stem
+        flat = value("merge-multiple") == "true" or len(found) == 1
+        folder = path if flat else path / archive.stem
         folder.mkdir(parents=True, exist_ok=True)
         if value("skip-decompress") == "true":
             shutil.copy(archive, folder)
@@ -110,13 +121,20 @@ def deploy() -> None:
     """A deployment reaches the stand-in of the API with the site's files."""
     with zipfile.ZipFile(ARTIFACTS / "github-pages.zip") as site:
         _tell("pages/deployments", {"files": site.namelist()})
-    with Path(os.environ["GITHUB_OUTPUT"]).open("a") as output:
-        output.write("page_url=https://octo.example/bench/\n")
+    _output("page_url", "https://octo.example/bench/")
 
 
 def attest() -> None:
-    """An attestation reaches the stand-in of the API with the subjects' checksums."""
+    """The subjects' checksums reach the stand-in of the API; or it fails, once."""
+    if (STORE / "fail-attest").exists():
+        (STORE / "fail-attest").unlink()
+        sys.exit("the signing service does not answer")
     _tell("attestations", {"subjects": Path(value("subject-checksums")).read_text().splitlines()})
+
+
+def _output(name: str, text: str) -> None:
+    with Path(os.environ["GITHUB_OUTPUT"]).open("a") as output:
+        output.write(f"{name}={text}\n")
 
 
 def _tell(path: str, body: dict[str, object]) -> None:
