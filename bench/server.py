@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import BenchError, ServerError
@@ -45,6 +45,9 @@ class Server:
     Attributes:
         argv: the command line that started it.
         startup_s: from start to the first healthy answer.
+        ask_every_s: how often `check` asks for /health, and how long it waits for the answer: so
+            seldom that a speed run does not notice, so long that a busy server is not suspected.
+        silence_limit_s: how long the server may leave that unanswered.
     """
 
     url: str
@@ -52,6 +55,10 @@ class Server:
     log: Path
     process: Supervised
     startup_s: float = 0.0
+    ask_every_s: float = 30.0
+    silence_limit_s: float = 120.0
+    _ask_at: float = field(default=0.0, init=False)
+    _silent_since: float | None = field(default=None, init=False)
 
     def get(self, path: str) -> str:
         """The body of a GET request to the server.
@@ -66,7 +73,29 @@ class Server:
             raise self.explain(failure) from error
 
     def check(self) -> None:
-        """Does nothing while the server runs.
+        """Does nothing while the server runs and answers; asks it no more often than stated.
+
+        Raises:
+            ServerError: it died or hangs.
+        """
+        self.check_process()
+        began = time.monotonic()
+        if began < self._ask_at:
+            return
+        if _is_healthy(self.url, self.ask_every_s):
+            self._silent_since = None
+        else:
+            self._silent_since = self._silent_since or began
+            silent_s = time.monotonic() - self._silent_since
+            if silent_s > self.silence_limit_s and self.process.status() is None:
+                raise ServerError(
+                    f"the vLLM server runs and has not answered /health for {silent_s:.0f} s",
+                    _see(self.log),
+                )
+        self._ask_at = time.monotonic() + self.ask_every_s
+
+    def check_process(self) -> None:
+        """Does nothing while the server runs, healthy or not.
 
         Raises:
             ServerError: it died; says why, as far as its log tells.
@@ -81,6 +110,8 @@ class Server:
             if (status := self.process.status()) is not None:
                 return self._ended(status)
             if time.monotonic() > deadline:
+                if isinstance(error, ServerError):
+                    return error
                 return ServerError(
                     f"the vLLM server runs and does not answer; before that: {error.message}",
                     _see(self.log),
@@ -159,7 +190,7 @@ def serving(
 
 def _wait_until_healthy(server: Server, limit_s: float, current: Step) -> None:
     while not _is_healthy(server.url):
-        server.check()
+        server.check_process()
         if current.elapsed_s > limit_s:
             words = "\n    ".join(last_words(server.log.read_text(errors="replace")))
             raise ServerError(
@@ -170,9 +201,9 @@ def _wait_until_healthy(server: Server, limit_s: float, current: Step) -> None:
         time.sleep(0.1)
 
 
-def _is_healthy(url: str) -> bool:
+def _is_healthy(url: str, timeout_s: float = 5) -> bool:
     try:
-        _get(url + "/health", timeout_s=5)
+        _get(url + "/health", timeout_s)
     except UNANSWERED:
         return False
     return True

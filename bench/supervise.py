@@ -85,7 +85,8 @@ def end(find: Callable[[], list[int]], grace_s: float) -> None:
 
     Asks, waits for `grace_s`, then kills; one that even SIGKILL does not end within another
     `grace_s` (it hangs in the kernel) is left to the kernel. A process whose parent is among them
-    is asked only when that has ended: it may have a way of its own to stop what it started.
+    is asked only when that has ended: it may have a way of its own to stop what it started. One
+    that was halted (SIGSTOP) is woken to hear it.
     """
     began = time.monotonic()
     asked: set[int] = set()
@@ -96,6 +97,7 @@ def end(find: Callable[[], list[int]], grace_s: float) -> None:
                 asked.add(pid)
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
+                    os.kill(pid, signal.SIGCONT)
         time.sleep(0.05)
 
 

@@ -21,10 +21,13 @@ from engines import engine, engine_python
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.client import Client
+from bench.config import SpeedOptions
 from bench.engine import Engine
 from bench.errors import MeasurementError, ServerError
 from bench.process import Supervised
 from bench.server import Server, check_port, free_port, last_words, phase, serving
+from bench.speed import Endpoint, arguments
 from bench.supervise import descendants
 
 __all__ = ["engine", "engine_python"]  # fixtures
@@ -135,6 +138,44 @@ def test_a_dead_server_is_what_a_failed_client_is_explained_by(
             server.get("/metrics")
 
 
+def test_a_halted_server_is_noticed_and_stopped(engine: Engine, tmp_path: Path) -> None:
+    """By whoever waits for a client, whose requests it would leave unanswered for hours."""
+    with serve(engine, tmp_path) as server, Client(engine, {}, tmp_path / "client.log") as client:
+        server.ask_every_s, server.silence_limit_s = 0.2, 0.5
+        server.check()
+        os.kill(program_of(server), signal.SIGSTOP)
+        argv = arguments(Endpoint(server.url, "name", "."), SpeedOptions(), 1.0, 0, 1)
+        client.send("speed", argv=argv)
+        with pytest.raises(ServerError) as failed:
+            client.receive(server.check)
+        processes = descendants(server.process.pid)
+    assert failed.value.exit_code == 5
+    assert failed.value.message.startswith("the vLLM server runs and has not answered /health for")
+    assert failed.value.fix == f"read the whole log: {tmp_path}/server/server.log"
+    assert len(processes) == 2
+    assert not [pid for pid in processes if Path(f"/proc/{pid}/cwd").exists()]
+
+
+def test_a_server_is_asked_seldom_and_may_be_late(engine: Engine, tmp_path: Path) -> None:
+    with serve(engine, tmp_path) as server:
+        program = program_of(server)
+        server.ask_every_s, server.silence_limit_s = 0.2, 3600
+        os.kill(program, signal.SIGSTOP)
+        server.check()
+        began = time.monotonic()
+        server.check()  # it was asked just now
+        assert time.monotonic() - began < 0.15
+        time.sleep(0.2)
+        os.kill(program, signal.SIGCONT)
+        wait_until(lambda: len(server.get("/metrics")) > 0)
+        server.check()
+        server.silence_limit_s = 0.3  # a silence that ended does not count for the next
+        time.sleep(0.2)
+        os.kill(program, signal.SIGSTOP)
+        server.check()
+        os.kill(program, signal.SIGCONT)
+
+
 @contextmanager
 def answering(folder: Path, answer: bytes) -> Iterator[Server]:
     """A server that answers /health well and everything else with these bytes."""
@@ -161,6 +202,20 @@ def answering(folder: Path, answer: bytes) -> Iterator[Server]:
             process.stop()
             http.shutdown()
             thread.join()
+
+
+def test_a_server_that_lives_and_does_not_answer_explains_a_failed_client(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.server.GRACE_S", 0.1)
+    with answering(tmp_path, b"") as server:
+        server.url = f"http://127.0.0.1:{free_port()}"
+        explained = server.explain(MeasurementError("no answer"))
+        assert isinstance(explained, ServerError)
+        assert explained.message == (
+            "the vLLM server runs and does not answer; before that: no answer"
+        )
+        assert server.explain(explained) is explained  # which says so already
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,20 @@ def test_the_deaf_are_killed_after_the_time_they_are_given(folder: Path) -> None
     assert living(folder) == []
 
 
+def test_a_halted_program_is_woken_to_end_by_its_own_way(folder: Path) -> None:
+    program = start(
+        folder,
+        """
+        def stop(*_): open("stop", "w").close(); sys.exit(0)
+        signal.signal(signal.SIGTERM, stop); say(); time.sleep(600)
+        """,
+    )
+    os.kill(*pids(folder, 1), signal.SIGSTOP)
+    program.stop()
+    assert (folder / "stop").exists()
+    assert living(folder) == []
+
+
 def test_a_program_that_stops_its_own_is_left_to_it(folder: Path) -> None:
     """The child ends when its parent says so, by its own way, and was never asked by anybody."""
     program = start(
