@@ -63,6 +63,8 @@ class Client:
         """
         assert not self._waiting, f"{self._waiting} is not answered yet"
         assert self._process.popen.stdin
+        if not self.usable:
+            raise self._died(command)
         try:
             self._process.popen.stdin.write(json.dumps({"do": command, **request}) + "\n")
             self._process.popen.stdin.flush()
@@ -118,6 +120,7 @@ class Client:
         self._process.stop()
 
     def _died(self, command: str) -> MeasurementError:
+        self.stop()  # its supervisor needs a moment longer; until then it would seem usable
         words = "\n    ".join(last_words(self.log.read_text(errors="replace")))
         return MeasurementError(
             f"{command}: the measuring process ended:\n    {words}",
