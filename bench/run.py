@@ -39,7 +39,7 @@ from bench.session import Outcome, Part, Session, Settings, now
 from bench.speed import Target
 from bench.telemetry import Watch
 
-Measured = tuple[Record, list[bytes]]
+Measured = tuple[Record, list[bytes], BenchError | None]  # the error made the record partial
 
 
 def measure(
@@ -120,9 +120,8 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
 def _measure_variant(
     session: Session, variant: Variant, hardware: Hardware, jobs: list[Job]
 ) -> None:
-    """One server and the variant's stages; what is left when the server fails is recorded so."""
+    """One server and the variant's stages, until one of them ends with the server's failure."""
     began = now()
-    waiting = list(jobs)
     options = session.experiment.serve_options(variant, hardware)
     try:
         session.warm_up()
@@ -138,37 +137,40 @@ def _measure_variant(
         ) as server:
             session.outcome.server_s += server.startup_s
             launch.check_quantized(server)
-            while waiting:
-                _measure_stage(session, waiting[0], ready, server)
-                waiting.pop(0)
+            for job in jobs:
+                if isinstance(_measure_stage(session, job, ready, server), ServerError):
+                    break  # the other stages were not attempted: the next run measures them
     except MachineError:
         raise
-    except BenchError as error:
+    except BenchError as error:  # no stage can be measured
         session.outcome.errors.append(error)
         say(f"{variant.name}: {error}")
-        for job in waiting if not isinstance(error, WeightsError) else ():  # nothing was run
+        for job in jobs if not isinstance(error, WeightsError) else ():  # nothing was run
             _store(session, Part(session, job, began=began).record(error=error), [])
 
 
-def _measure_stage(session: Session, job: Job, ready: Checkpoint, server: Server) -> None:
-    """One stage and its record; a failed measurement leaves the server to the next stage."""
-    part = Part(session, job, ready, launch.facts(session.engine, server, ready))
+def _measure_stage(
+    session: Session, job: Job, ready: Checkpoint, server: Server
+) -> BenchError | None:
+    """One stage and its record, which has the error that is returned."""
+    part = Part(session, job, ready)
     try:
+        part = replace(part, engine=launch.facts(session.engine, server, ready))
         client = session.client(job.stage, server)
         part = replace(part, began=now())
         with session.outcome.measuring(), step(f"{job.variant.name}: {job.stage}") as current:
             measure = _speed if job.stage == "speed" else _quality
-            record, sidecars = measure(part, ready, client, server, current)
-    except (MachineError, ServerError):
+            record, sidecars, error = measure(part, ready, client, server, current)
+    except MachineError:
         raise
     except BenchError as failure:
-        error = server.explain(failure)
-        if isinstance(error, ServerError):
-            raise error from failure
+        error = failure if isinstance(failure, ServerError) else server.explain(failure)
+        record, sidecars = part.record(error=error), []
+    if error is not None:
         session.outcome.errors.append(error)
         say(f"{job.variant.name}: {error}")
-        record, sidecars = part.record(error=error), []
     _store(session, record, sidecars)
+    return error
 
 
 def _speed(
@@ -185,10 +187,7 @@ def _speed(
     result = result.model_copy(
         update={"loads": tuple(_public(ready, load) for load in result.loads)}
     )
-    if error is not None:
-        part.session.outcome.errors.append(error)
-        say(f"{part.job.variant.name}: {error}")
-    return part.record(speed=result, error=error), [sidecar]
+    return part.record(speed=result, error=error), [sidecar], error
 
 
 def _public(ready: Checkpoint, load: Load) -> Load:
@@ -213,7 +212,7 @@ def _quality(
     current.note("log-probabilities of the fixed text")
     expected, data = fidelity.measure(target)
     result = result.model_copy(update={"fidelity": expected})
-    return part.record(quality=result), [*sidecars, data]
+    return part.record(quality=result), [*sidecars, data], None
 
 
 def _watch(server: Server, experiment: Experiment, job: Job) -> AbstractContextManager[Watch]:

@@ -114,6 +114,7 @@ def test_the_server_is_killed_and_the_next_variant_is_measured(place: Place) -> 
     assert said.count("error: the vLLM server ended by signal 9") == 2
     place.check_nothing_left()
     assert set(place.finished()) == {"b/speed"}
+    # The first server was never healthy, so none of its stages can be; the second was for a while.
     assert failures(place) == dict.fromkeys(("a/speed", "a/quality", "b/quality"), "ServerError")
     status, said = place.run("--variants", "A")
     assert status == 0, said
@@ -129,10 +130,25 @@ def test_the_server_is_killed_at_the_second_rate(place: Place) -> None:
     _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 5, said
     place.check_nothing_left()
-    assert failures(place) == {"a/speed": "ServerError", "a/quality": "ServerError"}
-    [speed] = [r for _, r in store.records(place.results) if r.stage == "speed"]
+    [(_, speed)] = store.records(place.results)
+    assert speed.stage == "speed"
+    assert speed.error is not None
+    assert speed.error.kind == "ServerError"
     assert (speed.status, speed.speed and len(speed.speed.loads)) == ("partial", 1)
-    assert place.finished() == {}
+
+
+def test_a_stage_that_was_not_attempted_is_the_next_runs(place: Place) -> None:
+    place.hold("speed-2")
+    process = place.start("--variants", "A")
+    place.wait_for("speed", 2)
+    kill(place.pid("start"))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    assert failures(place) == {"a/speed": "ServerError"}
+    assert len(store.paths(place.results)) == 1
+    status, said = place.run("--variants", "A")
+    assert (status, set(place.finished())) == (0, {"a/speed", "a/quality"})
 
 
 def test_measuring_programs_are_killed_and_replaced(place: Place) -> None:
