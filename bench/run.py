@@ -30,6 +30,7 @@ from bench import (
 from bench.checkpoint import Checkpoint
 from bench.client import Client
 from bench.config import Experiment, Hardware, Variant
+from bench.demo import inputs
 from bench.errors import BenchError, ConfigError, MachineError, ServerError, WeightsError
 from bench.plan import Job
 from bench.progress import Step, say, step
@@ -97,7 +98,8 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
         jobs: of one hardware entry, as `plan.jobs` gives them.
 
     Raises:
-        MachineError: this machine cannot run it at all, or can store nothing.
+        MachineError: this machine cannot run it at all, or can store nothing: seen before anything
+            is started where that is possible.
         ServerError: the port asked for is taken.
     """
     began = time.monotonic()
@@ -106,6 +108,9 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
         return Outcome()
     with process.stoppable(), places.only_one("measuring"), ExitStack() as stack:
         process.clean_up()
+        inputs.clean_up()
+        wanted = dict.fromkeys((job.hardware.id, job.variant.id) for job in needed)
+        store.prepare(settings.results, wanted)
         if settings.port is not None:
             check_port(settings.port)
         settings.folder.mkdir(parents=True, exist_ok=True)

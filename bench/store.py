@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import gzip
 import hashlib
 import json
@@ -15,15 +16,32 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
-from bench.errors import BenchError, ConfigError, MachineError
+from bench.errors import ConfigError, MachineError
 from bench.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
 
 # From the version before to the one named; a record on disk keeps the version it was written in.
 MIGRATIONS: dict[int, Any] = {}
+
+_WRITING = ".writing-"  # what the name of a file begins with until it is whole
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # FAT, some networks'
+_SPACE = "free some disk space, then run again: finished stages are kept"
+_WRITABLE = "make the folder writable, or name another with --results"
+_FOLDER = "name a folder with --results"
+_FIXES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise this shell's limit on the size of files (ulimit -f)",
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.EROFS: _WRITABLE,
+    errno.ENOTDIR: _FOLDER,
+    errno.EEXIST: _FOLDER,  # a file where a folder must be
+    errno.ENAMETOOLONG: "name a shorter folder with --results",
+}
 
 
 def pack_sidecar(rows: list[Any]) -> tuple[Sidecar, bytes]:
@@ -70,43 +88,117 @@ def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
     """Stores a record and its attached sidecars, the record last, so that what is there is whole.
 
     Raises:
-        MachineError: the disk is full or not writable; no file of this record is left.
-        BenchError: a record of this name exists already; records are never overwritten.
+        MachineError: the disk is full or not writable, or there is a record of this name already,
+            which is not overwritten; no file of this record is left.
     """
     folder = root / record.hardware / record.variant
     path = folder / file_name(record)
-    try:
+    with _explained(path):
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
             for data in attached:
                 sidecar = folder / f"{hashlib.sha256(data).hexdigest()}.json.gz"
-                with contextlib.suppress(FileExistsError):  # named by its hash: the same bytes
-                    _write_once(sidecar, data)
+                if _write_once(sidecar, data):  # else the same bytes are there: it is their hash
                     undo.callback(sidecar.unlink)
-            _write_once(path, canonical_json(record.model_dump(mode="json")).encode())
+            if not _write_once(path, canonical_json(record.model_dump(mode="json")).encode()):
+                raise MachineError(
+                    f"{path} exists already, and records are never overwritten",
+                    "its name is the time it was finished: check this machine's clock",
+                )
             undo.pop_all()
-    except FileExistsError as error:
-        raise BenchError(f"{path} exists already", "records are never overwritten") from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        fix = "free some disk space, then run again: finished stages are kept"
-        raise MachineError(
-            f"{path}: {error.strerror}", fix if full else "make the folder writable"
-        ) from error
     return path
 
 
-def _write_once(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:
+    """Makes sure that records can be written, before anything is measured for them.
+
+    Removes what killed processes left half written.
+
+    Args:
+        wanted: hardware and variant of the records to come, by their ids.
+
+    Raises:
+        MachineError: they cannot.
+    """
+    for hardware, variant in wanted:
+        folder = root / hardware / variant
+        probe = folder / f"{_WRITING}probe-{os.getpid()}"
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_once(probe, b"a record would be longer\n")
+            finally:
+                probe.unlink(missing_ok=True)
+    for left in root.glob(f"*/*/{_WRITING}*"):
+        _remove_unheld(left)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with os.fdopen(handle, "wb") as file:
+        yield
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "check the disk, or name another folder with --results")
+        raise MachineError(f"{path}: {error.strerror}", fix) from error
+
+
+def _write_once(path: Path, data: bytes) -> bool:
+    """Whether the file is new; one that is there stays as it is."""
+    file, temporary = _temporary(path.parent)
+    try:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        os.link(temporary, path)  # fails if the name is taken, unlike a rename
+            temporary.chmod(0o644)
+            return _give_name(temporary, path)
     finally:
-        Path(temporary).unlink()
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> tuple[IO[bytes], Path]:
+    """A new file, held until it is closed."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
+        _hold(handle)
+        if os.fstat(handle).st_nlink:
+            return os.fdopen(handle, "wb"), Path(name)
+        os.close(handle)  # removed by another process before it was held
+
+
+def _give_name(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)  # fails if the name is taken, unlike a rename
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # what a link does at once: look, and take it
+            if path.exists():
+                return False
+            temporary.rename(path)
+        finally:
+            os.close(folder)
+    return True
+
+
+def _hold(handle: int) -> bool:
+    """Takes the file for this process; not where another has it, or the disk knows no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_unheld(path: Path) -> None:
+    # It may have been whole in the meantime, or be another user's to remove.
+    with contextlib.suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
+        if _hold(file.fileno()):
+            path.unlink()
 
 
 def _refuse_constant(name: str) -> None:

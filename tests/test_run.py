@@ -276,6 +276,32 @@ def test_a_server_that_dies_while_it_starts(place: Place) -> None:
         assert "Failed to find a kernel" in record.error.message
 
 
+def test_a_folder_that_cannot_hold_results_is_noticed_before_anything_starts(place: Place) -> None:
+    place.results.mkdir()
+    (place.results / "cpu").write_text("a file where a folder must be")
+    status, said = place.run()
+    assert status == 3
+    assert said.count("error:") == 1
+    assert f"error: {place.results}/cpu/" in said
+    assert "File exists" in said or "Not a directory" in said
+    assert "fix: name a folder with --results" in said
+    assert place.moments() == []
+    place.check_nothing_left()
+
+
+def test_what_killed_runs_were_writing_is_removed(place: Place) -> None:
+    left = place.results / "cpu" / "a" / ".writing-abc"
+    left.parent.mkdir(parents=True)
+    left.write_text("half a rec")
+    wheel = place.folder / "cache" / "inputs" / ".downloading-abc" / "a.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_text("half a wh")
+    status, said = place.run("--variants", "A")
+    assert status == 0, said
+    assert not left.exists()
+    assert not wheel.parent.exists()
+
+
 def on_a_small_disk(place: Place) -> list[str]:
     """`bench run` with 24 KiB of disk for its results, which are copied to `kept` at the end."""
     script = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import hashlib
 import json
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import store
-from bench.errors import BenchError, ConfigError, MachineError
+from bench.errors import ConfigError, MachineError
 from bench.record import Record, canonical_json
 
 RECORD, ATTACHED = synthetic.quality_record(synthetic.AWQ, documents=20, tasks=("a", "b"))
@@ -43,7 +44,21 @@ def later(record: Record, minutes: int, **changes: Any) -> Record:
     return record.model_copy(update={"provenance": provenance, **changes})
 
 
-def test_what_is_written_is_read_and_the_bytes_are_canonical(tmp_path: Path) -> None:
+def no_links(code: int) -> Any:
+    """os.link on a file system that has no hard links."""
+
+    def link(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return link
+
+
+@pytest.mark.parametrize("code", [None, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_what_is_written_is_read_and_the_bytes_are_canonical(
+    code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code is not None:
+        monkeypatch.setattr(os, "link", no_links(code))
     path = store.write(tmp_path, RECORD, ATTACHED)
     assert store.read(path) == RECORD
     assert path.read_text() == canonical_json(RECORD.model_dump(mode="json"))
@@ -60,14 +75,20 @@ def test_what_is_written_is_read_and_the_bytes_are_canonical(tmp_path: Path) -> 
     assert len(files(tmp_path)) == 3, "nothing temporary stays"
 
 
-def test_a_record_is_never_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_record_is_never_overwritten(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_links(errno.EOPNOTSUPP))
     path = store.write(tmp_path, RECORD, ATTACHED)
     before = {file: (tmp_path / file).read_bytes() for file in files(tmp_path)}
     changed = RECORD.model_copy(update={"hardware_name": "Other"})
     _, other = store.pack_sidecar([{"other": 1}])
-    with pytest.raises(BenchError) as refused:
+    with pytest.raises(MachineError) as refused:
         store.write(tmp_path, changed, [*ATTACHED, other])
-    assert refused.value.message == f"{path} exists already"
+    assert refused.value.message == f"{path} exists already, and records are never overwritten"
+    assert refused.value.fix == "its name is the time it was finished: check this machine's clock"
     assert {file: (tmp_path / file).read_bytes() for file in files(tmp_path)} == before
 
 
@@ -92,7 +113,10 @@ FAILING = {
     ("code", "fix"),
     [
         (errno.ENOSPC, "free some disk space, then run again: finished stages are kept"),
-        (errno.EACCES, "make the folder writable"),
+        (errno.EACCES, "make the folder writable, or name another with --results"),
+        (errno.EROFS, "make the folder writable, or name another with --results"),
+        (errno.EFBIG, "raise this shell's limit on the size of files (ulimit -f)"),
+        (errno.EIO, "check the disk, or name another folder with --results"),
     ],
 )
 def test_a_full_disk_leaves_nothing_and_says_so(
@@ -120,6 +144,76 @@ def test_a_full_disk_leaves_nothing_and_says_so(
     monkeypatch.undo()
     store.write(tmp_path, RECORD, ATTACHED)
     assert len(files(tmp_path)) == 3, "the next run continues"
+
+
+def prepare(root: Path) -> None:
+    store.prepare(root, [(RECORD.hardware, RECORD.variant)])
+
+
+def test_a_folder_is_made_and_tried_before_anything_is_measured(tmp_path: Path) -> None:
+    root = tmp_path / "new" / "results"
+    prepare(root)
+    assert (root / RECORD.hardware / RECORD.variant).is_dir()
+    assert files(root) == []
+    store.write(root, RECORD, ATTACHED)
+    prepare(root)
+    assert len(files(root)) == 3
+
+
+@pytest.mark.parametrize("where", ["", RECORD.hardware, f"{RECORD.hardware}/{RECORD.variant}"])
+def test_a_file_where_a_folder_must_be(where: str, tmp_path: Path) -> None:
+    place = tmp_path / "results" / where
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("")
+    for act in (lambda: prepare(tmp_path / "results"), lambda: store.write(place, RECORD)):
+        with pytest.raises(MachineError) as failed:
+            act()
+        assert failed.value.fix == "name a folder with --results"
+
+
+def test_a_disk_that_fails_is_noticed_by_a_real_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(MachineError, match="Input/output error") as failed:
+        prepare(tmp_path)
+    assert failed.value.fix == "check the disk, or name another folder with --results"
+    assert files(tmp_path) == []
+
+
+def test_only_what_nobody_writes_any_more_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / RECORD.hardware / RECORD.variant
+    folder.mkdir(parents=True)
+    (folder / ".writing-killed").write_text("half a rec")
+    file, held = store._temporary(folder)
+    with file:
+        prepare(tmp_path)
+        assert list(folder.iterdir()) == [held]
+    prepare(tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_a_file_that_was_removed_before_it_was_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run comes between the two system calls."""
+    real, calls = fcntl.flock, 0
+
+    def late(handle: int, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            [path] = tmp_path.rglob(".writing-*")
+            path.unlink()
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    path = store.write(tmp_path, RECORD)
+    assert calls == 2
+    assert store.read(path) == RECORD
 
 
 def test_a_disk_that_is_really_full_leaves_nothing(tmp_path: Path) -> None:

