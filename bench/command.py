@@ -43,7 +43,7 @@ class Group(click.Group):
 
 
 class Listed(click.ParamType[list[str]]):
-    """Words separated by commas; a name may hold spaces."""
+    """Words separated by commas; a name may hold spaces, and commas too: see `plan.jobs`."""
 
     name = "a,b,…"
 
@@ -66,7 +66,7 @@ def file_option(
 models_option = file_option("--models", MODELS, "The experiment.")
 results_option = file_option("--results", RESULTS, "Where records are kept.", is_folder=True)
 variants_option = click.option(
-    "--variants", type=Listed(), default=[], help="Names or ids; all by default."
+    "--variants", type=Listed(), default=[], help="Names or ids, by commas; all by default."
 )
 stages_option = click.option(
     "--stages", type=Listed(), default=[], help=f"Some of: {', '.join(STAGES)}; all by default."

@@ -53,13 +53,16 @@ def jobs(
     """Every job of the experiment, restricted as asked, in the order they would run.
 
     Args:
-        variants: names or ids; all where empty. Likewise `stages` and `hardware` (ids).
+        variants: names or ids; all where empty. A name with commas may come in its parts, as
+            splitting a list at its commas leaves it. Likewise `stages` and `hardware` (ids).
         force: measure again also what is current.
 
     Raises:
         ConfigError: a name that models.toml does not have, or not together.
     """
-    _check_known("variant", variants, {n for v in experiment.variant for n in (v.name, v.id)})
+    variants = _joined(variants, [variant.name for variant in experiment.variant])
+    ids = {variant.id for variant in experiment.variant}
+    _check_known("variant", variants, ids, {variant.name for variant in experiment.variant})
     _check_known("stage", stages, set(STAGES))
     _check_known("hardware", hardware, {entry.id for entry in experiment.hardware})
     return [
@@ -139,8 +142,26 @@ def matrix(planned: list[Job]) -> list[dict[str, Any]]:
     return list(entries.values())
 
 
-def _check_known(kind: str, asked: Collection[str], known: set[str]) -> None:
+def _joined(asked: Collection[str], names: Collection[str]) -> list[str]:
+    """What was asked for, with names put together again that a split at commas took apart."""
+    whole = {_parts(name): name for name in names}
+    parts = [part for text in asked for part in _parts(text)]
+    found = []
+    while parts:
+        most = next((n for n in range(len(parts), 0, -1) if tuple(parts[:n]) in whole), 1)
+        found.append(whole.get(tuple(parts[:most]), parts[0]))
+        del parts[:most]
+    return found
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _check_known(
+    kind: str, asked: Collection[str], ids: set[str], names: Collection[str] = ()
+) -> None:
     for name in asked:
-        if name not in known:
-            listing = ", ".join(sorted(known))
+        if name not in ids and name not in names:
+            listing = ", ".join(sorted(ids))
             raise ConfigError(f"unknown {kind} {name!r}", f"use one of: {listing}")
