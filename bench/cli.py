@@ -41,7 +41,7 @@ def cli() -> None:
 
     Exit codes: 0 done; 2 wrong usage or invalid models.toml; 3 this machine lacks something;
     4 Hub or weights; 5 the server failed; 6 the measurement failed; 7 an untrusted result was
-    refused.
+    refused; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
 
 

@@ -77,7 +77,15 @@ def test_the_help_of_the_whole_has_the_exit_codes_and_the_version(bench: Any) ->
     ran = bench("-h")
     assert ran.code == 0
     told = " ".join(ran.out.split())
-    for code in ("0 done", "2 wrong usage", "3 this machine", "4 Hub", "5 the server", "6 the me"):
+    for code in (
+        "0 done",
+        "2 wrong usage",
+        "3 this machine",
+        "4 Hub",
+        "5 the server",
+        "6 the me",
+        "130 and 143",
+    ):
         assert code in told
     assert f"bench, version {version('quantbench')}" in bench("--version").out
 
@@ -120,11 +128,15 @@ def test_an_error_is_one_message_its_fix_and_its_exit_code(
         (["run", "--port", "80"], "80 is not in the range"),
         (["schema", "x"], "'x' is not one of"),
         (["plan", "--models", "/"], "is a directory"),
+        (["plan", "--github-output"], "GITHUB_OUTPUT is not set"),
         (["plan", "--models", "/nowhere/models.toml"], "/nowhere/models.toml has 1 problem(s)"),
         (["compare", "a", "b", "--results", "/nowhere"], "error: no current result is named a"),
     ],
 )
-def test_wrong_usage_is_two(arguments: list[str], told: str, bench: Any) -> None:
+def test_wrong_usage_is_two(
+    arguments: list[str], told: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_OUTPUT", raising=False)
     ran = bench(*arguments)
     assert (ran.code, ran.out) == (2, "")
     assert told in ran.err

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
+from bench.errors import BenchError, ConfigError
 from bench.github.comment import Document, Table, render
 from bench.problems import Problem
 
@@ -119,12 +119,19 @@ def set_outputs(environment: Mapping[str, str] = os.environ, **outputs: str) -> 
     """Step outputs, one line each.
 
     Raises:
+        ConfigError: this is no step of a workflow.
         ValueError: a value has a line break, with which it could set other outputs.
     """
+    path = environment.get("GITHUB_OUTPUT")
+    if not path:
+        raise ConfigError(
+            "GITHUB_OUTPUT is not set: there is nowhere to write a workflow step's outputs",
+            "leave --github-output out; only GitHub Actions reads it",
+        )
     for name, value in outputs.items():
         if "\n" in value or "\r" in value:
             raise ValueError(f"the output {name} has a line break")
-    with Path(environment["GITHUB_OUTPUT"]).open("a") as file:
+    with Path(path).open("a") as file:
         file.writelines(f"{name}={value}\n" for name, value in outputs.items())
 
 
