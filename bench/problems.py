@@ -10,7 +10,9 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,28 @@ _TABLES: dict[str, type[config.Model]] = {
     "family": config.Family,
     "variant": config.Variant,
 }
+_LISTS = (("hardware",), ("family",), ("variant",))  # tables with double brackets
+# What `tomllib` says of a key or table that is there already.
+_TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline")
+_TYPES = {
+    "int_type": "write a whole number, without quotes",
+    "float_type": "write a number, without quotes",
+    "bool_type": "write true or false, without quotes",
+    "string_type": "write it in double quotes",
+    "tuple_type": "write a list, in [ ]",
+    "model_type": "write a table, in { }",
+    "dict_type": "write a table, in { }",
+    "literal_error": "write one of these words, in double quotes",
+    "finite_number": "write a number that is not infinite",
+    "greater_than": "write a larger number",
+    "greater_than_equal": "write a larger number",
+    "less_than": "write a smaller number",
+    "less_than_equal": "write a smaller number",
+    "string_too_long": "shorten it",
+    "too_long": "shorten the list",
+    "too_short": "add to the list",
+    "string_pattern_mismatch": "start with a letter or digit; then letters, digits, . _ and - only",
+}
 _SHAPES = {
     "name": "start with a letter or digit; then letters, digits, spaces and . , _ + ( ) - only",
     "family": "use the name of a [[family]]",
@@ -40,6 +64,7 @@ _SHAPES = {
     "revision": "use a 40-digit commit, a tag or a branch",
     "tokenizer_revision": "use a 40-digit commit, a tag or a branch",
     "id": "use lower-case letters, digits and hyphens",
+    "reproduces": "use lower-case letters, digits and hyphens",
     "documents": 'write a whole number, or "all"',
     "request_rates": "write positive numbers of requests per second; inf for no limit",
     "stages": 'write one or both of "speed" and "quality"',
@@ -107,13 +132,17 @@ def find_problems(text: str) -> list[Problem]:
     except tomllib.TOMLDecodeError as error:
         return [_syntax_problem(text, str(error))]
     lines = toml_lines.key_lines(text)
-    found: dict[tuple[int, str], Problem] = {}
-    for path, message, fix in (
-        *_schema_problems(raw, lines),
-        *islice(consistency.findings(raw), _MOST + 1),
-    ):
+    found: dict[tuple[int, str, str], Problem] = {}
+    for path, message, fix in _schema_problems(raw, lines):
         problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
-        found.setdefault((problem.line, problem.key), problem)
+        found[problem.line, problem.key, fix] = problem
+    refused = {(line, key) for line, key, _ in found}
+    for path, message, fix in islice(consistency.findings(raw), _MOST + 1):
+        problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
+        # What is no word at all is no word of the engine's either. And what many variants share is
+        # said of the first: the fix is the same.
+        if not ("serve" in path and (problem.line, problem.key) in refused):
+            found.setdefault((problem.line, problem.key, fix), problem)
     ordered = sorted(found.values(), key=lambda problem: (problem.line, problem.key))
     if len(ordered) > _MOST:
         last = Problem(
@@ -124,6 +153,14 @@ def find_problems(text: str) -> list[Problem]:
 
 
 def _syntax_problem(text: str, message: str) -> Problem:
+    if message.startswith(_TWICE) and (found := toml_lines.find_repeated(text)):
+        path, first, line = found
+        fix = "keep one of the two"
+        if path in _LISTS or (path[:-1] in _LISTS and path[-1] == 0):
+            fix = f"write [[{path[0]}]] above each"
+        elif message.startswith("Cannot declare"):
+            fix = "keep one of the two, with the keys of both"
+        return Problem(line, _dotted(path), f"is given twice, first on line {first}", fix)
     reason, _, position = message.rpartition(" (at ")
     words = position.replace(",", " ").split()
     line = int(words[1]) if words[0] == "line" else text.count("\n") + 1
@@ -136,12 +173,17 @@ def _schema_problems(
     try:
         config.parse(config.Experiment, raw)
     except ValidationError as error:
-        details = [
-            (_written_part(raw, detail["loc"], detail["type"]), detail["type"], detail["msg"])
-            for detail in error.errors(include_url=False)
+        details: list[tuple[toml_lines.Path, str, str]] = []
+        seen: set[toml_lines.Path] = set()
+        for detail in error.errors(include_url=False):
+            path = _written_part(raw, detail["loc"], detail["type"])
+            # A union's branches fail one by one: one of them is enough to say.
+            told = len(path) < len(detail["loc"]) and path in seen
+            seen.add(path)
             # Some arrays are too short only because pydantic left out elements with problems.
-            if not (detail["type"] == "too_short" and detail["input"])
-        ]
+            short = detail["type"] == "too_short" and reduce(getitem, path, raw)
+            if not told and not short:
+                details.append((path, detail["type"], detail["msg"]))
         details.sort(key=lambda detail: toml_lines.line_of(lines, detail[0]))
         for path, kind, message in details[: _MOST + 1]:
             yield (path, *_explain(path, kind, message))
@@ -161,7 +203,7 @@ def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> toml_lines
 
 def _explain(path: toml_lines.Path, kind: str, message: str) -> tuple[str, str]:
     key = str(path[-1]) if path else "file"
-    if kind == "tuple_type" and key in _TABLES:
+    if kind == "tuple_type" and path in _LISTS:
         return "is one table, not a list of tables", f"write [[{key}]] above each"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, _known_keys(path[:-1]), n=1)
@@ -170,9 +212,11 @@ def _explain(path: toml_lines.Path, kind: str, message: str) -> tuple[str, str]:
     if kind == "missing":
         return "missing", f"add {key}; see `bench schema models`"
     table = next((part for part in reversed(path[:-1]) if isinstance(part, str)), "")
-    shape = _SHAPES.get(key) or _SHAPES.get(table, "change the value; see `bench schema models`")
+    shape = _SHAPES.get(key) or _SHAPES.get(table)
+    how = _TYPES.get(kind, "change the value; see `bench schema models`")
+    fix = f"{how}; {shape}" if shape and kind in ("string_type", "tuple_type") else shape or how
     message = message.removeprefix("Value error, ")
-    return message[0].lower() + message[1:], shape
+    return message[0].lower() + message[1:], fix
 
 
 def _known_keys(table: toml_lines.Path) -> list[str]:

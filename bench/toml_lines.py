@@ -49,6 +49,41 @@ def key_lines(text: str) -> dict[Path, int]:
         text: a TOML document that `tomllib.loads` accepts.
     """
     lines: dict[Path, int] = {(): 1}
+    for path, line, _ in _places(text):
+        for depth in range(1, len(path) + 1):
+            lines.setdefault(path[:depth], line)
+    return lines
+
+
+def find_repeated(text: str) -> tuple[Path, int, int] | None:
+    """The first key or table that a text has twice: its path, and the lines of both.
+
+    Args:
+        text: a TOML document with nothing else wrong before that.
+    """
+    lines: dict[Path, int] = {}
+    keys: set[Path] = set()
+    for path, line, kind in _places(text):
+        if kind == "value":
+            continue
+        again = [path] if path in lines else []
+        if kind != "inner":  # a key gives its value whole; only a table may be continued
+            again += [path[:depth] for depth in range(1, len(path)) if path[:depth] in keys]
+        if kind == "table" and path[-1] == 0 and path[:-1] in lines:  # [[x]] after [x]
+            again.append(path[:-1])
+        if again:
+            return again[0], lines[again[0]], line
+        lines[path] = line
+        if kind != "table":
+            keys.add(path)
+    return None
+
+
+def _places(text: str) -> Iterator[tuple[Path, int, str]]:
+    """Path, line and kind of all that is written, in its order.
+
+    The kind is "table", "key", "inner" (a key between the braces of a value), or "value".
+    """
     lengths: dict[Path, int] = {}  # of arrays of tables
     table: Path = ()
     inside: list[tuple[Path, int | None]] = []  # open brackets; in an array, which element
@@ -60,21 +95,22 @@ def key_lines(text: str) -> dict[Path, int]:
             if value is None:
                 key.append(_plain(piece))
             else:
-                lines.setdefault(value, line)
+                yield value, line, "value"
         elif piece == "\n" and not inside:
             key, value, header = [], None, 0
         elif piece == "[" and value is None:
             header += 1
         elif piece == "]" and header:
-            table = _enter_table(key, header == 2, lengths) if key else table
-            _note(lines, table, line)
+            if key:
+                table = _enter_table(key, header == 2, lengths)
+                yield table, line, "table"
             key = []
         elif piece == "=":
             value = (inside[-1][0] if inside else table) + tuple(key)
-            _note(lines, value, line)
+            yield value, line, "inner" if inside else "key"
             key = []
         elif piece in "[{" and value is not None:
-            lines.setdefault(value, line)
+            yield value, line, "value"
             inside.append((value, 0 if piece == "[" else None))
             value = (*value, 0) if piece == "[" else None
         elif piece == "," and inside:
@@ -83,7 +119,6 @@ def key_lines(text: str) -> dict[Path, int]:
             value = None if element is None else (*path, element + 1)
         elif piece in "]}" and inside:
             value = inside.pop()[0]
-    return lines
 
 
 def line_of(lines: dict[Path, int], path: Path) -> int:
@@ -122,8 +157,3 @@ def _enter_table(key: list[str], is_array: bool, lengths: dict[Path, int]) -> Pa
         if path in lengths:
             path += (lengths[path] - 1,)
     return path
-
-
-def _note(lines: dict[Path, int], path: Path, line: int) -> None:
-    for depth in range(1, len(path) + 1):
-        lines.setdefault(path[:depth], line)

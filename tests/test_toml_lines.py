@@ -119,6 +119,32 @@ def test_every_key_is_where_it_stands(made: tuple[str, dict[Path, int]]) -> None
     assert paths(tomllib.loads(text)) == set(lines)  # else the generator itself is wrong
     assert toml_lines.key_lines(text) == lines
     assert toml_lines.find_excess(text) is None
+    assert toml_lines.find_repeated(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a = 1\n\na = 2", (("a",), 1, 3)),
+        ("a = 1\n'a' = [\n1,\n2]\nz = z", (("a",), 1, 2)),
+        ("a = 1\na.b = 2", (("a",), 1, 2)),
+        ("a.b = 1\na.c = 1\na.b = 2", (("a", "b"), 1, 3)),
+        ("a = { b = 1, b = 2 }", (("a", "b"), 1, 1)),
+        ("a = { b = 1 }\na.c = 2", (("a",), 1, 2)),
+        ("a = [{ b = 1 }, { b = 1, b = 2 }]", (("a", 1, "b"), 1, 1)),
+        ("[a]\nb = 1\n[a]\n", (("a",), 1, 3)),
+        ("[a.b]\n[a]\n[a]\n", (("a",), 2, 3)),
+        ("a = 1\n[a]\n", (("a",), 1, 2)),
+        ("[a]\n[[a]]\n", (("a",), 1, 2)),
+        ("[[a]]\n[a]\n", (("a", 0), 1, 2)),
+        ("a = []\n[[a]]\n", (("a",), 1, 2)),
+        ("[[a]]\n[a.b]\n[[a]]\n[a.b]\n[a.b]\n", (("a", 1, "b"), 4, 5)),
+    ],
+)
+def test_what_is_there_twice(text: str, found: tuple[Path, int, int]) -> None:
+    with pytest.raises(tomllib.TOMLDecodeError):
+        tomllib.loads(text)
+    assert toml_lines.find_repeated(text) == found
 
 
 def test_a_missing_key_is_on_its_tables_line() -> None:
