@@ -1,7 +1,8 @@
 """`bench run`: for each variant one server, both stages, and a record the moment a stage ends.
 
 The measuring programs import for half a minute; they are started first, once, and warm up while
-the first server loads. Nothing but the measurement runs while a speed stage does.
+the first server loads. The next variant's weights are downloaded while a server loads and while a
+quality stage runs. Nothing but the measurement runs while a speed stage does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench import (
     launch,
     places,
     plan,
+    prefetch,
     problems,
     process,
     quality,
@@ -29,10 +31,11 @@ from bench import (
 )
 from bench.checkpoint import Checkpoint
 from bench.client import Client
-from bench.config import Experiment, Hardware, Variant
+from bench.config import Experiment, Hardware
 from bench.demo import inputs
 from bench.errors import BenchError, ConfigError, MachineError, ServerError, WeightsError
 from bench.plan import Job
+from bench.prefetch import Prefetch
 from bench.progress import Step, say, step
 from bench.record import Load, Record
 from bench.server import Server, check_port, serving
@@ -115,23 +118,25 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
             check_port(settings.port)
         settings.folder.mkdir(parents=True, exist_ok=True)
         session = Session(stack, experiment, needed, settings)
-        groups = groupby(needed, lambda job: (job.variant, job.hardware))
-        for (variant, hardware), group in groups:
-            _measure_variant(session, variant, hardware, list(group))
+        groups = [list(group) for _, group in groupby(needed, lambda job: job.variant)]
+        for number, group in enumerate(groups, 1):
+            later = (other[0].variant for other in groups[number:])
+            following = prefetch.following(group[0].variant, later)
+            with Prefetch(following, settings.folder) as ahead:
+                _measure_variant(session, group, ahead)
     session.outcome.total_s = time.monotonic() - began
     return session.outcome
 
 
-def _measure_variant(
-    session: Session, variant: Variant, hardware: Hardware, jobs: list[Job]
-) -> None:
+def _measure_variant(session: Session, jobs: list[Job], ahead: Prefetch) -> None:
     """One server and the variant's stages, until one of them ends with the server's failure."""
-    began = now()
+    began, variant, hardware = now(), jobs[0].variant, jobs[0].hardware
     options = session.experiment.serve_options(variant, hardware)
     try:
         session.warm_up()
         with step(f"{variant.name}: checkpoint") as current:
             ready = checkpoint.prepare(variant, session.engine, session.bundled, current.note)
+        ahead.start()
         with serving(
             launch.command(session.engine, ready, options, variant.id),
             environment=launch.environment(session.engine.build),
@@ -143,7 +148,7 @@ def _measure_variant(
             session.outcome.server_s += server.startup_s
             launch.check_quantized(server)
             for job in jobs:
-                if isinstance(_measure_stage(session, job, ready, server), ServerError):
+                if isinstance(_measure_stage(session, job, ready, server, ahead), ServerError):
                     break  # the other stages were not attempted: the next run measures them
     except MachineError:
         raise
@@ -155,10 +160,14 @@ def _measure_variant(
 
 
 def _measure_stage(
-    session: Session, job: Job, ready: Checkpoint, server: Server
+    session: Session, job: Job, ready: Checkpoint, server: Server, ahead: Prefetch
 ) -> BenchError | None:
     """One stage and its record, which has the error that is returned."""
     part = Part(session, job, ready)
+    if job.stage == "speed":
+        ahead.stop()
+    else:
+        ahead.start()
     try:
         part = replace(part, engine=launch.facts(session.engine, server, ready))
         client = session.client(job.stage, server)
