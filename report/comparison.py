@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from report import numbers, pair_tests
+from report.carried import Carried, carried
 from report.speed import head, record_href, tokens_text
 from report.tables import Cell, Column, Row, Table, amount, measured, text, unknown
 
@@ -37,17 +38,24 @@ def table(fast: Sequence[Frame], good: Sequence[Frame]) -> Table:
         Column("tpot", "TPOT mean", "ms", better="lower", scale="ratio"),
         Column("e2e", "E2E mean", "ms", better="lower", scale="ratio"),
         Column("tps", "Most output", "tokens/s", better="higher", scale="ratio"),
+        Column("carried", "Carries", "requests/s", title="Highest rate within the service level"),
         *(
             Column(f"{task}.{metric}", f"{task} {metric}", "%", better="higher", scale="points")
             for task, metric in tasks
         ),
         Column("record", "Records", numeric=False, title="The JSON these numbers come from"),
     )
-    rows = [_compared(key, held, tasks) for key, held in found.items()]
+    rates = carried(fast)
+    rows = [_compared(key, held, tasks, rates.get(key)) for key, held in found.items()]
     return Table("compare", "All variants", columns, rows, choose=True)
 
 
-def _compared(key: tuple[str, str, str], held: dict[Any, Frame], tasks: Sequence[Any]) -> Row:
+def _compared(
+    key: tuple[str, str, str],
+    held: dict[Any, Frame],
+    tasks: Sequence[Any],
+    rates: Carried | None,
+) -> Row:
     any_row = next(iter(held.values()))
     slow, quick = held.get("fixed"), held.get("most")
     load = "" if quick is None else _load(quick["request_rate_rps"])
@@ -67,6 +75,7 @@ def _compared(key: tuple[str, str, str], held: dict[Any, Frame], tasks: Sequence
         measured(quick, "output_throughput_tps", lambda v: numbers.number(v, 4), load)
         if quick
         else unknown(),
+        _carries(rates),
         *(_score(held.get(pair)) for pair in tasks),
         Cell(name, href=first, links=[(text, href) for href, text in others]),
     ]
@@ -85,6 +94,16 @@ def _weights(rows: Iterable[Frame]) -> Cell:
     known = list(rows)
     held, stored = _first(known, "weights_gib"), _first(known, "checkpoint_gib")
     return amount(held) if stored is None or held is not None else amount(stored, note="on disk")
+
+
+def _carries(rates: Carried | None) -> Cell:
+    """The highest measured rate it is sure to keep, and the next one it may keep."""
+    if rates is None:
+        return unknown()
+    note = "" if rates.unsure is None else f"unsure at {numbers.rate(rates.unsure)}"
+    if rates.highest is None:
+        return Cell("none measured", note=note)
+    return Cell(numbers.rate(rates.highest), value=min(rates.highest, 1e12), note=note)
 
 
 def _first(rows: Iterable[Frame], name: str) -> Any:

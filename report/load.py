@@ -7,12 +7,15 @@ have their sidecars opened.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -25,6 +28,8 @@ from report import rows as build
 from report.columns import HISTORY, QUALITY, REPEATS, RUNS, SPEED
 from report.drift import Drift
 from report.rows import Row
+
+_MANY = 1000  # records from which on processes pay for their start, about two seconds
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,16 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
 
 @dataclass
 class _Parts:
-    runs: list[Row]
-    speed: list[Row]
-    quality: list[Row]
-    repeats: list[Row]
-    history: list[Row]
+    runs: list[Row] = field(default_factory=list)
+    speed: list[Row] = field(default_factory=list)
+    quality: list[Row] = field(default_factory=list)
+    repeats: list[Row] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
+
+    def add(self, other: _Parts) -> None:
+        """Appends the other's rows."""
+        for each in fields(self):
+            getattr(self, each.name).extend(getattr(other, each.name))
 
 
 def _gather(root: Path) -> _Parts:
@@ -114,15 +124,21 @@ def _gather(root: Path) -> _Parts:
     groups: dict[Path, list[Path]] = {}
     for path in store.paths(root):
         groups.setdefault(path.parent, []).append(path)
-    total = _Parts([], [], [], [], [])
-    for group in groups.values():
-        _add_variant(total, root, group)
+    work, total = partial(_variant, root), _Parts()
+    with ExitStack() as stack:
+        apply: Any = map
+        if sum(map(len, groups.values())) >= _MANY:
+            # Not forked: the caller may hold threads.
+            pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+            apply = partial(stack.enter_context(pool).map, chunksize=4)
+        for parts in apply(work, groups.values()):
+            total.add(parts)
     return total
 
 
-def _add_variant(parts: _Parts, root: Path, paths: list[Path]) -> None:
+def _variant(root: Path, paths: list[Path]) -> _Parts:
     """Everything of one variant on one hardware, and which record of each stage is current."""
-    runs, history = len(parts.runs), len(parts.history)
+    parts = _Parts()
     usable: dict[str, list[_Found]] = {}
     for path in sorted(paths):
         record, where = _read(path), path.relative_to(root).as_posix()
@@ -136,8 +152,9 @@ def _add_variant(parts: _Parts, root: Path, paths: list[Path]) -> None:
         parts.repeats += speed_rows.repeat_rows(record, where)
         parts.quality += build.quality_rows(record, where)
     shown = {found.where for found in current}
-    for row in parts.runs[runs:] + parts.history[history:]:
+    for row in parts.runs + parts.history:
         row["current"] = row["record"] in shown
+    return parts
 
 
 class _Found(NamedTuple):

@@ -111,8 +111,8 @@ def head(row: Frame, root: str) -> Cell:
     marks = [
         *([once] if published else []),
         *(["random weights"] if row.get("random_weights") else []),
-        *(["throttled"] if row.get("throttled") else []),
-        *(["shared its processor"] if row.get("shared") else []),
+        *([_throttled(row)] if row.get("throttled") else []),
+        *(["shared its GPU"] if row.get("shared") else []),
     ]
     href = f"{root}data.html#published-{row['variant']}" if published else ""
     return Cell(
@@ -121,6 +121,11 @@ def head(row: Frame, root: str) -> Cell:
         note=", ".join(dict.fromkeys(str(word) for word in known if not numbers.is_missing(word))),
         tag="; ".join(marks),
     )
+
+
+def _throttled(row: Frame) -> str:
+    reasons = row.get("throttle_reasons")
+    return "clocks limited" + ("" if numbers.is_missing(reasons) else f": {reasons}")
 
 
 def record_cell(row: Frame, root: str) -> Cell:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +79,7 @@ def percentiles(
     wanted = finite(ranks)
     if wanted.size and not 0 <= wanted.min() <= wanted.max() <= 100:
         raise ValueError(f"percentiles: ranks lie between 0 and 100, got {list(ranks)}")
-    values = _sorted_percentiles(np.sort(pooled)[np.newaxis], wanted)[0]
+    values = _interpolate(np.sort(pooled), np.arange(pooled.size)[np.newaxis], wanted)[0]
     if len(groups) == 1:
         return tuple(Estimate(float(v), None, None, 1) for v in values)
     sizes = tuple(g.size for g in groups)
@@ -198,12 +199,17 @@ def _bootstrap(
     pooled: Floats, sizes: tuple[int, ...], ranks: Floats, resamples: int, seed: int
 ) -> Floats:
     """Percentiles of every resample, shape (resamples, ranks), in blocks of bounded memory."""
+    # Places of 16 bits sort by radix, twice as fast as the values they stand for.
+    order = np.argsort(pooled, kind="stable")
+    places = np.empty(pooled.size, np.uint16 if pooled.size <= 2**16 else np.intp)
+    places[order] = np.arange(pooled.size)
+    values = pooled[order]
     rows = max(1, min(resamples, _BLOCK_VALUES // pooled.size))
     blocks = []
     for block in range(-(-resamples // rows)):
-        drawn = pooled.take(_positions(sizes, rows, seed, block))
-        drawn.sort(axis=1)  # in place: a copy of this size costs as much as the sort
-        blocks.append(_sorted_percentiles(drawn, ranks))
+        drawn = places.take(_positions(sizes, rows, seed, block))
+        drawn.sort(axis=1, kind="stable")
+        blocks.append(_interpolate(values, drawn, ranks))
     return np.concatenate(blocks)[:resamples]
 
 
@@ -223,11 +229,10 @@ def _positions(sizes: tuple[int, ...], rows: int, seed: int, block: int) -> npt.
     return positions
 
 
-def _sorted_percentiles(rows: Floats, ranks: Floats) -> Floats:
-    """Percentiles of rows that are sorted already, shape (rows, ranks)."""
-    place = ranks / 100 * (rows.shape[1] - 1)
-    low = np.floor(place).astype(np.intp)
-    high = np.ceil(place).astype(np.intp)
-    below = rows[:, low]
-    interpolated: Floats = below + (rows[:, high] - below) * (place - low)
+def _interpolate(values: Floats, places: npt.NDArray[Any], ranks: Floats) -> Floats:
+    """Percentiles of rows of sorted places into sorted values, shape (rows, ranks)."""
+    wanted = ranks / 100 * (places.shape[1] - 1)
+    low = np.floor(wanted).astype(np.intp)
+    below, above = values[places[:, low]], values[places[:, np.ceil(wanted).astype(np.intp)]]
+    interpolated: Floats = below + (above - below) * (wanted - low)
     return interpolated

@@ -18,11 +18,11 @@ PICKS = {
 # What a reader must know before picking: the finding that says so, its words, the picks concerned.
 _CAUTIONS = (
     ("chance", "answers no better than guessing", tuple(PICKS)),
-    ("disturbed", "throttled, or not alone on its processor", ("fastest", "throughput")),
+    ("disturbed", "limited clocks or a shared GPU", ("fastest", "throughput")),
 )
 # These rest on sizes, which stand side by side on the compare page alone.
 _ABOUT_SIZE = ("smallest", "fit")
-_TONES = {"shown": "sure", "likely": "likely", "one run": "warn"}
+_TONES = {"shown": "sure", "likely": "likely", "interval": "likely", "one run": "warn"}
 _MOST_SCOPES = 6
 _MOST_FINDINGS = 12
 _MOST_LINKS = 6

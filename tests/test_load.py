@@ -294,3 +294,19 @@ def test_synthetic_records_are_the_same_every_time(tmp_path: Path) -> None:
     synthetic.write_many(tmp_path / "many", 160, prompts=5)
     assert len(load.load(tmp_path / "many", None).runs) == 160
     assert synthetic.speed_record(FP8)[1] != synthetic.speed_record(FP8, seed=1)[1]
+
+
+def test_several_processes_load_what_one_loads_and_say_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.write_demo(tmp_path)
+    alone = load.load(tmp_path, None)
+    monkeypatch.setattr(load, "_MANY", 1)
+    together = load.load(tmp_path, None)
+    for name in ("runs", "speed", "quality", "repeats", "history"):
+        pd.testing.assert_frame_equal(getattr(alone, name), getattr(together, name))
+    path = store.paths(tmp_path)[0]
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match=r"schema_version is missing\n  fix: this is not") as told:
+        load.load(tmp_path, None)
+    assert str(path) in str(told.value)
