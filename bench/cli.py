@@ -86,9 +86,10 @@ def validate(file: Path, as_json: bool, online: bool) -> int:
     text, found = problems.read_text(file)
     found = found or problems.find_problems(text)
     if online and not found:
-        from bench import hub, online
+        from bench import hub
+        from bench.online import check
 
-        found = online.check(problems.load_experiment(file), text, hub.default_cache())
+        found = check(problems.load_experiment(file), text, hub.default_cache())
     if as_json:
         rows = [{"file": str(file), **vars(problem)} for problem in found]
         click.echo(json.dumps(rows, indent=2))
