@@ -168,7 +168,7 @@ def test_the_kv_cache_is_within_two_percent_of_what_an_h100_had(
     ],
 )
 def test_the_batch_that_is_profiled_is_the_engines_own_default(
-    asked: dict[str, int], gpu: str, memory_gib: float, batch: tuple[int, int]
+    asked: dict[str, Any], gpu: str, memory_gib: float, batch: tuple[int, int]
 ) -> None:
     """vLLM 0.32 lowers its default to context × sequences, 0.9.1 did not; never what is given."""
     assert fit._batch(QWEN, memory_gib, gpu, ServeOptions(**asked)) == batch
