@@ -224,7 +224,14 @@ def _quality(
         watch=partial(_watch, server, part.session.experiment, part.job),
     )
     current.note("log-probabilities of the fixed text")
-    expected, data = fidelity.measure(target)
+    try:
+        expected, data = fidelity.measure(target)
+    except BenchError as failure:  # what lm-eval measured stands without it
+        error = server.explain(failure)
+        if isinstance(error, ServerError):
+            raise error from failure
+        say(f"{part.job.variant.name}: recorded without fidelity: {error}")
+        return part.record(quality=result), sidecars
     result = result.model_copy(update={"fidelity": expected})
     return part.record(quality=result), [*sidecars, data], None
 
