@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -143,13 +142,12 @@ def _start_s(record: Record) -> float:
 
 
 def command_lines(experiment: Experiment, jobs: list[Job]) -> str:
-    """What each variant's jobs would run, for a shell; see `dryrun.commands`."""
+    """What each variant's jobs would run, for a shell; see `dryrun.script`."""
     blocks = []
     for (variant, hardware), group in groupby(jobs, lambda job: (job.variant, job.hardware)):
         stages = [job.stage for job in group]
-        lines = dryrun.commands(experiment, variant, hardware, stages)
         title = f"# {variant.name} on {hardware.name}: {', '.join(stages)}"
-        blocks.append("\n".join([title, *(shlex.join(line) for line in lines)]))
+        blocks.append(f"{title}\n{dryrun.script(experiment, variant, hardware, stages)}")
     return "\n\n".join(blocks)
 
 
