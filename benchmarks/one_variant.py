@@ -1,117 +1,227 @@
 """How long does one variant take with `bench run`, and how long the way it was published?
 
 The published way: start a server, `vllm bench serve` for every rate and repeat, stop the server;
-then `lm_eval --model vllm`, which loads the model a second time. Both sides here use the same
-engine, checkpoint, server options, loads, seeds and documents, one after the other on the same
-idle machine, and their answers are compared. Nothing is asserted about time: this reports.
+then `lm_eval --model vllm`, which loads the model a second time. Both ways here use the same
+engine, checkpoint, server options, loads, seeds and documents on the same machine. They take turns
+(AB, BA, …), with everything they read in the page cache beforehand, and their answers are
+compared, document by document. Nothing is asserted about time: this reports.
 
-    ./run python benchmarks/one_variant.py
+    ./run python benchmarks/one_variant.py [--repeats N]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
-from bench import checkpoint, engine, launch, plan, problems, quality, run, speed, store, tasks
+from bench import (
+    checkpoint,
+    dryrun,
+    engine,
+    environment,
+    fidelity,
+    launch,
+    problems,
+    quality,
+    run,
+    speed,
+    store,
+    tasks,
+)
+from bench.client import Client
 from bench.process import Supervised
 from bench.progress import say
 from bench.server import serving
-from bench.session import Settings
 from bench.speed import Target
 
 MODELS = Path(__file__).parent.parent / "bench" / "demo" / "models.toml"
-VARIANT = "smollm2-135m-bf16"
+TOLERANCE = 1e-3  # of a log-likelihood, as in tests/test_real_engine.py
+EXPERIMENT = problems.load_experiment(MODELS)
+VARIANT, HARDWARE = next(iter(EXPERIMENT.pairs()))
+OPTIONS = EXPERIMENT.serve_options(VARIANT, HARDWARE)
+LOAD, MEASURE, FIDELITY = "server load", "measurement", "fidelity, which is ours only"
+WAIT = "waiting for imports and lm-eval's preparation"
+STOP, PACK, REST = "stopping server and clients", "packing sidecars", "everything else"
+OURSELVES = (WAIT, STOP, PACK, REST)
+SPENT: defaultdict[str, float] = defaultdict(float)
+
+Rows = list[dict[str, Any]]
+Seconds = dict[str, float]
+
+
+@dataclass
+class Way:
+    """One way, done once: its answers, the seconds of its parts, the machine's load before."""
+
+    rows: Rows
+    seconds: Seconds
+    load_before: float = 0.0
+
+    @property
+    def total_s(self) -> float:
+        """The whole wall time."""
+        return sum(self.seconds.values())
 
 
 def main() -> None:
-    """Runs both ways and prints the comparison."""
-    experiment = problems.load_experiment(MODELS)
-    variant = next(entry for entry in experiment.variant if entry.id == VARIANT)
+    """Runs both ways in turn and prints the comparison."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=2, help="of each way; every second is BA")
+    repeats = parser.parse_args().repeats
     cpu = engine.ensure("cpu")
-    ready = checkpoint.prepare(variant, cpu, [str(variant.bundled)], say)
+    ready = checkpoint.prepare(VARIANT, cpu, [str(VARIANT.bundled)], say)
+    published: list[Way] = []
+    ours: list[Way] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        published_s, published_right = _published(folder, cpu, ready)
-        jobs = plan.jobs(experiment, folder / "results", variants=[VARIANT], hardware=["cpu"])
-        outcome = run.run(experiment, jobs, Settings(folder / "results", folder / "logs"))
-        rows = _rows_of(outcome.written)
-    right = [bool(row["acc"]) for row in rows]
-    own_s = outcome.total_s - outcome.server_s - outcome.measuring_s
-    print(
-        tabulate(
-            [
-                ["published way", f"{published_s:.0f}", "1.00"],
-                ["bench run", f"{outcome.total_s:.0f}", f"{outcome.total_s / published_s:.2f}"],
-                ["  of which server load", f"{outcome.server_s:.0f}", ""],
-                ["  of which measurement", f"{outcome.measuring_s:.0f}", ""],
-                ["  of which ourselves", f"{own_s:.0f}", f"{own_s / outcome.total_s:.1%} of ours"],
-            ],
-            headers=["", "seconds", "ratio"],
-        )
+        warm_up(Path(name), cpu, ready)
+        count_seconds()
+        for number in range(repeats):
+            turns = [(published, published_way), (ours, bench_run)]
+            for done, way in turns if number % 2 == 0 else reversed(turns):
+                folder = Path(name, f"{way.__name__}-{number}")
+                folder.mkdir()
+                load_before = os.getloadavg()[0]
+                done.append(replace(way(folder, cpu, ready), load_before=load_before))
+    machine = environment.describe(cpu.python, cpu.build)
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine.cpu_model}, {machine.cpu_count} cores")
+    print(table(published, ours))
+    for other, own in zip(published, ours, strict=True):
+        print(same_answers(other.rows, own.rows))
+
+
+def warm_up(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> None:
+    """Reads what both ways read, and has lm-eval's documents prepared once."""
+    say("warming the page cache")
+    for place in (ready.path, cpu.python.parent.parent):
+        for path in place.rglob("*"):
+            if path.is_file():
+                path.read_bytes()
+    with Client(cpu, launch.environment("cpu"), folder / "warm-up.log") as client:
+        client.send("prepare_speed")
+        client.receive()
+        prepared = tasks.Tasks(client)
+        prepared.load(EXPERIMENT.quality)
+        prepared.wait()
+
+
+def bench_run(folder: Path, _cpu: engine.Engine, _ready: checkpoint.Checkpoint) -> Way:
+    """`bench run` of both stages, and where its time went."""
+    SPENT.clear()
+    began = time.monotonic()
+    outcome = run.measure(
+        MODELS, folder / "results", folder / "logs", variants=[VARIANT.id], hardware=HARDWARE.id
     )
-    same = sum(a == b for a, b in zip(right, published_right, strict=True))
-    print(f"same answers: {same} of {len(right)} documents")
-
-
-def _rows_of(written: list[Path]) -> list[dict[str, float]]:
-    path = next(path for path in written if path.name.startswith("quality"))
+    total_s = time.monotonic() - began
+    parts = (MEASURE, FIDELITY, WAIT, STOP, PACK)
+    seconds = {LOAD: outcome.server_s, **{part: SPENT[part] for part in parts}}
+    seconds[REST] = total_s - sum(seconds.values())
+    path = next(path for path in outcome.written if path.name.startswith("quality"))
     result = store.read(path).quality
     assert result
-    return store.read_sidecar(path, result.tasks[0].samples)
+    return Way(store.read_sidecar(path, result.tasks[0].samples), seconds)
 
 
-def _published(
-    folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint
-) -> tuple[float, list[bool]]:
-    """Seconds, and for each document whether it was answered rightly."""
-    experiment = problems.load_experiment(MODELS)
-    variant, hardware = next(pair for pair in experiment.pairs() if pair[0].id == VARIANT)
-    options = experiment.serve_options(variant, hardware)
+def count_seconds() -> None:
+    """From now on parts of `bench run` add what they take to SPENT, without the parts they call."""
+
+    def count(owner: Any, function: str, part: Callable[..., str]) -> None:
+        original = getattr(owner, function)
+
+        def timed(*values: Any, **more: Any) -> Any:
+            name, inner_s, began = part(*values), sum(SPENT.values()), time.monotonic()
+            try:
+                return original(*values, **more)
+            finally:
+                SPENT[name] += time.monotonic() - began - (sum(SPENT.values()) - inner_s)
+
+        setattr(owner, function, timed)
+
+    def asked(client: Client, *_: object) -> str:
+        return MEASURE if client._waiting in ("speed", "quality") else WAIT
+
+    count(Client, "receive", asked)
+    count(fidelity, "measure", lambda *_: FIDELITY)
+    count(store, "pack_sidecar", lambda *_: PACK)
+    count(Supervised, "stop", lambda *_: STOP)
+
+
+def published_way(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> Way:
+    """The programs that were called by hand, one after the other."""
     began = time.monotonic()
+    load_s = serve(folder, cpu, ready)
+    served = time.monotonic()
+    rows = lm_eval(folder, cpu, ready)
+    ended = time.monotonic()
+    seconds = {
+        LOAD: load_s,
+        "vllm bench serve, each with its imports": served - began - load_s,
+        "lm_eval, which loads the model again": ended - served,
+    }
+    return Way(rows, seconds)
+
+
+def serve(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> float:
+    """A server and `vllm bench serve` against it; the seconds that the server took to start."""
+    load = EXPERIMENT.speed
     with serving(
-        launch.command(cpu, ready, options, VARIANT),
+        launch.command(cpu, ready, OPTIONS, VARIANT.id),
         environment=launch.environment("cpu"),
-        folder=folder / "published",
+        folder=folder,
         limit_s=600,
         title="published way: server",
     ) as server:
-        target = Target.of(server, VARIANT, str(ready.tokenizer))
-        load = experiment.speed
-        runs = [(float("inf"), load.seed, load.warmup_prompts)]
-        runs += [(rate, seed, load.prompts) for rate, seeds in speed.seeds(load) for seed in seeds]
-        for rate, seed, prompts in runs:
+        target = Target.of(server, VARIANT.id, str(ready.tokenizer))
+        for rate, seed, prompts in dryrun.client_runs(load):
             say(f"published way: vllm bench serve, rate {rate}, seed {seed}")
             argv = speed.arguments(target, load, rate, seed, prompts)
-            _wait(cpu.command("bench", "serve", *argv), folder)
+            finish(cpu.command("bench", "serve", *argv), folder)
+    return server.startup_s
+
+
+def lm_eval(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> Rows:
+    """`lm_eval --model vllm`; each document's answers."""
     say("published way: lm_eval --model vllm")
-    chosen = {"hellaswag": quality.choose(10_042, experiment.quality)}
-    task = folder / "hellaswag.yaml"
-    own = cpu.python.parent.parent / "lib/python3.11/site-packages/lm_eval/tasks/hellaswag"
-    change = tasks.requests(experiment.quality)["hellaswag"]
-    include = {"include": str(own / "hellaswag.yaml"), "task": "hellaswag", **change}
-    task.write_text(json.dumps(include))
-    model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={options.max_model_len}"
-    model_args += f",max_num_seqs={options.max_num_seqs},enforce_eager=True"
+    model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={OPTIONS.max_model_len}"
+    model_args += f",max_num_seqs={OPTIONS.max_num_seqs},enforce_eager=True"
     model_args += ",enable_prefix_caching=False"
-    argv = ["--model", "vllm", "--model_args", model_args, "--tasks", str(task)]
+    chosen = {"hellaswag": quality.choose(10_042, EXPERIMENT.quality)}
+    argv = ["--model", "vllm", "--model_args", model_args, "--tasks", str(task(folder, cpu))]
     argv += ["--batch_size", "auto", "--samples", json.dumps(chosen), "--log_samples"]
     argv += ["--output_path", str(folder / "lm_eval")]
-    _wait([str(cpu.python), "-m", "lm_eval", *argv], folder)
-    took_s = time.monotonic() - began
+    finish([str(cpu.python), "-m", "lm_eval", *argv], folder)
     samples = next((folder / "lm_eval").rglob("samples_*.jsonl")).read_text().splitlines()
     rows = sorted((json.loads(line) for line in samples), key=lambda row: int(row["doc_id"]))
-    return took_s, [bool(row["acc"]) for row in rows]
+    for row in rows:
+        row["loglikelihoods"] = [float(value) for value, _ in row["filtered_resps"]]
+    return rows
 
 
-def _wait(argv: list[str], folder: Path) -> None:
-    with (folder / "published.log").open("ab") as log, ExitStack() as stack:
+def task(folder: Path, cpu: engine.Engine) -> Path:
+    """lm-eval's HellaSwag with the bundled documents."""
+    own = next(cpu.python.parent.parent.glob("lib/*/site-packages/lm_eval/tasks/hellaswag"))
+    change = tasks.requests(EXPERIMENT.quality)["hellaswag"]
+    path = folder / "hellaswag.yaml"
+    include = {"include": str(own / "hellaswag.yaml"), "task": "hellaswag", **change}
+    path.write_text(json.dumps(include))
+    return path
+
+
+def finish(argv: list[str], folder: Path) -> None:
+    """Runs a program to its end; what it said is shown where it failed."""
+    with (folder / "published.log").open("ab") as log:
         process = Supervised(
             argv,
             environment={**launch.environment("cpu"), "TMPDIR": str(folder)},
@@ -119,9 +229,53 @@ def _wait(argv: list[str], folder: Path) -> None:
             stdout=log,
             stderr=log,
         )
-        stack.callback(process.stop)
-        if process.popen.wait():
-            sys.exit((folder / "published.log").read_text()[-3000:])
+        try:
+            if process.popen.wait():
+                sys.exit((folder / "published.log").read_text()[-3000:])
+        finally:
+            process.stop()
+
+
+def table(published: list[Way], ours: list[Way]) -> str:
+    """Mean seconds of each way and of its parts, and every round's."""
+
+    def row(name: str, seconds: Sequence[float], whole: float) -> list[str]:
+        mean = statistics.mean(seconds)
+        rounds = " ".join(f"{each:.1f}" for each in seconds)
+        return [name, f"{mean:.1f}", f"{mean / whole:.1%}", rounds]
+
+    rows = []
+    for title, way in (("published way", published), ("bench run", ours)):
+        totals = [each.total_s for each in way]
+        whole = statistics.mean(totals)
+        rows.append(row(title, totals, whole))
+        loads = " ".join(f"{each.load_before:.2f}" for each in way)
+        rows.append(["- load average before", "", "", loads])
+        rows += [
+            row(f"- {part}", [each.seconds[part] for each in way], whole) for part in way[0].seconds
+        ]
+    own = [sum(each.seconds[part] for part in OURSELVES) for each in ours]
+    rows.append(row("- ourselves: the four parts before", own, whole))
+    pairs = zip(ours, published, strict=True)
+    ratio = statistics.mean(own.total_s / other.total_s for own, other in pairs)
+    headers = ["", "seconds", "share", "each round"]
+    return tabulate(rows, headers=headers, disable_numparse=True) + f"\n\nratio: {ratio:.2f}"
+
+
+def same_answers(published: Rows, ours: Rows) -> str:
+    """How many documents have the same outcome, and how far log-likelihoods are apart."""
+    pairs = list(zip(published, ours, strict=True))
+    same = [sum(a[key] == b[key] for a, b in pairs) for key in ("acc", "acc_norm")]
+    furthest = max(
+        abs(x - y)
+        for a, b in pairs
+        for x, y in zip(a["loglikelihoods"], b["loglikelihoods"], strict=True)
+    )
+    within = "within" if furthest <= TOLERANCE else "NOT within"
+    return (
+        f"of {len(pairs)} documents the same acc: {same[0]}, acc_norm: {same[1]}; log-likelihoods "
+        f"at most {furthest:g} apart, {within} {TOLERANCE:g}"
+    )
 
 
 if __name__ == "__main__":
