@@ -10,9 +10,7 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +179,18 @@ def _schema_problems(
             told = len(path) < len(detail["loc"]) and path in seen
             seen.add(path)
             # Some arrays are too short only because pydantic left out elements with problems.
-            short = detail["type"] == "too_short" and reduce(getitem, path, raw)
+            short = detail["type"] == "too_short" and _at(raw, path)
             if not told and not short:
                 details.append((path, detail["type"], detail["msg"]))
         details.sort(key=lambda detail: toml_lines.line_of(lines, detail[0]))
         for path, kind, message in details[: _MOST + 1]:
             yield (path, *_explain(path, kind, message))
+
+
+def _at(value: Any, path: toml_lines.Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
 
 
 def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> toml_lines.Path:

@@ -31,7 +31,7 @@ from bench import (
 )
 from bench.checkpoint import Checkpoint
 from bench.client import Client
-from bench.config import Experiment, Hardware
+from bench.config import Experiment
 from bench.demo import inputs
 from bench.errors import BenchError, ConfigError, MachineError, ServerError, WeightsError
 from bench.plan import Job
@@ -229,9 +229,9 @@ def _quality(
     except BenchError as failure:  # what lm-eval measured stands without it
         error = server.explain(failure)
         if isinstance(error, ServerError):
-            raise error from failure
+            return part.record(quality=result, error=error), sidecars, error
         say(f"{part.job.variant.name}: recorded without fidelity: {error}")
-        return part.record(quality=result), sidecars
+        return part.record(quality=result), sidecars, None
     result = result.model_copy(update={"fidelity": expected})
     return part.record(quality=result), [*sidecars, data], None
 

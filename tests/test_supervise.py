@@ -144,7 +144,8 @@ def test_a_halted_program_is_woken_to_end_by_its_own_way(folder: Path) -> None:
         signal.signal(signal.SIGTERM, stop); say(); time.sleep(600)
         """,
     )
-    os.kill(*pids(folder, 1), signal.SIGSTOP)
+    (halted,) = pids(folder, 1)
+    os.kill(halted, signal.SIGSTOP)
     program.stop()
     assert (folder / "stop").exists()
     assert living(folder) == []
