@@ -233,7 +233,7 @@ class Workshop:
                 "inputs": {key: {"default": value} for key, value in inputs.items()},
                 "outputs": {
                     key: {"value": f"${{{{ steps.it.outputs.{key} }}}}"}
-                    for key in ("page_url", "artifact-id")
+                    for key in ("page_url", "artifact-id", "base_url")
                 },
                 "runs": {"using": "composite", "steps": [step]},
             }

@@ -102,6 +102,7 @@ def test_a_dispatch_of_one_variant_ends_on_the_page(workshop: Workshop) -> None:
     }  # fmt: skip
     assert "2 of 2 stages would be measured" in run.log
     (deployment,) = workshop.state.deployments
+    assert deployment["asked"][-2:] == ["--site-url", "https://octo.example/bench"]
     assert len(deployment["files"]) == 3
     (attestation,) = workshop.state.attestations
     assert len(attestation["subjects"]) == 4
