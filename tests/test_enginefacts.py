@@ -51,7 +51,7 @@ def test_recorded_cpu_logs(
 def test_recorded_logs_of_an_h100() -> None:
     facts = {
         name: parse_log((RECORDED / f"vllm-0.25.0-cuda-{name}.log").read_text(encoding="utf-8"))
-        for name in ("bf16", "fp8-online", "awq-marlin-starting")
+        for name in ("bf16", "fp8-online", "awq-marlin", "awq-triton", "int8-w8a8")
     }
     assert facts["bf16"] == Facts(
         quantization="none",
@@ -80,14 +80,22 @@ def test_recorded_logs_of_an_h100() -> None:
         graph_memory_gib=0.95,
         engine_init_s=107.68,
     )
-    assert facts["awq-marlin-starting"] == Facts(  # cut off before the KV cache was made
+    assert facts["awq-marlin"] == Facts(
         quantization="auto_awq",
         linear_kernel="MarlinLinearKernel",
         attention_backend="FLASH_ATTN",
+        kv_cache_tokens=466_352,
+        kv_cache_gib=64.04,
+        max_concurrency=227.71,
         weights_gib=5.71,
-        load_s=3.79671,
-        compile_s=49.58,
+        load_s=3.379343,
+        compile_s=41.37,
+        graph_capture_s=8,
+        graph_memory_gib=0.71,
+        engine_init_s=104.86,
     )
+    assert facts["awq-triton"].linear_kernel == "TritonW4A16LinearKernel"
+    assert facts["int8-w8a8"].linear_kernel == "CutlassInt8ScaledMMLinearKernel"
 
 
 # weights GiB, load s, compile s, KV GiB, KV tokens, concurrency, graphs s, graphs GiB: as published
