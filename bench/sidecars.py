@@ -97,7 +97,7 @@ def _repeats_fault(speed: SpeedResult, rows: Sequence[_Repeat]) -> str | None:
 
 
 def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
-    if not len(rows) == len({row.doc for row in rows}) == task.documents_effective:
+    if not 0 < len(rows) == len({row.doc for row in rows}) == task.documents_effective:
         return "does not hold each of its record's documents once"
     if any(len(row.loglikelihoods) != len(row.bytes) for row in rows):
         return "does not hold a size for each log-likelihood"

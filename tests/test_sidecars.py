@@ -81,3 +81,14 @@ def test_what_the_report_could_not_read_is_named(
     kind: str, change: Callable[[Rows], object], words: str
 ) -> None:
     assert words in (fault(kind, change) or "")
+
+
+def test_a_task_of_no_documents_is_named() -> None:
+    record, _ = synthetic.quality_record(synthetic.BF16)
+    sidecar, data = store.pack_sidecar([])
+    record = naming(record, "documents", sidecar)
+    assert record.quality
+    none = record.quality.tasks[0].model_copy(update={"documents_effective": 0})
+    quality = record.quality.model_copy(update={"tasks": (none,)})
+    record = record.model_copy(update={"quality": quality})
+    assert find_fault(record, sidecar, gzip.decompress(data))

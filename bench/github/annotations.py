@@ -90,7 +90,7 @@ def _total_row(needed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def _time(rows: Sequence[Mapping[str, Any]]) -> str:
     expected = [row["expected_minutes"] for row in rows]
-    least = [row.get("least_minutes") for row in rows if row["expected_minutes"] is None]
+    least = [row["least_minutes"] for row in rows if row["expected_minutes"] is None]
     known = [minutes for minutes in (*expected, *least) if minutes is not None]
     return _sum(known, "min", is_floor=bool(least))
 
