@@ -35,6 +35,8 @@ _PHASES = (
 _PREFIX = re.compile(r"^\([\w-]+ pid=\d+\) ?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
 # Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
 _NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|Traceback|Warning:|\d+%\|")
+# What there is to do, and what was done of it.
+_WORK = re.compile(r"(?m)^vllm:(num_requests_running|\w+_tokens_total)\{.*\} (\S+)$")
 _REASON = re.compile(r"[Ee]rror|Exception|[Kk]illed|out of memory|not supported|invalid|[Ff]ail")
 
 
@@ -48,6 +50,8 @@ class Server:
         ask_every_s: how often `check` asks for /health, and how long it waits for the answer: so
             seldom that a speed run does not notice, so long that a busy server is not suspected.
         silence_limit_s: how long the server may leave that unanswered.
+        idle_limit_s: how long it may count no token while it has requests; /metrics is asked no
+            more often. (vLLM answers /health however its engine hangs, and gives a worker 300 s.)
     """
 
     url: str
@@ -57,7 +61,10 @@ class Server:
     startup_s: float = 0.0
     ask_every_s: float = 30.0
     silence_limit_s: float = 120.0
+    idle_limit_s: float = 600.0
     _ask_at: float = field(default=0.0, init=False)
+    _look_at: float = field(default=0.0, init=False)
+    _work: dict[str, float] = field(default_factory=dict, init=False)
     _silent_since: float | None = field(default=None, init=False)
 
     def get(self, path: str) -> str:
@@ -73,26 +80,43 @@ class Server:
             raise self.explain(failure) from error
 
     def check(self) -> None:
-        """Does nothing while the server runs and answers; asks it no more often than stated.
+        """Does nothing while the server runs, answers and gets on; asks it as seldom as stated.
 
         Raises:
             ServerError: it died or hangs.
         """
         self.check_process()
-        began = time.monotonic()
-        if began < self._ask_at:
-            return
+        now = time.monotonic()
+        if now >= self._ask_at:
+            self._check_answer(now)
+            self._ask_at = time.monotonic() + self.ask_every_s
+        if now >= self._look_at and self._silent_since is None:
+            self._check_work()
+            self._look_at = now + self.idle_limit_s
+
+    def _check_answer(self, now: float) -> None:
         if _is_healthy(self.url, self.ask_every_s):
             self._silent_since = None
-        else:
-            self._silent_since = self._silent_since or began
-            silent_s = time.monotonic() - self._silent_since
-            if silent_s > self.silence_limit_s and self.process.status() is None:
-                raise ServerError(
-                    f"the vLLM server runs and has not answered /health for {silent_s:.0f} s",
-                    _see(self.log),
-                )
-        self._ask_at = time.monotonic() + self.ask_every_s
+            return
+        self._silent_since = self._silent_since or now
+        silent_s = time.monotonic() - self._silent_since
+        if silent_s > self.silence_limit_s and self.process.status() is None:
+            message = f"the vLLM server runs and has not answered /health for {silent_s:.0f} s"
+            raise ServerError(message, _see(self.log))
+
+    def _check_work(self) -> None:
+        try:
+            metrics = _get(self.url + "/metrics", self.ask_every_s)
+        except UNANSWERED:
+            return  # it answered /health just now: too busy to count
+        before, self._work = self._work, {name: float(n) for name, n in _WORK.findall(metrics)}
+        requests = self._work.get("num_requests_running", 0)
+        if requests and self._work == before:
+            raise ServerError(
+                f"the vLLM server has {requests:.0f} requests and has worked on none of them for "
+                f"{self.idle_limit_s:.0f} s: its engine hangs",
+                _see(self.log),
+            )
 
     def check_process(self) -> None:
         """Does nothing while the server runs, healthy or not.

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -177,13 +178,13 @@ def test_a_server_is_asked_seldom_and_may_be_late(engine: Engine, tmp_path: Path
 
 
 @contextmanager
-def answering(folder: Path, answer: bytes) -> Iterator[Server]:
-    """A server that answers /health well and everything else with these bytes."""
+def answering(folder: Path, answers: Iterator[bytes]) -> Iterator[Server]:
+    """A server that answers /health well and everything else with the next of these bytes."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             healthy = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-            self.wfile.write(healthy if self.path == "/health" else answer)
+            self.wfile.write(healthy if self.path == "/health" else next(answers))
 
         def log_message(self, *_: object) -> None: ...
 
@@ -208,7 +209,7 @@ def test_a_server_that_lives_and_does_not_answer_explains_a_failed_client(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.server.GRACE_S", 0.1)
-    with answering(tmp_path, b"") as server:
+    with answering(tmp_path, iter(())) as server:
         server.url = f"http://127.0.0.1:{free_port()}"
         explained = server.explain(MeasurementError("no answer"))
         assert isinstance(explained, ServerError)
@@ -216,6 +217,39 @@ def test_a_server_that_lives_and_does_not_answer_explains_a_failed_client(
             "the vLLM server runs and does not answer; before that: no answer"
         )
         assert server.explain(explained) is explained  # which says so already
+
+
+def work(requests: int, tokens: int) -> bytes:
+    """An answer to /metrics."""
+    text = f'vllm:num_requests_running{{engine="0"}} {requests}.0\n'
+    text += f'vllm:generation_tokens_total{{engine="0"}} {tokens}.0\n'
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "hangs"),
+    [
+        (work(3, 100), work(3, 100), True),
+        (work(3, 100), work(3, 101), False),
+        (work(0, 100), work(0, 100), False),
+        (work(3, 100), b"", False),
+    ],
+)
+def test_an_engine_that_hangs_is_noticed_though_its_server_is_healthy(
+    before: bytes, after: bytes, hangs: bool, tmp_path: Path
+) -> None:
+    answers = iter((before, after))
+    with answering(tmp_path, answers) as server:
+        server.check()
+        server.check()  # it was looked at just now
+        server._look_at = 0
+        if hangs:
+            with pytest.raises(ServerError, match="has 3 requests and has worked on none") as end:
+                server.check()
+            assert end.value.fix == f"read the whole log: {tmp_path}/server.log"
+        else:
+            server.check()
+    assert list(answers) == []
 
 
 @pytest.mark.parametrize(
@@ -227,7 +261,7 @@ def test_a_server_that_lives_and_does_not_answer_explains_a_failed_client(
     ],
 )
 def test_answers_that_are_none(engine: Engine, tmp_path: Path, answer: bytes, reason: str) -> None:
-    with answering(tmp_path, answer) as server, pytest.raises(ServerError) as failed:
+    with answering(tmp_path, repeat(answer)) as server, pytest.raises(ServerError) as failed:
         server.get("/metrics")
     assert failed.value.message.startswith("the server did not answer /metrics: ")
     assert reason in failed.value.message
