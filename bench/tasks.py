@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.config import QualityOptions
-from bench.errors import ConfigError
+from bench.errors import ConfigError, MeasurementError
 
 if TYPE_CHECKING:
     from bench.client import Client
@@ -86,11 +86,15 @@ class Tasks:
         """The tasks once they are loaded; nothing runs in the worker afterwards.
 
         Raises:
-            MeasurementError: a task does not exist, or its data cannot be had.
+            MeasurementError: a name is none of a task, or its data cannot be had.
         """
         if self._asked is not None and self._loaded is None:
             asked, self._asked = self._asked, None  # what failed is asked for again
-            answer = self._client.receive(meanwhile)
+            try:
+                answer = self._client.receive(meanwhile)
+            except MeasurementError as error:
+                names = "quality.tasks must be names that `lm_eval ls tasks` shows"
+                raise MeasurementError(error.message, f"{names}; else {error.fix}") from error
             self._loaded = {name: _data(asked, found) for name, found in answer.items()}
             self._asked = asked
         return self._loaded or {}

@@ -11,6 +11,7 @@ Nothing of this project is importable here, so this file stands alone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,12 @@ def prepare_quality(request: dict[str, Any]) -> dict[str, Any]:
     """Imports lm-eval, loads the tasks and their documents.
 
     Args:
-        request: {"tasks": {task name: keys of its lm-eval configuration to replace}}; a task with
-            none reads the Hub's data set at its newest revision, which is pinned and returned.
+        request: {"tasks": {name of a task, group or tag: keys of its lm-eval configuration to
+            replace}}; one with none reads the Hub's data sets at their newest revisions.
 
     Returns:
-        {task: {"documents": in the split evaluated, "dataset": path, "revision": commit or None}}.
+        {task: {"documents": in the split evaluated, "dataset": path, "revision": commit or None}}
+        for every single task.
     """
     from lm_eval.tasks import TaskManager
 
@@ -69,43 +71,70 @@ def prepare_quality(request: dict[str, Any]) -> dict[str, Any]:
     answer = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, replaced in request["tasks"].items():
-            loaded = _load_task(manager, name, replaced, Path(folder))
-            revision = None
-            if not replaced:
-                path = next(iter(loaded.values())).config.dataset_path
-                revision = _newest_revision(path)
-                pin = {"dataset_kwargs": {"revision": revision}}
-                loaded = _load_task(manager, name, pin, Path(folder)) if revision else loaded
+            revisions: dict[str, str] = {}
+            if replaced:
+                loaded = manager.load([_replacing(manager, name, replaced, Path(folder))])["tasks"]
+            else:
+                with _pinned(revisions):
+                    loaded = manager.load([name])["tasks"]
+            if not loaded:
+                raise LookupError(f"{name} loads no task")
             _tasks.update(loaded)
             for task_name, task in loaded.items():
                 answer[task_name] = {
                     "documents": len(task.eval_docs),
                     "dataset": task.config.dataset_path,
-                    "revision": revision,
+                    "revision": revisions.get(task_name),
                 }
     return answer
 
 
-def _load_task(manager: Any, name: str, replaced: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The task, or all tasks of a group, with some keys of lm-eval's own configuration replaced."""
-    spec = name
-    entry = manager.task_index.get(name)
-    if replaced and entry is not None and entry.yaml_path is not None:
-        file = folder / f"{name}.yaml"  # JSON is YAML; `include` brings lm-eval's own task
-        file.write_text(json.dumps({"include": str(entry.yaml_path), "task": name, **replaced}))
-        spec = str(file)
-    tasks: dict[str, Any] = manager.load([spec])["tasks"]
-    return tasks
+def _replacing(manager: Any, name: str, replaced: dict[str, Any], folder: Path) -> str:
+    """A file that says: lm-eval's own task, with some keys of its configuration replaced."""
+    file = folder / f"{name}.yaml"  # JSON is YAML
+    own = str(manager.task_index[name].yaml_path)
+    file.write_text(json.dumps({"include": own, "task": name, **replaced}))
+    return str(file)
 
 
-def _newest_revision(dataset: str) -> str | None:
-    """The commit a Hub data set is at; None offline, where the cache decides what is read."""
+@contextlib.contextmanager
+def _pinned(revisions: dict[str, str]) -> Iterator[None]:
+    """Tasks loaded meanwhile read their data set at one commit, which is noted by the task's name.
+
+    lm-eval pins hardly any, and a group or a tag stands for many tasks, each with a data set of
+    its own: where a task fetches its data is the one place that all of them pass.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    download = ConfigurableTask.download
+    newest = functools.cache(_commit)
+
+    def pinned(task: Any, dataset_kwargs: dict[str, Any] | None = None, **more: Any) -> None:
+        options = dict(dataset_kwargs or {})
+        known = task.DATASET_PATH and not callable(task.config.custom_dataset)
+        if known and (revision := newest(task.DATASET_PATH, options.get("revision"))):
+            options["revision"] = revisions[task.config.task] = revision
+        download(task, options, **more)
+
+    ConfigurableTask.download = pinned
+    try:
+        yield
+    finally:
+        ConfigurableTask.download = download
+
+
+def _commit(dataset: str, revision: str | None) -> str | None:
+    """The commit that a data set's branch or tag is at on the Hub.
+
+    None offline, where the cache decides what is read, and for what the Hub does not have: lm-eval
+    names a file format such as json in a data set's place.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
-        return HfApi().dataset_info(dataset).sha
-    except (OfflineModeIsEnabled, ConnectionError):
+        return HfApi().dataset_info(dataset, revision=revision).sha
+    except (OfflineModeIsEnabled, RepositoryNotFoundError):
         return None
 
 
