@@ -19,7 +19,7 @@ from bench.client import Client
 from bench.config import QualityOptions
 from bench.errors import MeasurementError
 from bench.record import Metric, QualityResult, TaskResult, canonical_json
-from bench.speed import Target
+from bench.speed import Endpoint, Target
 from bench.tasks import TaskData
 from bench.telemetry import Watch
 
@@ -56,7 +56,7 @@ def measure(
         The result and the bytes of each task's sidecar with every document's outcome.
 
     Raises:
-        MeasurementError: lm-eval failed, a document was truncated or is missing.
+        MeasurementError: lm-eval failed, a document would be truncated or is missing.
         ServerError: the server died.
     """
     chosen = {name: choose(task.size, options) for name, task in tasks.items()}
@@ -67,7 +67,7 @@ def measure(
     duration_s = time.monotonic() - began
     if answer["truncated"]:
         raise MeasurementError(
-            f"{answer['truncated']} documents were truncated to {max_model_len} tokens",
+            f"{answer['truncated']} prompts do not fit in {max_model_len} tokens and would be cut",
             "raise max_model_len in models.toml: a truncated document is another document",
         )
     results, sidecars, requests = [], [], 0
@@ -88,7 +88,7 @@ def measure(
 
 
 def request(
-    target: Target, options: QualityOptions, chosen: dict[str, list[int]], max_model_len: int
+    target: Endpoint, options: QualityOptions, chosen: dict[str, list[int]], max_model_len: int
 ) -> dict[str, Any]:
     """What `lm_eval.simple_evaluate` is asked."""
     model_args = {

@@ -14,7 +14,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -146,22 +145,27 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
             "samples": {task: document indices}, "apply_chat_template": bool}.
 
     Returns:
-        {"results", "versions", "configs", "n-samples"} as lm-eval makes them, "documents" with
-        one row per document, and "truncated", the number of truncation warnings.
+        {"truncated": prompts that would be cut to fit the model}, which nobody was asked then; if
+        that is 0 also "results", "versions", "configs", "n-samples" as lm-eval makes them, and
+        "documents" with one row per document.
     """
     import lm_eval
 
-    with _truncation_warnings() as truncated:
+    model = request["model"]
+    if model == "local-completions":
+        model = _uncut_completions()(**request["model_args"])
+    try:
         out = lm_eval.simple_evaluate(
-            model=request["model"],
+            model=model,
             model_args=request["model_args"],
             tasks=list(_tasks.values()),
             num_fewshot=request["num_fewshot"],
             samples=request["samples"],
             apply_chat_template=request["apply_chat_template"],
-            bootstrap_iters=0 if request.get("no_stderr") else 100_000,
             log_samples=True,
         )
+    except _TruncationError as refused:
+        return {"truncated": refused.args[0]}
     assert out is not None  # only ranks other than 0 get None, and there is one rank
     return {
         "results": out["results"],
@@ -169,8 +173,41 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
         "configs": json.loads(json.dumps(out["configs"], default=str)),
         "n-samples": out["n-samples"],
         "documents": {name: _rows(rows) for name, rows in out["samples"].items()},
-        "truncated": len(truncated),
+        "truncated": 0,
     }
+
+
+class _TruncationError(Exception):
+    """So many prompts do not fit."""
+
+
+def _uncut_completions() -> type:
+    """lm-eval's model `local-completions`, refusing prompts that it would cut to fit.
+
+    lm-eval cuts from the left and goes on: for log-likelihoods with a warning, for generation
+    without one, as it looks at the length after the cut.
+    """
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+
+    class Uncut(LocalCompletionsAPI):  # type: ignore[misc]  # known in the engine only
+        def _loglikelihood_tokens(self, requests: Any, **more: Any) -> Any:
+            _refuse([len(context + rest) - self.max_length for _, context, rest in requests])
+            return super()._loglikelihood_tokens(requests, **more)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            prompts, options = zip(*(request.args for request in requests), strict=True)
+            encoded = self.tok_encode(prompts, add_special_tokens=self.add_bos_token)
+            new = [option.get("max_gen_toks", self._max_gen_toks) for option in options]
+            lengths = [len(tokens) + more for tokens, more in zip(encoded, new, strict=True)]
+            _refuse([length - self.max_length for length in lengths])
+            return super().generate_until(requests, disable_tqdm)
+
+    return Uncut
+
+
+def _refuse(excess: list[int]) -> None:
+    if cut := sum(tokens > 0 for tokens in excess):
+        raise _TruncationError(cut)
 
 
 def _rows(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -190,25 +227,6 @@ def _rows(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
             row["bytes"] = [len(argument[1].encode()) for argument in sample["arguments"]]
         rows.append(row)
     return rows
-
-
-@contextlib.contextmanager
-def _truncation_warnings() -> Any:
-    """Collects lm-eval's warnings that an input was cut to fit the model."""
-    seen: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if "truncat" in record.getMessage().lower():
-                seen.append(record.getMessage())
-
-    collector = Collector(logging.WARNING)
-    logger = logging.getLogger("lm_eval")
-    logger.addHandler(collector)
-    try:
-        yield seen
-    finally:
-        logger.removeHandler(collector)
 
 
 _COMMANDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
