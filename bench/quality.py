@@ -136,7 +136,7 @@ def _task_result(
         dataset=data.dataset,
         dataset_revision=data.revision,
         dataset_sha256=data.sha256,
-        num_fewshot=options.num_fewshot,
+        num_fewshot=answer["configs"][name]["num_fewshot"],  # a task can insist on none
         documents_original=count["original"],
         documents_effective=len(indices),
         selection="all" if everything else options.selection,

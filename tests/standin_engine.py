@@ -12,7 +12,8 @@ What it does is told by the environment:
                   file `hold-NAME` is in it, the moment lasts until that file is gone; with
                   `hold-NAME-N` only the Nth such moment of a process does.
     STANDIN_MODE  words out of: dies, never-healthy, deaf (ignores SIGTERM), detached (the engine
-                  process leads a session of its own).
+                  process leads a session of its own), long (a prompt has more tokens than fit),
+                  no-logprobs (of prompts), dies-at-logprobs.
 
 Standard library only: this file runs as it is inside that environment.
 """
@@ -53,8 +54,11 @@ _MODULES = {
     "vllm/utils/argparse_utils.py": "from argparse import ArgumentParser as FlexibleArgumentParser",
     "lm_eval/__init__.py": "from standin_engine import simple_evaluate",
     "lm_eval/tasks.py": "from standin_engine import TaskManager",
+    "lm_eval/api/task.py": "from standin_engine import Task as ConfigurableTask",
+    "lm_eval/models/openai_completions.py": "from standin_engine import LocalCompletionsAPI",
     "huggingface_hub/__init__.py": "from standin_engine import HfApi",
-    "huggingface_hub/errors.py": "class OfflineModeIsEnabled(Exception): ...",
+    "huggingface_hub/errors.py": "from standin_engine import OfflineModeIsEnabled\n"
+    "from standin_engine import RepositoryNotFoundError",
 }
 
 
@@ -176,6 +180,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """/v1/completions of a prompt as text or as token ids."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if "prompt_logprobs" in asked and mode("dies-at-logprobs"):
+            os.kill(os.getpid(), signal.SIGKILL)
         prompt = asked["prompt"]
         tokens = prompt if isinstance(prompt, list) else [len(word) for word in prompt.split()]
         with self.lock:
@@ -184,7 +190,8 @@ class Handler(BaseHTTPRequestHandler):
         logprobs = [None] + [
             {str(token): {"logprob": -0.5 * token, "rank": 1}} for token in tokens[1:]
         ]
-        choice = {"text": "", "prompt_token_ids": tokens, "prompt_logprobs": logprobs}
+        given = None if mode("no-logprobs") else logprobs
+        choice = {"text": "", "prompt_token_ids": tokens, "prompt_logprobs": given}
         self.reply(json.dumps({"choices": [choice]}))
 
     def reply(self, text: str, status: int = 200) -> None:
@@ -272,23 +279,44 @@ def _summary(name: str, seconds: list[float]) -> dict[str, float]:
 # -- lm-eval and the Hub -------------------------------------------------------------------------
 
 
+class OfflineModeIsEnabled(Exception):  # noqa: N818
+    """The Hub may not be asked."""
+
+
+class RepositoryNotFoundError(Exception):
+    """The Hub does not have it."""
+
+
 class Task:
     """HellaSwag as lm-eval holds it once it is loaded."""
 
     class config:  # noqa: N801
+        task = "hellaswag"
         dataset_path = "Rowan/hellaswag"
+        custom_dataset = None
 
+    DATASET_PATH = config.dataset_path
     eval_docs = range(10_042)
+
+    def __init__(self) -> None:
+        self.download(None)
+
+    def download(self, dataset_kwargs: dict[str, Any] | None) -> None:
+        """There is nothing to fetch."""
 
 
 class TaskManager:
-    """Knows one task."""
+    """Knows one task, and a group without any."""
 
-    task_index = MappingProxyType[str, Any]({})
+    task_index = MappingProxyType[str, Any](
+        {"hellaswag": argparse.Namespace(yaml_path="hellaswag.yaml")}
+    )
 
     def load(self, names: list[Any]) -> dict[str, Any]:
         """The tasks asked for; the name may be a file that includes lm-eval's own."""
         moment("prepare")
+        if names == ["empty"]:
+            return {"tasks": {}}
         if "hellaswag" not in str(names[0]):
             raise KeyError(names[0])
         return {"tasks": {"hellaswag": Task()}}
@@ -297,22 +325,32 @@ class TaskManager:
 class HfApi:
     """The Hub's commit of the data set."""
 
-    def dataset_info(self, _: str) -> Any:
+    def dataset_info(self, _: str, **__: Any) -> Any:
         """With a revision."""
         return argparse.Namespace(sha="5" * 40)
 
 
-def simple_evaluate(
-    *, model_args: dict[str, Any], samples: dict[str, list[int]], **_: Any
-) -> dict[str, Any]:
+class LocalCompletionsAPI:
+    """The model that asks a server."""
+
+    def __init__(self, *, base_url: str, max_length: int, **_: Any) -> None:
+        self.url = base_url.removesuffix("/v1/completions")
+        self.max_length = max_length - 1
+
+    def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]]) -> None:
+        for _, context, rest in requests:
+            _ask(self.url, len(context + rest), 1)
+
+
+def simple_evaluate(*, model: Any, samples: dict[str, list[int]], **_: Any) -> dict[str, Any]:
     """Recorded answers; four requests a document go to the server."""
     moment("quality")
     rows = {row["doc"]: row for row in json.loads(gzip.decompress((HERE / ANSWERS).read_bytes()))}
     logged = []
     for doc in samples["hellaswag"]:
         row = rows[doc]
-        for choice in row["bytes"]:
-            _ask(model_args["base_url"].removesuffix("/v1/completions"), choice, 1)
+        context = [1] * model.max_length if mode("long") else []
+        model._loglikelihood_tokens([(None, context, [1] * choice) for choice in row["bytes"]])
         logged.append(
             {
                 "doc_id": doc,
@@ -333,7 +371,7 @@ def simple_evaluate(
     return {
         "results": {"hellaswag": results},
         "versions": {"hellaswag": 1.0},
-        "configs": {"hellaswag": {"task": "hellaswag", "dataset_path": Task.config.dataset_path}},
+        "configs": {"hellaswag": {"task": "hellaswag", "num_fewshot": 0}},
         "n-samples": {"hellaswag": {"original": 10_042, "effective": len(logged)}},
         "samples": {"hellaswag": logged},
     }

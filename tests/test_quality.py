@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_runs import Place
+from engines import engine, engine_python
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import quality, store
+from bench.client import Client
 from bench.config import QualityOptions
+from bench.engine import Engine
 from bench.errors import ConfigError, MeasurementError
-from bench.tasks import TaskData, check_bundled, requests
+from bench.record import Record
+from bench.tasks import TaskData, Tasks, check_bundled, requests
 
+__all__ = ["engine", "engine_python"]  # fixtures
 DATA = TaskData(10_042, "Rowan/hellaswag", revision="a" * 40)
 OPTIONS = st.builds(
     QualityOptions,
@@ -85,6 +91,7 @@ def answer(documents: list[dict[str, Any]]) -> dict[str, Any]:
         "configs": {
             "hellaswag": {
                 "task": "hellaswag",
+                "num_fewshot": 0,
                 "dataset_path": "json",
                 "dataset_kwargs": {"data_files": {"validation": "/home/me/x.jsonl"}},
                 "metadata": {"version": 1.0, "base_url": "http://127.0.0.1:1"},
@@ -148,6 +155,12 @@ def test_how_documents_were_chosen_is_said_as_it_was(
     counts = {"hellaswag": {"original": original, "effective": 2}}
     task, _ = kept(documents, options, **{"n-samples": counts})
     assert (task.selection, task.selection_seed) == (selection, seed)
+
+
+def test_the_examples_shown_are_those_that_lm_eval_showed() -> None:
+    """TruthfulQA, for one, has its examples in its prompt and takes no others."""
+    task, _ = kept([document(0, acc=1.0)], QualityOptions(documents=1, num_fewshot=5))
+    assert task.num_fewshot == 0
 
 
 def test_the_hashes_are_of_what_is_the_same_on_every_machine() -> None:
@@ -215,6 +228,49 @@ def test_tasks_with_other_numbers_of_choices_have_no_number() -> None:
     assert kept(documents, QualityOptions(documents=2))[0].choices is None
 
 
+# -- the stage with the stand-in engine ---------------------------------------------------------
+
+
+def run(folder: Path, python: Path, mode: str) -> tuple[int, str, Record]:
+    """`bench run` of one quality stage: the exit status, what was said, the record."""
+    place = Place(folder, python)
+    asked = ("--variants", "A", "--stages", "quality")
+    status, said = place.run(*asked, STANDIN_MODE=mode)
+    place.check_nothing_left()
+    [(_, record)] = store.records(place.results)
+    return status, said, record
+
+
+def test_a_prompt_that_does_not_fit_fails_the_stage(engine_python: Path, tmp_path: Path) -> None:
+    status, said, record = run(tmp_path, engine_python, "long")
+    assert status == 6
+    assert "error: 4 prompts do not fit in 1024 tokens and would be cut" in said
+    assert "fix: raise max_model_len in models.toml" in said
+    assert record.quality is None
+    assert record.error is not None
+    assert record.error.kind == "MeasurementError"
+
+
+def test_a_server_without_logprobs_of_prompts_costs_the_fidelity_only(
+    engine_python: Path, tmp_path: Path
+) -> None:
+    status, said, record = run(tmp_path, engine_python, "no-logprobs")
+    assert status == 0, said
+    assert "A: recorded without fidelity: the server gave no log-probabilities" in said
+    assert (record.status, record.error) == ("ok", None)
+    assert record.quality is not None
+    assert record.quality.fidelity is None
+    assert record.quality.tasks[0].documents_effective == 4
+
+
+def test_a_server_that_dies_at_the_fixed_text_failed(engine_python: Path, tmp_path: Path) -> None:
+    status, said, record = run(tmp_path, engine_python, "dies-at-logprobs")
+    assert status == 5
+    assert "the vLLM server ended by signal 9" in said
+    assert record.error is not None
+    assert record.error.kind == "ServerError"
+
+
 # -- tasks -------------------------------------------------------------------------------------
 
 
@@ -237,3 +293,13 @@ def test_the_bundled_data_is_refused_for_what_it_cannot_serve(
         requests(options)
     assert 'or data = "hub"' in refused.value.fix
     check_bundled(QualityOptions(data="bundled"))
+
+
+@pytest.mark.parametrize("name", ["empty", "unknown"])
+def test_a_name_that_loads_no_task_is_refused(name: str, engine: Engine, tmp_path: Path) -> None:
+    with Client(engine, {}, tmp_path / "client.log") as client:
+        loading = Tasks(client)
+        loading.load(QualityOptions(tasks=(name,)))
+        with pytest.raises(MeasurementError, match=f"Error: .*{name}") as refused:
+            loading.wait()
+    assert "names that `lm_eval ls tasks` shows" in refused.value.fix
