@@ -32,7 +32,7 @@ _PHASES = (
     ("Starting vLLM server", "opening the port"),
 )
 # Which process said a line, how loudly, when and where.
-_PREFIX = re.compile(r"^\([\w-]+ pid=\d+\) ?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
+_PREFIX = re.compile(r"(?:\([\w-]+ pid=\d+\) ?)?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
 # Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
 _NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|Traceback|Warning:|\d+%\|")
 # What there is to do, and what was done of it.
@@ -256,9 +256,10 @@ def last_words(log: str, count: int = 6) -> list[str]:
     lines: dict[str, bool] = {}
     for line in log.splitlines():
         prefix = _PREFIX.match(line)
-        text = line[prefix.end() :] if prefix else line
+        assert prefix  # both its parts may be missing
+        text = line[prefix.end() :]
         if not _NOISE.search(text):
-            calm = prefix is not None and prefix["level"] in ("DEBUG", "INFO", "WARNING")
+            calm = prefix["level"] in ("DEBUG", "INFO", "WARNING")
             lines.setdefault(text.strip(), not calm and bool(_REASON.search(text)))
     reasons = [line for line, is_reason in lines.items() if is_reason]
     return (reasons or list(lines) or ["it said nothing"])[-count:]

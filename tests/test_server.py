@@ -366,6 +366,8 @@ def test_the_reason_is_found_in_a_recorded_death() -> None:
          ["vllm serve: error: argument --dtype: invalid choice: 'x'"]),
         (f"{CALM} errors such as `OSError` may come\nthe end\n",
          ["errors such as `OSError` may come", "the end"]),
+        ("INFO 11-24 21:56:02 [importing.py:44] no active driver, so runtime errors\nthe end\n",
+         ["no active driver, so runtime errors", "the end"]),  # before it names its processes
         ("torch.OutOfMemoryError: CUDA out of memory.\n" * 40,
          ["torch.OutOfMemoryError: CUDA out of memory."]),
         ("Loading:  50%|#####     | 1/2 [00:01<00:01, 1.0it/s]\nthe end\n", ["the end"]),

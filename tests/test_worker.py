@@ -176,7 +176,7 @@ def completions() -> Iterator[tuple[str, list[list[int]]]]:
 
 
 HELLASWAG = {"activity_label": "Baking", "ctx_b": "", "endings": ["a", "b", "c", "d"], "label": "0"}
-LONG_AND_SHORT = {
+LONG_AND_SHORT: dict[str, list[dict[str, Any]]] = {
     "hellaswag": [{**HELLASWAG, "ctx_a": text} for text in (WORDS, "She mixes.")],
     "gsm8k": [{"question": text, "answer": "#### 3"} for text in (WORDS, "1 + 2?")],
 }
