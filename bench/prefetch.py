@@ -15,7 +15,7 @@ from bench import config, places
 from bench.config import Variant
 from bench.process import Supervised
 
-_SOURCE = ("repo", "revision", "file", "tokenizer")
+_SOURCE = ("repo", "revision", "file", "tokenizer", "tokenizer_revision")
 
 
 def following(variant: Variant, later: Iterable[Variant]) -> Variant | None:
