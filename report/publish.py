@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.errors import BenchError, MachineError
+from bench.errors import MachineError
 from report import escape
 
 Engine = Literal["auto", "quarto", "pandoc"]
@@ -151,7 +151,10 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     if done.returncode != 0 or "[WARNING]" in done.stderr:
         lines = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         name = Path(command[0]).name
-        raise BenchError(f"{name} failed with exit code {done.returncode}:\n{lines}")
+        raise MachineError(
+            f"{name} failed with exit code {done.returncode}:\n{lines}",
+            "update it, or choose the other renderer with --engine",
+        )
 
 
 def sitemap(pages: Iterable[Page], site_url: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bench.errors import BenchError, ConfigError, RefusedError
+from bench.errors import ConfigError, RefusedError
 
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
 UPLOAD_MINUTES = 30
@@ -240,7 +240,7 @@ def _event() -> dict[str, Any]:
     try:
         event: dict[str, Any] = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_bytes())
     except (KeyError, OSError, ValueError) as error:
-        raise BenchError("no event to read", "this command runs in GitHub Actions") from error
+        raise ConfigError("no event to read", "this command runs in GitHub Actions") from error
     return event
 
 

@@ -36,7 +36,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-class NotFoundError(BenchError):
+class NotFoundError(MachineError):
     """GitHub answered 404: not there, or not for this token."""
 
 
@@ -141,7 +141,9 @@ class Api:
                     return dict(error.headers.items()), b""
                 raise _failure(method, address, error) from error
         except OSError as error:
-            raise BenchError(f"no answer from {self.url}: {error}", "run the job again") from error
+            raise MachineError(
+                f"no answer from {self.url}: {error}", "run the job again"
+            ) from error
         if len(content) > limit:
             raise RefusedError(
                 f"{_path(address)} is larger than {limit:,} bytes", "look at the run"
@@ -159,12 +161,12 @@ def quote(segment: str) -> str:
     return urllib.parse.quote(segment, safe="")
 
 
-def _failure(method: str, address: str, error: urllib.error.HTTPError) -> BenchError:
+def _failure(method: str, address: str, error: urllib.error.HTTPError) -> MachineError:
     try:
         said = str(json.loads(error.read(10_000))["message"])
     except (ValueError, KeyError, TypeError, OSError):
         said = str(error.reason)
-    kind = NotFoundError if error.code == 404 else BenchError
+    kind = NotFoundError if error.code == 404 else MachineError
     return kind(
         f"GitHub answered {error.code} to {method} {_path(address)}: {said[:200]}",
         "check the job's permissions" if error.code in (401, 403, 404) else "run the job again",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import MachineError
 
 BOT = "github-actions[bot]"
 BOT_EMAIL = "41898282+github-actions[bot]@users.noreply.github.com"
@@ -36,7 +36,7 @@ def commit_and_push(
         The hash of the `branch` that has it all: of the new commit, if there was need of one.
 
     Raises:
-        BenchError: git refused, or main moved faster than `attempts` pushes.
+        MachineError: git refused, or main moved faster than `attempts` pushes.
     """
     for attempt in range(attempts):
         answer = _try(repository, "fetch", "--quiet", "origin", f"refs/heads/{branch}")
@@ -52,7 +52,7 @@ def commit_and_push(
         print(f"push {attempt + 1} of {attempts} was rejected; starting over", flush=True)
         # Spread out, so that jobs that collided once do not do so again.
         time.sleep(delay_s * random.uniform(0.5, 1.5) * min(attempt + 1, 10))  # noqa: S311
-    raise BenchError(
+    raise MachineError(
         f"could not push to {branch}: {answer.stderr.strip()[-300:]}",
         "run the job again: it needs contents: write, and no rule that forbids the bot's push",
     )
@@ -62,12 +62,12 @@ def git(repository: Path, *arguments: str) -> str:
     """Runs git as the bot, without hooks; its output.
 
     Raises:
-        BenchError: with git's own words.
+        MachineError: with git's own words.
     """
     answer = _try(repository, *arguments)
     if answer.returncode:
         said = answer.stderr.strip()[-300:]
-        raise BenchError(f"git {arguments[0]} failed: {said}", "see the job's log")
+        raise MachineError(f"git {arguments[0]} failed: {said}", "see the job's log")
     return answer.stdout
 
 
