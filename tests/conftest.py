@@ -12,9 +12,17 @@ from hypothesis import settings
 
 from bench import cli
 
+MARKS = ("process", "engine", "browser", "actions", "lint")
 # Two shared cores: a deadline would fail at random. The same examples on every run.
 settings.register_profile("bench", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("bench")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What has no other mark is a unit test."""
+    for item in items:
+        if not any(map(item.get_closest_marker, MARKS)):
+            item.add_marker("unit")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from bench.errors import MeasurementError, ServerError
 from bench.supervise import descendants
 from bench.tasks import Tasks
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine", "engine_python"]  # fixtures
 # Takes the place of `vllm.benchmarks.serve`: what the worker's `prepare_speed` imports.
 LIBRARY = "lib/python*/site-packages/vllm/benchmarks/serve.py"

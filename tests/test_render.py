@@ -22,6 +22,8 @@ from bench.errors import ConfigError, MachineError
 from bench.record import canonical_json
 from report import load, pages, publish, render
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent
 REFERENCE = render.REFERENCE
 GOLDEN = Path(__file__).parent / "golden" / "site"

@@ -22,6 +22,8 @@ from bench import store
 from bench.server import free_port
 from bench.supervise import parent
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine_python"]  # a fixture
 
 

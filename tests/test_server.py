@@ -31,6 +31,8 @@ from bench.server import Server, check_port, free_port, last_words, phase, servi
 from bench.speed import Endpoint, arguments
 from bench.supervise import descendants
 
+pytestmark = pytest.mark.process
+
 __all__ = ["engine", "engine_python"]  # fixtures
 RECORDED = Path(__file__).parent / "recorded"
 CALM = "(APIServer pid=1) WARNING 11-23 12:00:00 [system_utils.py:255]"

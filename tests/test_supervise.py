@@ -18,6 +18,8 @@ from bench_runs import wait_until
 from bench import places, process, supervise
 from bench.process import Supervised
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent
 GRACE_S = 0.3
 # Starts a child, both say their process ids in the file `pids`, and neither ends by itself.

@@ -20,6 +20,8 @@ from bench.config import Variant
 from bench.errors import BenchError, MachineError, WeightsError
 from bench.hub import RemoteFile, UnreachableError
 
+pytestmark = pytest.mark.process
+
 # Longer than two of the client's pieces (10 MiB), so that there is something to resume.
 BLOB = random.Random(0).randbytes(24_000_000)  # noqa: S311 - any bytes
 CONFIG = {"model_type": "llama", "quantization_config": {"quant_method": "awq", "bits": 4}}

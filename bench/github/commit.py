@@ -53,7 +53,7 @@ def commit_and_push(
         # Spread out, so that jobs that collided once do not do so again.
         time.sleep(delay_s * random.uniform(0.5, 1.5) * min(attempt + 1, 10))  # noqa: S311
     raise MachineError(
-        f"could not push to {branch}: {answer.stderr.strip()[-300:]}",
+        f"could not push to {branch}: {answer.stderr.strip()[-800:]}",
         "run the job again: it needs contents: write, and no rule that forbids the bot's push",
     )
 
