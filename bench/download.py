@@ -126,21 +126,6 @@ def _read(note: Path) -> str | None:
     return note.read_text(errors="replace") if note.is_file() else None
 
 
-def plain_lines(name: str, write: Callable[[str], None], every_s: float = 10.0) -> Progress:
-    """Progress as whole lines, for logs: one at most every `every_s` seconds, and the last."""
-    written_at = -every_s
-
-    def show(done: int, total: int, rate: float) -> None:
-        nonlocal written_at
-        now = time.monotonic()
-        if done >= total or now - written_at >= every_s:
-            written_at = now
-            amount = f"{done / GIB:.2f} of {total / GIB:.2f} GiB"
-            write(f"{name}: {amount}, {rate / 2**20:.1f} MiB/s")
-
-    return show
-
-
 def _blob(file: hub.RemoteFile) -> str:
     return file.sha256 or file.git_sha1 or file.name
 

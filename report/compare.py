@@ -1,7 +1,7 @@
 """Variants against their baseline, or any two results against each other, with verdicts.
 
-The same differences serve the site, `bench compare`, the job summary and the pull-request comment
-(`report/summary.py`). Verdicts that are read together are one family, after Holm.
+The same differences serve the site, `bench compare`, and the job summary and comment of a pull
+request (`report/pull_request.py`). Verdicts that are read together are one family, after Holm.
 """
 
 from __future__ import annotations
@@ -155,30 +155,9 @@ def plain(found: Sequence[Difference]) -> str:
     return "\n".join(blocks)
 
 
-def markdown(found: Sequence[Difference]) -> str:
-    """A table for each pair of results, and what stands in the way of comparing them."""
-    blocks = []
-    for (a, b), rows in _by_pair(found).items():
-        notes = "".join(f"- {inert(text)}\n" for text in _caveats(rows))
-        shown = table([cells(row) for row in rows], HEADER)
-        blocks.append(f"A: `{a}`, B: `{b}`\n\n{shown}\n" + (f"\n{notes}" if notes else ""))
-    return "\n".join(blocks)
-
-
-def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """A Markdown table; the first two cells of a row may hold text from records, the rest not."""
-    cleaned = [(inert(first), inert(second), *rest) for first, second, *rest in rows]
-    return tabulate(cleaned, headers=header, tablefmt="pipe", disable_numparse=True)
-
-
 def who(side: Side) -> str:
     """A side as `bench compare` takes it; both ids are slugs, safe in code spans."""
     return f"{side.hardware}/{side.variant}"
-
-
-def inert(text: str) -> str:
-    """Text that is neither Markdown nor, on GitHub, a mention of somebody."""
-    return escape.markdown(text).replace("@", "@<!-- -->")
 
 
 def _loads(rows: Sequence[Row]) -> list[Row]:

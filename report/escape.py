@@ -11,7 +11,6 @@ import json
 import re
 import unicodedata
 from typing import Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -70,11 +69,6 @@ def script_json(value: Any) -> str:
     for character in "<>&`":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def url_part(text: str) -> str:
-    """One segment of a path or one value of a query."""
-    return quote(text, safe="")
 
 
 def yaml_text(text: object) -> Markdown:

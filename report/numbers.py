@@ -52,11 +52,6 @@ def change(ratio: Any) -> str:
     return UNKNOWN if is_missing(ratio) else f"{signed(100 * (ratio - 1))} %"
 
 
-def times(ratio: Any) -> str:
-    """A ratio as a factor: ×0.658."""
-    return UNKNOWN if is_missing(ratio) else f"×{number(ratio)}"
-
-
 def interval(low: Any, high: Any, form: Any = number) -> str:
     """Both ends of an interval, or nothing where it is unknown."""
     return "" if is_missing(low) or is_missing(high) else f"{form(low)} – {form(high)}"

@@ -18,7 +18,7 @@ from synthetic_parts import Machine, Variant
 from bench import store
 from bench.errors import ConfigError
 from bench.record import Record, canonical_json
-from report import compare, load, pair_tests, pairs, stats, summary, takeaways
+from report import compare, load, pair_tests, pairs, stats, takeaways
 from report.pairs import Difference
 
 REFERENCE = Path(load.__file__).parent / "reference"
@@ -294,34 +294,7 @@ def test_what_cannot_be_compared_is_said(
 def test_the_published_pair_as_markdown() -> None:
     results = load.load(Path("nowhere"), REFERENCE)
     found = compare.compare(results, "l40-2025-qwen3-8b-fp8", "l40-2025-qwen3-8b-bf16")
-    assert compare.markdown(found) == (GOLDEN / "compare.md").read_text()
-
-
-def test_text_from_records_is_inert_in_markdown() -> None:
-    hostile = "a | b <img src=x> `c` [d](e) @somebody\n\n# heading"
-    inert = compare.inert(hostile)
-    assert "\n" not in inert
-    assert all(f"\\{mark}" in inert for mark in "|<>`[]()#@")
-    assert "@<!-- -->somebody" in inert
-
-
-def test_the_summary_names_every_variant_asked_for(tmp_path: Path) -> None:
-    synthetic.write_demo(tmp_path)
-    results = load.load(tmp_path, REFERENCE)
-    text = summary.summary_markdown(
-        results, ["qwen3-8b-fp8", "qwen3-8b-bf16", "llama-70b-random", "never-measured"]
-    )
-    assert "A: `l40/qwen3-8b-fp8`, B: `l40/qwen3-8b-bf16`" in text
-    assert "`l40/qwen3-8b-bf16`\n" in text
-    assert "`l40/llama-70b-random`\n" in text
-    assert "`l40/qwen3-8b-fp8`, speed: failed. the server died\\: out of memory" in text
-    assert "never-measured: no result" in text
-    assert "laptop" not in text
-    assert "qwen3-8b-awq" not in text
-
-
-def test_nothing_asked_is_nothing_said(tmp_path: Path) -> None:
-    assert summary.summary_markdown(load.load(tmp_path, None), []) == ""
+    assert compare.plain(found) == (GOLDEN / "compare.txt").read_text()
 
 
 def test_single_runs_have_no_verdict() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hub_server import Content, Hub, Repo, serve_client
 
-from bench import download, weights
+from bench import weights
 from bench.config import Variant
 from bench.errors import BenchError, MachineError, WeightsError
 from bench.hub import RemoteFile, UnreachableError
@@ -147,18 +147,6 @@ def test_progress_is_reported_in_bytes_with_a_rate(hub: Hub, tmp_path: Path) -> 
     assert seen[-1][:2] == (len(BLOB), len(BLOB))
     assert all(rate > 0 for _, _, rate in seen)
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-
-
-def test_plain_progress_is_whole_lines_not_too_many() -> None:
-    lines: list[str] = []
-    show = download.plain_lines("acme/tiny", lines.append)
-    for done in range(0, 2**30, 2**26):
-        show(done, 2**30, 50 * 2**20)
-    show(2**30, 2**30, 50 * 2**20)
-    assert lines == [
-        "acme/tiny: 0.00 of 1.00 GiB, 50.0 MiB/s",
-        "acme/tiny: 1.00 of 1.00 GiB, 50.0 MiB/s",
-    ]
 
 
 # -- interrupted and corrupted downloads -------------------------------------------------------
