@@ -1,4 +1,6 @@
-"""Names and free text made harmless for where they land: Markdown, HTML, JSON, a script, a URL.
+"""Names and free text made harmless for where they land: Markdown, HTML, JSON, a script.
+
+URLs need none of it: they are made of slugs and hashes alone.
 
 Templates need no care: whatever they print is Markdown text and is escaped, unless it is already
 `Markdown`. Raw HTML enters a page only through `html_block`, made from `Markup`, which escapes in
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 from markupsafe import Markup
@@ -49,7 +52,13 @@ def markdown(text: object) -> Markdown:
 
 def html(text: object) -> Markup:
     """Text for HTML content and quoted attributes; `Markup` passes as it is."""
-    return text if isinstance(text, Markup) else Markup.escape(clean(text))
+    return text if isinstance(text, Markup) else _escaped(str(text))
+
+
+@lru_cache(maxsize=2**16)
+def _escaped(text: str) -> Markup:
+    """Kept, as tables of thousands of rows say the same names and classes over and over."""
+    return Markup.escape(clean(text))
 
 
 def html_block(markup: Markup) -> Markdown:

@@ -45,6 +45,7 @@ def proportion(successes: int, n: int, *, level: float = 0.95) -> Estimate | Non
     return Estimate(rate, _wilson(successes, n, level), error, n)
 
 
+@lru_cache(maxsize=4096)
 def compare_with_chance(successes: int, n: int, chance: float, *, level: float = 0.95) -> Verdict:
     """Test a rate against guessing (`chance` 0.25 for four choices) by the exact binomial test.
 
