@@ -50,9 +50,7 @@ def rows(jobs: list[Job], results: Path) -> list[dict[str, Any]]:
 
 
 def _row(job: Job, time: dict[str, Any], checkpoints: dict[str, sizes.Sizes]) -> dict[str, Any]:
-    options = ServeOptions.model_validate_json(json.dumps(job.spec["serve"]))
-    known = checkpoints.get(sizes.key(job.variant))
-    estimate = fit.for_variant(job.variant, job.hardware, options, known)
+    estimate = memory(job, checkpoints.get(sizes.key(job.variant)))
     return {
         "variant": job.variant.id,
         "checkpoint": sizes.key(job.variant) if job.variant.repo else job.variant.bundled,
@@ -71,6 +69,12 @@ def _row(job: Job, time: dict[str, Any], checkpoints: dict[str, sizes.Sizes]) ->
         "download_gib": _rounded(estimate.download_gib),
         "basis": estimate.basis,
     }
+
+
+def memory(job: Job, checkpoint: sizes.Sizes | None) -> fit.Fit:
+    """Whether a job fits, with its own server options, from what is known of its checkpoint."""
+    options = ServeOptions.model_validate_json(json.dumps(job.spec["serve"]))
+    return fit.for_variant(job.variant, job.hardware, options, checkpoint)
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:

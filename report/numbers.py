@@ -74,6 +74,11 @@ def bytes_(value: Any) -> str:
     return f"{value} bytes"
 
 
+def moment(stamp: Any) -> str:
+    """An ISO 8601 time in UTC to the second, as a table has it."""
+    return str(stamp).replace("T", " ").removesuffix("Z")
+
+
 def date(stamp: Any) -> str:
     """The day of an ISO 8601 time, or as much of it as is known."""
     return UNKNOWN if is_missing(stamp) or not stamp else str(stamp)[:10]

@@ -128,7 +128,7 @@ def _newest(runs: Sequence[Frame]) -> Table:
         Row(
             Cell(row["variant_name"], href=f"variants/{row['variant']}.html"),
             [
-                Cell(str(row["finished_at"]).replace("T", " ").removesuffix("Z")),
+                Cell(numbers.moment(row["finished_at"])),
                 text(row["stage"]),
                 text(row["hardware_name"]),
                 Cell(row["status"], note=row["error"] or ""),

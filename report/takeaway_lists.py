@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from report import escape, tables
+from report import escape, pair_tests, tables
 from report.finding import Evidence, Finding, Scope
 
 # What each kind of pick is for, in the order of the cards.
@@ -129,6 +129,7 @@ def _target(finding: Finding, each: Evidence) -> tuple[str, str]:
         return f"records/{each.record}", f"{each.name}, record"
     kind, hardware, variant = each.anchor.split("_")[:3]
     if finding.kind in _ABOUT_SIZE:
-        return f"compare.html#{finding.scope.source}.{hardware}.{variant}", f"{each.name}, compare"
+        row = pair_tests.identifier((finding.scope.source, hardware, variant))
+        return f"compare.html#{row}", f"{each.name}, compare"
     page = "quality" if "quality" in kind else "speed"
     return f"{page}.html#{each.anchor}", f"{each.name}, {page}"

@@ -139,7 +139,7 @@ def _earlier_row(
         for name in metrics
     ]
     return Row(
-        Cell(when.replace("T", " ").removesuffix("Z"), tag="shown" if one["current"] else ""),
+        Cell(numbers.moment(when), tag="shown" if one["current"] else ""),
         [
             Cell(numbers.rate(float(series)) if one["stage"] == "speed" else series),
             text(one["engine_version"]),
@@ -169,7 +169,7 @@ def runs(hardware: str, rows: Sequence[Frame]) -> tables.Table:
     )
     body = [
         Row(
-            Cell(str(row["finished_at"]).replace("T", " ").removesuffix("Z")),
+            Cell(numbers.moment(row["finished_at"])),
             [
                 text(row["stage"]),
                 Cell(row["status"], note=row["error"] or "", tag="shown" if row["current"] else ""),

@@ -7,13 +7,12 @@ is at hand. What comes back goes into the comment and nowhere else.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import fit, hub, sizes
-from bench.config import ServeOptions, Variant
+from bench import hub, outlook, sizes
+from bench.config import Variant
 from bench.errors import BenchError
 from bench.hub import UnreachableError
 from bench.plan import Job
@@ -42,9 +41,7 @@ def fill(
     ]
     found, reasons = ask({row["checkpoint"]: job.variant for row, job in pairs}, within_s)
     for row, job in pairs:
-        options = ServeOptions.model_validate_json(json.dumps(job.spec["serve"]))
-        answer = found.get(row["checkpoint"])
-        estimate = fit.for_variant(job.variant, job.hardware, options, answer)
+        estimate = outlook.memory(job, found.get(row["checkpoint"]))
         row.update(fits=estimate.fits, download_gib=estimate.download_gib, basis=estimate.basis)
     lines = [f"{name}: {reason}" for name, reason in reasons.items()]
     more = [f"and {len(lines) - _MOST_NOTES} more are unknown"] if len(lines) > _MOST_NOTES else []
