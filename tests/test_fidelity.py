@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import local_server
 import pytest
 
 from bench import fidelity, store
@@ -22,7 +22,7 @@ FIRST = {"7": {"logprob": -0.5, "rank": 1}, "9": {"logprob": -3.0, "rank": 21}}
 def answering(status: int, body: bytes, length: int | None = None) -> Iterator[Endpoint]:
     """A server that gives one answer to everything."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(local_server.Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
@@ -30,17 +30,8 @@ def answering(status: int, body: bytes, length: int | None = None) -> Iterator[E
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield Endpoint(f"http://127.0.0.1:{server.server_port}", "model", "tokenizer")
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with local_server.serving(Handler) as url:
+        yield Endpoint(url, "model", "tokenizer")
 
 
 def choice(**changes: Any) -> bytes:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import hub_server
+import local_server
 import pytest
 
 from bench import checkpoint, engine, problems, quality
@@ -146,7 +146,7 @@ def completions() -> Iterator[tuple[str, list[list[int]]]]:
     """An endpoint that speaks /v1/completions, and the prompts that it is sent."""
     prompts: list[list[int]] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(local_server.Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             [prompt] = asked["prompt"]
@@ -162,17 +162,8 @@ def completions() -> Iterator[tuple[str, list[list[int]]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", prompts
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with local_server.serving(Handler) as url:
+        yield url, prompts
 
 
 HELLASWAG = {"activity_label": "Baking", "ctx_b": "", "endings": ["a", "b", "c", "d"], "label": "0"}
