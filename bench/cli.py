@@ -29,7 +29,7 @@ from bench.github.actions import actions
 from bench.places import ROOT
 
 if TYPE_CHECKING:
-    from bench.session import Outcome
+    from bench.measure.session import Outcome
 
 Renderer = Literal["auto", "quarto", "pandoc"]
 
@@ -58,7 +58,7 @@ def demo(
     Needs no GPU, no Hub and no account. The first run downloads about 1 GB of packages and takes
     some ten minutes; what is measured already is not measured again.
     """
-    from bench import run as running
+    from bench.measure import run as running
 
     outcome = running.measure(
         ROOT / "bench" / "demo" / "models.toml",
@@ -81,13 +81,13 @@ def demo(
 @click.option("--online", is_flag=True, help="Also ask the Hub about every repository.")
 def validate(file: Path, as_json: bool, online: bool) -> int:
     """Check a models.toml: every problem at once, each with line, key and fix."""
-    from bench import problems
+    from bench.modelsfile import problems
 
     text, found = problems.read_text(file)
     found = found or problems.find_problems(text)
     if online and not found:
-        from bench import hub
-        from bench.online import check
+        from bench.modelsfile.online import check
+        from bench.weights import hub
 
         found = check(problems.load_experiment(file), text, hub.default_cache())
     if as_json:
@@ -124,22 +124,23 @@ def plan(
     github_output: bool,
 ) -> None:
     """Show what would be measured and why, whether it fits, and how long it may take."""
-    from bench import outlook, problems
-    from bench import plan as planning
     from bench.github import annotations
+    from bench.modelsfile import problems
+    from bench.plan import forecast
+    from bench.plan import jobs as planning
 
     experiment = problems.load_experiment(models)
     jobs = planning.jobs(
         experiment, results, variants=variants, stages=stages, hardware=hardware, force=force
     )
     if commands:
-        click.echo(outlook.command_lines(experiment, jobs))
+        click.echo(forecast.command_lines(experiment, jobs))
         return
-    rows = outlook.rows(jobs, results)
+    rows = forecast.rows(jobs, results)
     if github_output:
         entries = planning.matrix(jobs)
         annotations.set_outputs(matrix=json.dumps({"include": entries}), count=str(len(entries)))
-    click.echo(json.dumps(rows, indent=2) if as_json else outlook.table(rows))
+    click.echo(json.dumps(rows, indent=2) if as_json else forecast.table(rows))
 
 
 @cli.command(example="bench run --hardware l40 --variants qwen3-8b-bf16 --stages speed")
@@ -165,7 +166,7 @@ def run(
     server_timeout: float,
 ) -> int:
     """Measure what has no current record; each stage is stored the moment it ends."""
-    from bench import run as running
+    from bench.measure import run as running
 
     outcome = running.measure(
         models,
@@ -217,8 +218,8 @@ def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> 
 @click.option("--hardware", help="The hardware's id; may be left out if both are on one only.")
 def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
     """Compare two variants: ratios with intervals, differences with tests, verdicts in words."""
-    from report import compare as comparing
-    from report import load
+    from report.differences import compare as comparing
+    from report.rows import load
 
     loaded = load.load(results, ROOT / "report" / "reference")
     click.echo(comparing.plain(comparing.compare(loaded, a, b, hardware=hardware)))
@@ -246,7 +247,8 @@ def add(
 
     What the model's headers say of its size is kept too, so that the plan can say whether it fits.
     """
-    from bench import edit, hub, problems, sizes
+    from bench.modelsfile import edit, problems
+    from bench.weights import hub, sizes
 
     repo, _, file = repository.partition(":")
     added = edit.add(
@@ -268,7 +270,8 @@ def add(
 @models_option
 def pin(models: Path) -> None:
     """Write the commit every repository is at today, and what its headers say of its size."""
-    from bench import edit, hub, problems, sizes
+    from bench.modelsfile import edit, problems
+    from bench.weights import hub, sizes
 
     for pinned in edit.pin(models):
         click.echo(f"{pinned.name}: {pinned.key} {pinned.before or 'newest'} -> {pinned.after}")
@@ -292,7 +295,7 @@ def doctor(models: Path) -> int:
 def schema(name: str) -> None:
     """Print the JSON Schema of models.toml or of a result record."""
     from bench.config import Experiment
-    from bench.record import Record
+    from bench.records.record import Record
 
     model = Experiment if name == "models" else Record
     click.echo(json.dumps(model.model_json_schema(), indent=2, sort_keys=True))
@@ -318,10 +321,10 @@ def describe(measured: Path, results: Path, out: Path) -> None:
 
 def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None = None) -> Path:
     from bench import progress
-    from report import render
+    from report.site import build
 
     with progress.step("rendering the report") as current:
-        site = render.build(
+        site = build.build(
             results,
             out,
             engine=engine,

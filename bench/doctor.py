@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import download, engine, hub, places, problems, sizes
+from bench import places
 from bench.config import Engine as Build
 from bench.config import Experiment, Hardware
+from bench.engine import installed
 from bench.errors import BenchError
-from bench.telemetry import load_nvml
+from bench.measure.telemetry import load_nvml
+from bench.modelsfile import problems
+from bench.weights import download, hub, sizes
 
 GIB = 2**30
 _CPUINFO = Path("/proc/cpuinfo")
@@ -195,7 +198,7 @@ def _tenants(nvml: Any, index: int, handle: Any) -> Check:
 
 def _locked_cuda() -> tuple[int, int]:
     """The CUDA version that the engine's lock has the runtime of."""
-    lock = engine.lock_path("cuda").read_text(encoding="utf-8")
+    lock = installed.lock_path("cuda").read_text(encoding="utf-8")
     found = re.search(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+)\.(\d+)", lock, re.MULTILINE)
     assert found  # a committed file; a test says so too
     return int(found[1]), int(found[2])
@@ -209,11 +212,11 @@ def _engine(build: Build) -> Iterator[Check]:
         fix = "name the Python of an environment that has vllm and lm-eval, or unset it"
         yield Check(name, ok, f"BENCH_ENGINE_PYTHON={python}", fix, required=True)
         return
-    folder = engine.folder_of(build)
-    damage = engine.damage_of(folder)
-    free_gib, need_gib = shutil.disk_usage(folder.parent).free / GIB, engine.DISK_GIB[build]
+    folder = installed.folder_of(build)
+    damage = installed.damage_of(folder)
+    free_gib, need_gib = shutil.disk_usage(folder.parent).free / GIB, installed.DISK_GIB[build]
     enough = damage is None or free_gib >= need_gib
-    found = f"vLLM {engine.version(build)}, ready" if damage is None else damage
+    found = f"vLLM {installed.version(build)}, ready" if damage is None else damage
     yield Check(name, True if damage is None else None, found, "`bench run` makes it")
     room = f"{free_gib:.0f} GiB free in {places.cache()}"
     fix = f"free some: the engine needs {need_gib} GiB; or set BENCH_CACHE to a larger disk"
@@ -261,10 +264,10 @@ def _uv() -> Check:
     except FileNotFoundError:
         return Check("uv", False, "not found", "delete .venv: `./run` makes it again", True)
     version = _first_line(uv, "--version") or "uv does not run"
-    if _first_line(uv, "python", "find", engine.PYTHON):
-        return Check("uv", True, f"{version}, finds Python {engine.PYTHON}")
-    fix = f"uv downloads it once; without a network, install Python {engine.PYTHON}"
-    return Check("uv", None, f"{version}, finds no Python {engine.PYTHON}", fix)
+    if _first_line(uv, "python", "find", installed.PYTHON):
+        return Check("uv", True, f"{version}, finds Python {installed.PYTHON}")
+    fix = f"uv downloads it once; without a network, install Python {installed.PYTHON}"
+    return Check("uv", None, f"{version}, finds no Python {installed.PYTHON}", fix)
 
 
 def _git() -> Check:

@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from bench import config, store
+from bench import config
 from bench.archive import members, read_capped, refused
 from bench.errors import ConfigError
-from bench.record import Record, Sha256, Sidecar, Slug, canonical_json, spec_key
+from bench.records import store
+from bench.records.record import Record, Sha256, Sidecar, Slug, canonical_json, spec_key
 from bench.sidecars import find_fault
 
 MAX_FILES = 2_000

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
-from bench.record import Count, Fidelity, Finite, Record, Sha256, Sidecar, SpeedResult, TaskResult
+from bench.records.record import (
+    Count,
+    Fidelity,
+    Finite,
+    Record,
+    Sha256,
+    Sidecar,
+    SpeedResult,
+    TaskResult,
+)
 
 # FailFast: an error for each of millions of wrong values would take more memory than they do.
 _Number = Annotated[float, Field(ge=-1e15, le=1e15)]

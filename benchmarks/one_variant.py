@@ -27,25 +27,16 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench import (
-    checkpoint,
-    dryrun,
-    engine,
-    environment,
-    fidelity,
-    launch,
-    problems,
-    quality,
-    run,
-    speed,
-    store,
-    tasks,
-)
-from bench.client import Client
+from bench.engine import installed, launch
+from bench.engine.server import serving
+from bench.measure import checkpoint, dryrun, fidelity, quality, run, speed, tasks
+from bench.measure import machine as environment
+from bench.measure.client import Client
+from bench.measure.speed import Target
+from bench.modelsfile import problems
 from bench.process import Supervised
 from bench.progress import say
-from bench.server import serving
-from bench.speed import Target
+from bench.records import store
 
 MODELS = Path(__file__).parent.parent / "bench" / "demo" / "models.toml"
 TOLERANCE = 1e-3  # of a log-likelihood, as in tests/test_real_engine.py
@@ -81,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=2, help="of each way; every second is BA")
     repeats = parser.parse_args().repeats
-    cpu = engine.ensure("cpu")
+    cpu = installed.ensure("cpu")
     ready = checkpoint.prepare(VARIANT, cpu, [str(VARIANT.bundled)], say)
     published: list[Way] = []
     ours: list[Way] = []
@@ -102,7 +93,7 @@ def main() -> None:
         print(same_answers(other.rows, own.rows))
 
 
-def warm_up(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> None:
+def warm_up(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> None:
     """Reads what both ways read, and has lm-eval's documents prepared once."""
     say("warming the page cache")
     for place in (ready.path, cpu.python.parent.parent):
@@ -117,7 +108,7 @@ def warm_up(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> N
         prepared.wait()
 
 
-def bench_run(folder: Path, _cpu: engine.Engine, _ready: checkpoint.Checkpoint) -> Way:
+def bench_run(folder: Path, _cpu: installed.Engine, _ready: checkpoint.Checkpoint) -> Way:
     """`bench run` of both stages, and where its time went."""
     SPENT.clear()
     began = time.monotonic()
@@ -158,7 +149,7 @@ def count_seconds() -> None:
     count(Supervised, "stop", lambda *_: STOP)
 
 
-def published_way(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> Way:
+def published_way(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> Way:
     """The programs that were called by hand, one after the other."""
     began = time.monotonic()
     load_s = serve(folder, cpu, ready)
@@ -173,7 +164,7 @@ def published_way(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint
     return Way(rows, seconds)
 
 
-def serve(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> float:
+def serve(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> float:
     """A server and `vllm bench serve` against it; the seconds that the server took to start."""
     load = EXPERIMENT.speed
     with serving(
@@ -191,7 +182,7 @@ def serve(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> flo
     return server.startup_s
 
 
-def lm_eval(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> Rows:
+def lm_eval(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> Rows:
     """`lm_eval --model vllm`; each document's answers."""
     say("published way: lm_eval --model vllm")
     model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={OPTIONS.max_model_len}"
@@ -209,7 +200,7 @@ def lm_eval(folder: Path, cpu: engine.Engine, ready: checkpoint.Checkpoint) -> R
     return rows
 
 
-def task(folder: Path, cpu: engine.Engine) -> Path:
+def task(folder: Path, cpu: installed.Engine) -> Path:
     """lm-eval's HellaSwag with the bundled documents."""
     own = next(cpu.python.parent.parent.glob("lib/*/site-packages/lm_eval/tasks/hellaswag"))
     change = tasks.requests(EXPERIMENT.quality)["hellaswag"]

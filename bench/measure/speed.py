@@ -1,0 +1,251 @@
+"""The speed stage: `vllm bench serve` against a running server, every rate several times.
+
+What makes its numbers worth reading: a fixed rate *and* an unthrottled run (at a fixed rate
+throughput cannot exceed the offered load); a different seed for every repeat, so that no prompt is
+sent twice; a warm-up with prompts of its own; greedy decoding of exactly the asked length; and a
+stage that fails unless every request completed and the server counted the same tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.config import SpeedOptions
+from bench.engine import facts
+from bench.engine.server import Server
+from bench.errors import BenchError, MeasurementError, ServerError
+from bench.measure.client import Client
+from bench.measure.telemetry import Watch
+from bench.records import store
+from bench.records.record import Load, Repeat, SpeedResult, Summary, Workload
+
+_METRICS = ("ttft", "tpot", "itl", "e2el")
+_MS = 1000.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to ask: an address, the name a model is served under, and its tokenizer."""
+
+    url: str
+    served_name: str
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class Target(Endpoint):
+    """An endpoint with the server behind it, which may die."""
+
+    server: Server
+
+    @classmethod
+    def of(cls, server: Server, served_name: str, tokenizer: str) -> Target:
+        """The endpoint of a server of ours."""
+        return cls(server.url, served_name, tokenizer, server)
+
+
+def arguments(
+    target: Endpoint, options: SpeedOptions, rate: float, seed: int, prompts: int
+) -> list[str]:
+    """The arguments after `vllm bench serve` for one run of the workload."""
+    return [
+        *("--backend", "openai", "--base-url", target.url, "--endpoint", "/v1/completions"),
+        *("--model", target.served_name, "--tokenizer", target.tokenizer),
+        *("--dataset-name", "random", "--random-input-len", str(options.input_tokens)),
+        *("--random-output-len", str(options.output_tokens), "--num-prompts", str(prompts)),
+        *("--request-rate", str(rate), "--seed", str(seed), "--temperature", "0", "--ignore-eos"),
+        *("--percentile-metrics", ",".join(_METRICS), "--metric-percentiles", "50,90,99"),
+        # Both the ready check and vLLM's own warm-up would send the first measured prompt.
+        *("--ready-check-timeout-sec", "0", "--num-warmups", "0"),
+        *("--save-detailed", "--disable-tqdm"),
+    ]
+
+
+def seeds(options: SpeedOptions) -> list[tuple[float, list[int]]]:
+    """For every rate the seeds of its repeats; all differ, and none is the warm-up's."""
+    first = options.seed + 1
+    return [
+        (rate, [first + n * options.repeats + r for r in range(options.repeats)])
+        for n, rate in enumerate(options.request_rates)
+    ]
+
+
+def measure(
+    client: Client,
+    target: Target,
+    options: SpeedOptions,
+    *,
+    random_weights: bool,
+    watch: Callable[[], AbstractContextManager[Watch]],
+    note: Callable[[str], None],
+) -> tuple[SpeedResult, bytes, BenchError | None]:
+    """Runs the whole stage; what was measured before a failure is kept.
+
+    Args:
+        client: a worker that has been asked to `prepare_speed`.
+        random_weights: whether the model's weights mean nothing (the record says so).
+        watch: starts the telemetry of one load.
+        note: is told what runs now.
+
+    Returns:
+        The result, the bytes of its sidecar with every request's latencies, and the error that
+        kept the remaining rates from being measured, if there was one.
+
+    Raises:
+        MeasurementError: nothing could be measured: a request failed, or tokens were not as asked.
+        ServerError: the server died before the first rate was measured.
+    """
+    note("warm-up")
+    warmup = arguments(target, options, math.inf, options.seed, options.warmup_prompts)
+    _run(client, target, warmup)
+    loads: list[Load] = []
+    raw: list[dict[str, Any]] = []
+    failure: BenchError | None = None
+    for rate, rate_seeds in seeds(options):
+        try:
+            load, requests = _load(client, target, options, rate, rate_seeds, watch, note)
+        except (MeasurementError, ServerError) as error:
+            if not loads:
+                raise
+            failure = target.server.explain(error)
+            break
+        loads.append(load)
+        raw += requests
+    sidecar, data = store.pack_sidecar(raw)
+    workload = Workload(
+        input_tokens=options.input_tokens,
+        output_tokens=options.output_tokens,
+        prompts=options.prompts,
+        warmup_prompts=options.warmup_prompts,
+        warmup_seed=options.seed,
+        random_weights=random_weights,
+    )
+    result = SpeedResult(workload=workload, loads=tuple(loads), requests=sidecar)
+    return result, data, failure
+
+
+def _load(
+    client: Client,
+    target: Target,
+    options: SpeedOptions,
+    rate: float,
+    rate_seeds: list[int],
+    watch: Callable[[], AbstractContextManager[Watch]],
+    note: Callable[[str], None],
+) -> tuple[Load, list[dict[str, Any]]]:
+    shown = "unthrottled" if math.isinf(rate) else f"{rate:g} requests/s"
+    repeats, raw = [], []
+    with watch() as watching:
+        for number, seed in enumerate(rate_seeds, 1):
+            note(f"{shown}, repeat {number} of {len(rate_seeds)}")
+            repeat, requests = _repeat(client, target, options, rate, seed)
+            repeats.append(repeat)
+            raw.append(requests)
+    argv = arguments(target, options, rate, rate_seeds[0], options.prompts)
+    load = Load(
+        request_rate_rps=_rate(rate),
+        argv=("vllm", "bench", "serve", *argv),
+        repeats=tuple(repeats),
+        telemetry=watching.result(sum(repeat.output_tokens for repeat in repeats)),
+    )
+    return load, raw
+
+
+def _rate(rate: float) -> Any:
+    return "inf" if math.isinf(rate) else rate
+
+
+def _run(client: Client, target: Target, argv: list[str]) -> dict[str, Any]:
+    client.send("speed", argv=argv)
+    return client.receive(meanwhile=target.server.check)
+
+
+def _repeat(
+    client: Client, target: Target, options: SpeedOptions, rate: float, seed: int
+) -> tuple[Repeat, dict[str, Any]]:
+    before = facts.from_metrics(target.server.get("/metrics"))
+    started = datetime.now(UTC)
+    argv = arguments(target, options, rate, seed, options.prompts)
+    result = _run(client, target, argv)
+    after = facts.from_metrics(target.server.get("/metrics"))
+    repeat = Repeat(
+        seed=seed,
+        started_at=started.replace(microsecond=0),
+        duration_s=result["duration"],
+        asked=options.prompts,
+        completed=result["completed"],
+        failed=result["failed"],
+        input_tokens=result["total_input_tokens"],
+        output_tokens=result["total_output_tokens"],
+        server_input_tokens=_grown(before.prompt_tokens, after.prompt_tokens) or 0,
+        server_output_tokens=_grown(before.generation_tokens, after.generation_tokens) or 0,
+        prefix_cache_queries=_grown(before.prefix_cache_queries, after.prefix_cache_queries),
+        prefix_cache_hits=_grown(before.prefix_cache_hits, after.prefix_cache_hits),
+        request_throughput_rps=result["request_throughput"],
+        output_throughput_tps=result["output_throughput"],
+        total_throughput_tps=result["total_token_throughput"],
+        ttft_ms=_summary(result, "ttft"),
+        tpot_ms=_summary(result, "tpot"),
+        itl_ms=_summary(result, "itl"),
+        e2e_ms=_summary(result, "e2el"),
+    )
+    check(repeat, options)
+    return repeat, {"request_rate_rps": _rate(rate), "seed": seed, **_latencies(result)}
+
+
+def _grown(before: int | None, after: int | None) -> int | None:
+    """How much a counter grew; one that appeared meanwhile began at zero."""
+    return None if after is None else after - (before or 0)
+
+
+def _summary(result: dict[str, Any], metric: str) -> Summary:
+    return Summary(
+        mean=result[f"mean_{metric}_ms"],
+        median=result[f"median_{metric}_ms"],
+        std=result[f"std_{metric}_ms"],
+        p50=result[f"p50_{metric}_ms"],
+        p90=result[f"p90_{metric}_ms"],
+        p99=result[f"p99_{metric}_ms"],
+    )
+
+
+def _latencies(result: dict[str, Any]) -> dict[str, list[float]]:
+    """Each request's latencies in ms, as vLLM defines them: E2E = TTFT + the sum of its ITLs."""
+    rows = list(zip(result["ttfts"], result["itls"], result["output_lens"], strict=True))
+    decode_s = [sum(itls) for _, itls, _ in rows]
+    return {
+        "ttft_ms": [round(ttft * _MS, 4) for ttft, _, _ in rows],
+        "tpot_ms": [
+            round(decode / (tokens - 1) * _MS, 4)
+            for decode, (_, _, tokens) in zip(decode_s, rows, strict=True)
+        ],
+        "e2e_ms": [
+            round((ttft + decode) * _MS, 4)
+            for decode, (ttft, _, _) in zip(decode_s, rows, strict=True)
+        ],
+    }
+
+
+def check(repeat: Repeat, options: SpeedOptions) -> None:
+    """Raises MeasurementError unless the server did exactly the work that was asked for."""
+    output = repeat.asked * options.output_tokens
+    for name, found, wanted in (
+        ("completed requests", repeat.completed, repeat.asked),
+        ("failed requests", repeat.failed, 0),
+        ("output tokens counted by the client", repeat.output_tokens, output),
+        ("output tokens counted by the server", repeat.server_output_tokens, output),
+        ("input tokens counted by the server", repeat.server_input_tokens, repeat.input_tokens),
+        ("input tokens sent", repeat.input_tokens, repeat.asked * options.input_tokens),
+        ("prefix cache hits", repeat.prefix_cache_hits or 0, 0),
+    ):
+        if found != wanted:
+            raise MeasurementError(
+                f"speed, seed {repeat.seed}: {name}: {found}, not {wanted}",
+                "the numbers would not mean what they say; read the server's log, and check that "
+                "max_model_len holds input and output together",
+            )

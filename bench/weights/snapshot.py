@@ -1,0 +1,273 @@
+"""From a variant to a pinned local snapshot, holding only the files that are served."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.config import Variant
+from bench.errors import ConfigError, WeightsError
+from bench.records.record import ModelFile
+from bench.weights import download, hub
+
+INDEX = "model.safetensors.index.json"
+# Configuration and tokenizer. No pickles, no Python: nothing that runs is ever downloaded.
+_COMPANIONS = (
+    "*.json",
+    "*.jinja",
+    "*.tiktoken",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "vocab.txt",
+)
+_GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+
+ReadIndex = Callable[[], Collection[str]]
+Choice = Callable[[download.Files, ReadIndex], download.Files]
+
+
+class FileError(WeightsError):
+    """The repository is there, the file asked for is not."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What will be served, pinned: `path` is the folder, or the GGUF file, that vLLM is given."""
+
+    path: Path
+    repo: str
+    revision: str
+    files: tuple[ModelFile, ...]
+    quantization_config: dict[str, Any] | None
+    license: str | None
+    tokenizer_path: Path | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a variant asks of one repository, and the keys that name it in models.toml."""
+
+    repo: str
+    revision: str | None
+    choice: Choice
+    key: Literal["repo", "tokenizer"]
+    revision_key: Literal["revision", "tokenizer_revision"]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The chosen files of one repository, in the cache."""
+
+    folder: Path
+    commit: str
+    files: tuple[ModelFile, ...]
+    license: str | None
+
+
+def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Snapshot:
+    """The variant's weights on this machine, downloaded as far as they are not there yet.
+
+    Offline, and with pinned revisions also where the Hub does not answer, the cache will do.
+
+    Args:
+        variant: one with a `repo`.
+        cache: a Hugging Face cache folder, such as `hub.default_cache()`.
+        progress: called about once a second while large files are downloaded.
+
+    Raises:
+        WeightsError: the Hub, the repository, its files or a download; see `hub.explain`.
+        MachineError: too little free disk space.
+    """
+    online = partial(_download, cache=cache, progress=progress)
+    offline = partial(_cached, cache=cache)
+    if hub.is_offline():
+        return _snapshot(variant, offline)
+    try:
+        return _snapshot(variant, online)
+    except hub.UnreachableError as unreachable:
+        if not all(hub.is_commit(wanted.revision) for wanted in wanted_from(variant)):
+            raise
+        try:
+            return _snapshot(variant, offline)
+        except WeightsError:
+            raise unreachable from None
+
+
+def wanted_from(variant: Variant) -> list[Wanted]:
+    """What a variant asks of each repository it names.
+
+    The tokenizer first: it is small, and its absence should not cost 40 GB.
+    """
+    wanted = []
+    if name := variant.tokenizer:
+        choice: Choice = partial(choose_tokenizer, name)
+        revision = variant.tokenizer_revision
+        wanted.append(Wanted(name, revision, choice, "tokenizer", "tokenizer_revision"))
+    if name := variant.repo:
+        choice = partial(choose, name, variant.file)
+        if variant.serve.load_format == "dummy":  # random weights of the same shapes
+            choice = partial(choose_tokenizer, name)
+        wanted.append(Wanted(name, variant.revision, choice, "repo", "revision"))
+    return wanted
+
+
+def _snapshot(variant: Variant, hold: Callable[[Wanted], _Held]) -> Snapshot:
+    if variant.repo is None:
+        raise ConfigError(f"{variant.name} has no repo", "only variants with a repo have weights")
+    held = {wanted.key: hold(wanted) for wanted in wanted_from(variant)}
+    model, tokenizer = held["repo"], held.get("tokenizer")
+    config = model.folder / "config.json"
+    quantization = hub.load_json(config).get("quantization_config") if config.exists() else None
+    if not isinstance(quantization, dict):
+        quantization = None
+    return Snapshot(
+        path=model.folder / variant.file if variant.file else model.folder,
+        repo=variant.repo,
+        revision=model.commit,
+        files=model.files,
+        quantization_config=quantization,
+        license=model.license,
+        tokenizer_path=tokenizer.folder if tokenizer else None,
+        tokenizer=variant.tokenizer,
+        tokenizer_revision=tokenizer.commit if tokenizer else None,
+    )
+
+
+def _download(asked: Wanted, *, cache: Path, progress: download.Progress | None) -> _Held:
+    found = hub.describe(asked.repo, asked.revision)
+    with hub.asking(asked.repo, asked.revision):  # notes the branch's commit, for offline runs
+        hub.client().resolve_revision(asked.repo, revision=asked.revision, cache_dir=cache)
+    wanted = asked.choice(found.files, partial(remote_shards, found, cache))
+    folder, files = download.fetch(found, wanted, cache, progress)
+    return _Held(folder, found.commit, files, found.license)
+
+
+def _cached(asked: Wanted, *, cache: Path) -> _Held:
+    with hub.asking(asked.repo, asked.revision):
+        commit = (
+            hub.client()
+            .resolve_revision(
+                asked.repo, revision=asked.revision, cache_dir=cache, local_files_only=True
+            )
+            .resolved
+        )
+    storage = download.storage_of(asked.repo, cache)
+    folder = storage / "snapshots" / commit
+    here = download.local_files(folder)
+    fix = "unset HF_HUB_OFFLINE to download it"
+    if not here:
+        raise WeightsError(f"{asked.repo} at {commit} is not in the cache", fix)
+    try:
+        wanted = asked.choice(here, lambda: _shards(folder / INDEX))
+    except WeightsError as error:
+        raise WeightsError(f"as far as it is in the cache, {error.message}", fix) from error
+    with hub.asking(asked.repo, commit):
+        files = tuple(download.verify(folder / file.name, file, storage) for file in wanted)
+    return _Held(folder, commit, files, license=None)
+
+
+def remote_shards(found: hub.Repository, cache: Path) -> Collection[str]:
+    """The files that a repository's safetensors index names."""
+    return _shards(hub.fetch(found.name, found.commit, INDEX, cache))
+
+
+def _shards(index: Path) -> Collection[str]:
+    weight_map = hub.load_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise WeightsError(f"{INDEX} has no weight_map", "choose another revision")
+    return {str(file) for file in weight_map.values()}
+
+
+# -- which files -------------------------------------------------------------------------------
+
+
+def choose(
+    repo: str, gguf: str | None, files: Iterable[hub.RemoteFile], read_index: ReadIndex
+) -> download.Files:
+    """The files that are served: one GGUF file, or one set of safetensors and its companions.
+
+    Args:
+        repo: the repository's name, for messages.
+        gguf: the variant's `file`, if it has one.
+        files: everything in the repository.
+        read_index: gives the files that the safetensors index names; called if there is one.
+
+    Raises:
+        WeightsError: what is asked for is not there; near matches are named.
+    """
+    by_name = {file.name: file for file in files}
+    if gguf is not None:
+        return tuple(by_name[name] for name in _gguf_parts(repo, gguf, by_name))
+    at_root = {name for name in by_name if "/" not in name}
+    safetensors = {name for name in at_root if name.endswith(".safetensors")}
+    if INDEX in at_root:
+        weights = set(read_index())
+        if not weights <= safetensors:
+            missing = min(weights - safetensors)
+            raise WeightsError(
+                f"{repo} lacks {missing}, which its index names", "choose another revision"
+            )
+    elif "model.safetensors" in safetensors:
+        weights = {"model.safetensors"}
+    else:  # some repositories hold the same weights twice, once as "consolidated"
+        weights = {name for name in safetensors if not name.startswith("consolidated")}
+    if not weights:
+        raise _no_weights(repo, by_name)
+    return tuple(by_name[name] for name in sorted(weights | _companions(at_root)))
+
+
+def choose_from(found: hub.Repository, gguf: str | None, cache: Path) -> download.Files:
+    """`choose` for a repository on the Hub, fetching its index if it has one."""
+    return choose(found.name, gguf, found.files, partial(remote_shards, found, cache))
+
+
+def choose_tokenizer(
+    repo: str, files: Iterable[hub.RemoteFile], read_index: ReadIndex | None = None
+) -> download.Files:
+    """Configuration and tokenizer without the weights, to be served with a GGUF file.
+
+    Raises:
+        WeightsError: the repository has no tokenizer.
+    """
+    del read_index  # it is for weights
+    by_name = {file.name: file for file in files if "/" not in file.name}
+    if not any(name.startswith("tokenizer") for name in by_name):
+        raise WeightsError(f"{repo} has no tokenizer files", "name the base model's repository")
+    return tuple(by_name[name] for name in sorted(_companions(by_name) - {INDEX}))
+
+
+def _companions(names: Iterable[str]) -> set[str]:
+    allowed = {name for name in names if any(fnmatch(name, glob) for glob in _COMPANIONS)}
+    return {name for name in allowed if name == INDEX or not name.endswith(".index.json")}
+
+
+def _gguf_parts(repo: str, gguf: str, names: Collection[str]) -> list[str]:
+    parts = [gguf]
+    if split := _GGUF_PART.search(gguf):
+        stem, last = gguf[: split.start()], split[1]
+        parts = [f"{stem}-{n:05d}-of-{last}.gguf" for n in range(1, int(last) + 1)]
+    for part in parts:
+        if part not in names:
+            ggufs = sorted(name for name in names if name.endswith(".gguf"))
+            near = difflib.get_close_matches(part, ggufs, n=3) or ggufs[:3]
+            fix = f"did you mean {' or '.join(near)}?" if near else "it has no GGUF files at all"
+            raise FileError(f"{repo} has no file {part}", fix)
+    return parts
+
+
+def _no_weights(repo: str, names: Collection[str]) -> WeightsError:
+    ggufs = sorted(name for name in names if name.endswith(".gguf"))
+    if ggufs:
+        return WeightsError(f"{repo} holds GGUF files", f'name one, such as file = "{ggufs[0]}"')
+    others = sorted({Path(n).suffix for n in names} & {".bin", ".pt", ".pth", ".ckpt", ".h5"})
+    only = f", only {' and '.join(others)} files, which can run code" if others else ""
+    return WeightsError(f"{repo} has no safetensors weights{only}", "choose a repository that has")

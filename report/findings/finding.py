@@ -1,0 +1,225 @@
+"""What a take-away is, and the facts its rules look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from report import stats
+from report.differences import pair
+from report.differences.families import Verdicts, find_baseline
+from report.differences.pair import Answers, Difference, caveats
+from report.findings.words import CERTAINTIES, sentence
+from report.rows.load import Results, rows_of
+from report.rows.rows import PROPORTIONS, Row, rate_text
+
+# shown: a test says so after correction. likely: only before correction. noise: a test says it
+# cannot be told. interval: no test, but each value's own interval says so. one run: values without
+# any interval. fact: counted or computed, not sampled.
+Certainty = Literal["shown", "likely", "interval", "noise", "one run", "fact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A row a finding rests on: its HTML id in the tables, its record, its variant's name."""
+
+    anchor: str
+    record: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a finding is about; `family` is empty where it is about the whole machine."""
+
+    source: str
+    hardware: str
+    hardware_name: str
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One take-away: `kind` names its words, `params` fill them, lower `rank` matters more.
+
+    Headline and detail are plain text that may hold names from records: escape them where they
+    land.
+    """
+
+    kind: str
+    rank: int
+    scope: Scope
+    certainty: Certainty
+    params: Mapping[str, Any]
+    evidence: tuple[Evidence, ...]
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """The finding in one sentence without its final stop."""
+        return sentence(self.kind, "headline", self.params)
+
+    @property
+    def detail(self) -> str:
+        """What carries it, in a few sentences, and what the compared do not share."""
+        mind = f"Mind: {'; '.join(self.caveats)}." if self.caveats else ""
+        return f"{sentence(self.kind, 'detail', self.params)} {mind}".strip()
+
+    @property
+    def certainty_text(self) -> str:
+        """How sure that is, in words."""
+        return CERTAINTIES[self.certainty]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The results as the rules read them."""
+
+    results: Results
+    speed: list[Row]
+    quality: list[Row]
+    runs: list[Row]
+    tests: Mapping[tuple[str, ...], Difference]
+    answers: Answers
+    verdicts: Verdicts
+    scopes: Mapping[Scope, tuple[list[Row], list[Row]]] = field(repr=False)
+
+    def test(self, row: Row, series: str, metric: str) -> Difference | None:
+        """A row's variant against its baseline; None for the baseline itself and the untested."""
+        key = (row["source"], row["hardware"], row["variant"], series, metric)
+        return self.tests.get(key)
+
+    def between(self, a: Row, b: Row, metric: str) -> stats.Verdict:
+        """The verdict of a against b that is told everywhere; alone where they are no family."""
+        told = self.verdicts.of(a, b, metric)
+        if told is not None:
+            return told
+        if "task" in a:
+            return pair.quality(self.answers, a, b, fidelity=False).verdict
+        return pair.speed(a, b, metric, self.results.drift).verdict
+
+    def gaps(self, rows: Sequence[Row]) -> list[Difference]:
+        """The tests of one variant's rows of one task, one for each metric that has one."""
+        tests = [self.test(row, row["task"], row["metric"]) for row in rows]
+        return [test for test in tests if test is not None]
+
+
+def gather(results: Results, tests: Sequence[Difference]) -> Facts:
+    """The facts of all results; a family on a machine is one scope."""
+    speed, quality = rows_of(results.speed), rows_of(results.quality)
+    scopes: dict[Scope, tuple[list[Row], list[Row]]] = {}
+    for place, rows in enumerate((speed, quality)):
+        for row in rows:
+            scopes.setdefault(scope_of(row), ([], []))[place].append(row)
+    answers = Answers(results)
+    return Facts(
+        results,
+        speed,
+        quality,
+        rows_of(results.runs),
+        {(d.a.source, d.a.hardware, d.a.variant, d.series, d.metric): d for d in tests},
+        answers,
+        Verdicts(results, answers, tests),
+        dict(sorted(scopes.items(), key=lambda item: _order(item[0]))),
+    )
+
+
+def scope_of(row: Row, *, family: bool = True) -> Scope:
+    """The scope a row belongs to; its hardware's, or its family's on it."""
+    where = (row["source"], row["hardware"], row["hardware_name"])
+    return Scope(*where, row["family"] if family else "")
+
+
+def machines(rows: Iterable[Row]) -> Iterator[tuple[Scope, list[Row]]]:
+    """Rows by source and hardware, in a fixed order."""
+    groups: dict[Scope, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(scope_of(row, family=False), []).append(row)
+    yield from sorted(groups.items(), key=lambda item: _order(item[0]))
+
+
+def evidence(*rows: Row) -> tuple[Evidence, ...]:
+    """The rows as evidence, each once, in the order given."""
+    made = (Evidence(row["anchor"], row["record"], row["variant_name"]) for row in rows)
+    return tuple(dict.fromkeys(made))
+
+
+def compared(
+    kind: str,
+    rank: int,
+    scope: Scope,
+    certainty: Certainty,
+    params: Mapping[str, Any],
+    *rows: Row,
+) -> Finding:
+    """A finding that sets rows side by side, with what keeps them from being alike."""
+    mind = dict.fromkeys(text for row in rows[1:] for text in caveats(rows[0], row))
+    return Finding(kind, rank, scope, certainty, params, evidence(*rows), tuple(mind))
+
+
+def baseline_of(rows: Sequence[Row]) -> Row | None:
+    """The baseline's row among rows of one family at one load or of one task."""
+    baseline = find_baseline(rows)
+    return next((row for row in rows if row["variant"] == baseline), None)
+
+
+def at_load(rows: Sequence[Row], rate: float) -> list[Row]:
+    """The rows at one request rate and, of those, at the workload most of them share."""
+    here = [row for row in rows if row["request_rate_rps"] == rate]
+    kinds = [(row["input_tokens"], row["output_tokens"]) for row in here]
+    usual = max(sorted(set(kinds)), key=kinds.count, default=None)
+    return [row for row, kind in zip(here, kinds, strict=True) if kind == usual]
+
+
+def usual_rate(rows: Sequence[Row]) -> float:
+    """The request rate that most variants share; the lowest of those, so a limited one if any."""
+    rates = [row["request_rate_rps"] for row in rows]
+    usual: float = max(sorted(set(rates)), key=rates.count)
+    return usual
+
+
+def primary(rows: Sequence[Row]) -> list[Row]:
+    """Rows of one task by the metric that stands for it: `acc` where it has that."""
+    metrics = {row["metric"] for row in rows}
+    return [row for row in rows if row["metric"] == min(metrics, key=_metric_order)]
+
+
+def by_task(facts: Facts) -> Iterator[tuple[Scope, str, list[list[Row]]]]:
+    """For each family on each machine and task: each variant's rows, the primary metric first."""
+    for scope, (_, rows) in facts.scopes.items():
+        known = sorted((r for r in rows if r["value"] is not None), key=asked_order)
+        for task, group in groupby(known, key=lambda row: str(row["task"])):
+            of_task = list(group)
+            variants = groupby(of_task, key=lambda row: str(row["variant"]))
+            main = primary(of_task)[0]["metric"]
+            every = [list(own) for _, own in variants]
+            yield scope, task, [own for own in every if own[0]["metric"] == main]
+
+
+def asked_order(row: Row) -> tuple[str, str, tuple[int, str]]:
+    """Sorts quality rows by task, variant and metric, `acc` first."""
+    return row["task"], row["variant"], _metric_order(row["metric"])
+
+
+def _metric_order(metric: str) -> tuple[int, str]:
+    known = metric in PROPORTIONS
+    return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
+
+
+def load_name(row: Row) -> str:
+    """A row's load in words."""
+    rate = rate_text(row["request_rate_rps"])
+    return "unthrottled load" if rate == "inf" else f"{rate} requests/s"
+
+
+def certainty_of(verdict: stats.Verdict | None) -> Certainty:
+    """How sure one verdict is; a verdict without an interval rests on one run."""
+    if verdict is None or verdict.outcome == "unknown":
+        return "one run"
+    return "shown" if verdict.significant else "noise"
+
+
+def _order(scope: Scope) -> tuple[bool, str, str]:
+    return scope.source != "measured", scope.hardware, scope.family

@@ -1,0 +1,218 @@
+"""Tables: correct without scripts, and with what `assets/site.js` needs to sort, filter, compare.
+
+A table of measurements is HTML, since a Markdown cell cannot carry the number behind its text; a
+table of facts is Markdown by `tabulate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from tabulate import tabulate
+
+from report import escape, numbers
+from report.places import TEMPLATES
+
+Better = Literal["lower", "higher", ""]
+Scale = Literal["ratio", "points", ""]
+Tone = Literal["", "better", "worse", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column; `key` names it in the URL.
+
+    `scale` says how a reader's chosen baseline is put in relation: as a ratio, or as a difference
+    in percentage points; `better` which way that is good.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    numeric: bool = True
+    better: Better = ""
+    scale: Scale = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a cell shows: its text, the interval under it, a note, and the numbers behind both.
+
+    `links` are further texts with where they lead, shown after the first.
+    """
+
+    text: str
+    value: float | None = None
+    interval: str = ""
+    note: str = ""
+    href: str = ""
+    tag: str = ""
+    tone: Tone = ""
+    ends: tuple[float, float] | None = None
+    links: Sequence[tuple[str, str]] = ()
+
+    @property
+    def sort_value(self) -> str:
+        """The number as JSON writes it, or nothing where the text itself is the value."""
+        return "" if self.value is None else f"{self.value:.6g}"
+
+    @property
+    def sort_ends(self) -> str:
+        """The interval as the script reads it, or nothing where there is none."""
+        return "" if self.ends is None else f"{self.ends[0]:.6g} {self.ends[1]:.6g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; ratios are taken between rows of one `group`, named by `variant`."""
+
+    head: Cell
+    cells: Sequence[Cell]
+    id: str = ""
+    group: str = ""
+    variant: str = ""
+    baseline: bool = False
+    published: bool = False
+    where: str = ""
+    pair: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A captioned table of measurements; the first column is the rows' heads."""
+
+    id: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    baselines: bool = False
+    choose: bool = False
+    quiet: bool = False
+
+
+def render(table: Table) -> escape.Markdown:
+    """The table as a raw HTML block of a page."""
+    return escape.html_block(html(table))
+
+
+def html(table: Table) -> Markup:
+    """The table as HTML; rows are written here, not by a template, as there are thousands."""
+    rows = Markup("".join(_row(row, table.columns) for row in table.rows))  # noqa: S704 - escaped
+    return fragment("table.html.j2", table=table, rows=rows)
+
+
+def fragment(template: str, **context: Any) -> Markup:
+    """A piece of HTML from a template that escapes every text it is given."""
+    text = _environment().get_template(template).render(**context)
+    return Markup(text)  # noqa: S704 - escaped by the template
+
+
+def facts(rows: Iterable[tuple[str, Any]]) -> escape.Markdown:
+    """Two columns, what and its value, as a Markdown table; a missing value is "unknown"."""
+    shown = [
+        (escape.markdown(name), numbers.UNKNOWN if _is_empty(value) else escape.markdown(value))
+        for name, value in rows
+    ]
+    body = tabulate(shown, headers=["", ""], tablefmt="pipe", disable_numparse=True)
+    return escape.Markdown(f"::: {{.facts}}\n{body}\n:::\n")
+
+
+def plain(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> escape.Markdown:
+    """A small Markdown table of texts."""
+    shown = [[escape.markdown(value) for value in row] for row in rows]
+    body = tabulate(
+        shown, headers=[escape.markdown(h) for h in headers], tablefmt="pipe", disable_numparse=True
+    )
+    return escape.Markdown(f"::: {{.frame tabindex=0}}\n{body}\n:::\n")
+
+
+def _row(row: Row, columns: Sequence[Column]) -> str:
+    names = [*(["base-row"] if row.baseline else []), *(["published"] if row.published else [])]
+    attributes = {
+        "id": row.id,
+        "data-group": row.group,
+        "data-variant": row.variant,
+        "data-where": row.where,
+        "data-pair": row.pair,
+        "class": " ".join(names),
+    }
+    cells = zip((row.head, *row.cells), columns, strict=True)
+    body = "".join(_cell(cell, column, i == 0) for i, (cell, column) in enumerate(cells))
+    return f"<tr{_attributes(attributes)}>{body}</tr>\n"
+
+
+def _cell(cell: Cell, column: Column, first: bool) -> str:
+    kind = "num" if column.numeric else ""
+    attributes = {"class": kind, "data-v": cell.sort_value, "data-ends": cell.sort_ends}
+    shown = [_linked(cell.text, cell.href, cell.tone)] if cell.text else []
+    shown += [_linked(text, href) for text, href in cell.links]
+    content = ", ".join(shown)
+    if cell.interval:
+        content += f'<span class="ci">{escape.html(cell.interval)}</span>'
+    if cell.tag:
+        content += f' <span class="tag">{escape.html(cell.tag)}</span>'
+    if cell.note:
+        content += f'<span class="sub">{escape.html(cell.note)}</span>'
+    if first:
+        return f'<th scope="row"{_attributes(attributes)}>{content}</th>'
+    return f"<td{_attributes(attributes)}>{content}</td>"
+
+
+def _linked(text: str, href: str, tone: str = "") -> str:
+    shown = str(escape.html(text))
+    if href:
+        return f'<a href="{escape.html(href)}">{shown}</a>'
+    return f'<span class="{tone}">{shown}</span>' if tone else shown
+
+
+def _attributes(values: dict[str, str]) -> str:
+    return "".join(f' {name}="{escape.html(v)}"' for name, v in values.items() if v)
+
+
+def measured(row: dict[str, Any], name: str, form: Any = numbers.number, note: str = "") -> Cell:
+    """The cell of an estimate: its value, and under it the interval, both from a frame's row."""
+    value = row.get(name)
+    if value is None or numbers.is_missing(value):
+        return unknown(note)
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    if low is None or high is None:
+        return Cell(form(value), float(value), note=note)
+    shown = numbers.interval(low, high, form)
+    return Cell(form(value), float(value), shown, note, ends=(float(low), float(high)))
+
+
+def amount(value: Any, form: Any = numbers.number, note: str = "") -> Cell:
+    """The cell of a number without an interval."""
+    return unknown(note) if numbers.is_missing(value) else Cell(form(value), float(value), "", note)
+
+
+def text(value: Any, **more: Any) -> Cell:
+    """The cell of a word."""
+    return unknown() if _is_empty(value) else Cell(str(value), **more)
+
+
+def unknown(note: str = "") -> Cell:
+    """The cell of what was not measured or not reported."""
+    return Cell(numbers.UNKNOWN, None, "", note, tone="unknown")
+
+
+def _is_empty(value: Any) -> bool:
+    return numbers.is_missing(value) or value == ""
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else escape.clean(value),
+    )

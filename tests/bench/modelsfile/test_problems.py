@@ -1,0 +1,780 @@
+"""What is wrong with a models.toml: each thing with its line, key, message and fix, and exit 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models_texts import VALID
+
+from bench import config
+from bench.modelsfile import problems
+from bench.modelsfile.problems import Problem
+from bench.places import ROOT
+
+# Lines 1 to 19; a case changes it or adds lines from 20 on, inside the table of variant "B".
+BUNDLED = VALID.replace('repo = "a/b"', 'bundled = "smollm2-135m-bf16"')
+SHAPE = VALID.replace('repo = "a/b"', 'bundled = "qwen3-8b-shape"')
+NAME = "start with a letter or digit; then letters, digits, spaces and . , _ + ( ) - only"
+NAME_PATTERN = "string should match pattern '^[A-Za-z0-9][A-Za-z0-9 .,_+()-]*$'"
+VARIANT_KEYS = (
+    "use one of: bundled, family, file, hardware, name, note, on, quality, repo, reproduces, "
+    "revision, serve, speed, stages, tokenizer, tokenizer_revision"
+)
+GPUS = "lower tensor_parallel_size × pipeline_parallel_size, or correct the hardware's gpus"
+
+
+def plus(*lines: str) -> str:
+    return VALID + "\n".join(lines) + "\n"
+
+
+def named(name: str) -> str:
+    return VALID.replace('"B"', name)
+
+
+def bad_name(name: str) -> tuple[str, list[tuple[int, str, str, str]]]:
+    return named(name), [(17, "variant[1].name", NAME_PATTERN, NAME)]
+
+
+CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
+    "unknown key": (plus("zzz = 1"), [(20, "variant[1].zzz", "unknown key", VARIANT_KEYS)]),
+    "unknown key, nearly right": (
+        plus("[variant.on.l40]", "spede = {}"),
+        [(21, "variant[1].on.l40.spede", "unknown key", "did you mean 'speed'?")],
+    ),
+    "unknown table": (
+        "variants = 1\n" + VALID,
+        [(1, "variants", "unknown key", "did you mean 'variant'?")],
+    ),
+    "unknown key that steers a terminal": (
+        '"\\u001b[31m\\n" = 1\n' + VALID,
+        [
+            (
+                1,
+                '"\\u001b[31m\\n"',
+                "unknown key",
+                "use one of: family, hardware, quality, serve, service_level, speed, variant",
+            )
+        ],
+    ),
+    "server option outside the schema": (
+        plus("[variant.serve]", "trust_remote_code = true", 'quantisation = "awq"'),
+        [
+            (
+                21,
+                "variant[1].serve.trust_remote_code",
+                "unknown key",
+                "use one of: " + ", ".join(sorted(config.ServeOptions.model_fields)),
+            ),
+            (22, "variant[1].serve.quantisation", "unknown key", "did you mean 'quantization'?"),
+        ],
+    ),
+    "word the engine does not know": (
+        plus('serve.linear_backend = "marlim"'),
+        [
+            (
+                20,
+                "variant[1].serve.linear_backend",
+                "vLLM 0.32.0 (cuda) does not know 'marlim'",
+                "did you mean 'marlin'?",
+            )
+        ],
+    ),
+    "wrong types": (
+        plus("speed.prompts = 1.5", 'stages = "speed"', "on = 1", "note = 2026-01-01"),
+        [
+            (
+                20,
+                "variant[1].speed.prompts",
+                "input should be a valid integer",
+                "write a whole number, without quotes",
+            ),
+            (
+                21,
+                "variant[1].stages",
+                "input should be a valid array",
+                'write a list, in [ ]; write one or both of "speed" and "quality"',
+            ),
+            (22, "variant[1].on", "input should be an object", "write a table, in { }"),
+            (23, "variant[1].note", "input should be a valid string", "write it in double quotes"),
+        ],
+    ),
+    "quotes around what is no text": (
+        plus('serve.max_model_len = "1024"', 'serve.enforce_eager = "true"')
+        + 'serve.cpu_offload_gb = "4"\nquality.documents = "7"\nhardware = "l40"\n',
+        [
+            (
+                20,
+                "variant[1].serve.max_model_len",
+                "input should be a valid integer",
+                "write a whole number, without quotes",
+            ),
+            (
+                21,
+                "variant[1].serve.enforce_eager",
+                "input should be a valid boolean",
+                "write true or false, without quotes",
+            ),
+            (
+                22,
+                "variant[1].serve.cpu_offload_gb",
+                "input should be a valid number",
+                "write a number, without quotes",
+            ),
+            (
+                23,
+                "variant[1].quality.documents",
+                "input should be a valid integer",
+                'write a whole number, or "all"',
+            ),
+            (24, "variant[1].hardware", "input should be a valid array", "write a list, in [ ]"),
+        ],
+    ),
+    "no word of a short list": (
+        plus('stages = ["sped"]', 'serve.load_format = "pt"'),
+        [
+            (
+                20,
+                "variant[1].stages[0]",
+                "input should be 'speed' or 'quality'",
+                'write one or both of "speed" and "quality"',
+            ),
+            (
+                21,
+                "variant[1].serve.load_format",
+                "input should be 'auto', 'safetensors', 'gguf' or 'dummy'",
+                "write one of these words, in double quotes",
+            ),
+        ],
+    ),
+    "two problems of one key": (
+        plus('file = "weights.bin"'),
+        [
+            (
+                20,
+                "variant[1].file",
+                "string should match pattern '^[A-Za-z0-9][A-Za-z0-9._/-]*\\.gguf$'",
+                "name one .gguf file inside the repository, without '..'",
+            ),
+            (
+                20,
+                "variant[1].file",
+                "needs a tokenizer: a GGUF file brings none to read",
+                'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"',
+            ),
+        ],
+    ),
+    "one table twice": (
+        plus("[variant.serve]", 'dtype = "half"', "[variant.speed]", "[variant.serve]"),
+        [
+            (
+                23,
+                "variant[1].serve",
+                "is given twice, first on line 20",
+                "keep one of the two, with the keys of both",
+            )
+        ],
+    ),
+    "two tables that should be a list": (
+        VALID.replace("[[family]]", "[family]") + '[family]\nname = "L"\nbaseline = "B"\n',
+        [(20, "family", "is given twice, first on line 8", "write [[family]] above each")],
+    ),
+    "several in one line": (
+        plus('serve = { enforce_eager = 1, max_model_len = "1", dtype = "a b", x = 1 }'),
+        [
+            (
+                20,
+                "variant[1].serve.dtype",
+                "string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$'",
+                "start with a letter or digit; then letters, digits, . _ and - only",
+            ),
+            (
+                20,
+                "variant[1].serve.enforce_eager",
+                "input should be a valid boolean",
+                "write true or false, without quotes",
+            ),
+            (
+                20,
+                "variant[1].serve.max_model_len",
+                "input should be a valid integer",
+                "write a whole number, without quotes",
+            ),
+            (
+                20,
+                "variant[1].serve.x",
+                "unknown key",
+                "use one of: " + ", ".join(sorted(config.ServeOptions.model_fields)),
+            ),
+        ],
+    ),
+    "one bracket for two": (
+        VALID.replace("[[family]]", "[family]"),
+        [(8, "family", "is one table, not a list of tables", "write [[family]] above each")],
+    ),
+    "named twice": (
+        plus('stages = ["speed", "speed"]'),
+        [
+            (
+                20,
+                "variant[1].stages",
+                "must not name anything twice",
+                'write one or both of "speed" and "quality"',
+            )
+        ],
+    ),
+    "duplicate name": (
+        named('"Qwen3-8B BF16"'),
+        [
+            (
+                17,
+                "variant[1].name",
+                "'Qwen3-8B BF16' is the same as 'Qwen3-8B BF16' (both become 'qwen3-8b-bf16')",
+                "give each a name of its own",
+            )
+        ],
+    ),
+    "duplicate by slug": (
+        named('"qwen3 8B (BF16)"'),
+        [
+            (
+                17,
+                "variant[1].name",
+                "'qwen3 8B (BF16)' is the same as 'Qwen3-8B BF16' (both become 'qwen3-8b-bf16')",
+                "give each a name of its own",
+            )
+        ],
+    ),
+    "two baselines, two tables": (
+        plus("[[family]]", 'name = "Qwen3-8B"', 'baseline = "B"'),
+        [
+            (
+                21,
+                "family[1].name",
+                "'Qwen3-8B' is the same as 'Qwen3-8B' (both become 'qwen3-8b')",
+                "give each a name of its own",
+            )
+        ],
+    ),
+    "two baselines, two keys": (
+        VALID.replace("baseline =", 'baseline = "B"\nbaseline ='),
+        [(11, "family[0].baseline", "is given twice, first on line 10", "keep one of the two")],
+    ),
+    "two baselines, one list": (
+        VALID.replace('baseline = "Qwen3-8B BF16"', 'baseline = ["Qwen3-8B BF16", "B"]'),
+        [
+            (
+                10,
+                "family[0].baseline",
+                "input should be a valid string",
+                "write it in double quotes; use the name of a [[variant]]",
+            )
+        ],
+    ),
+    "unknown family": (
+        VALID.replace('family = "Qwen3-8B"\nrepo = "a/b"', 'family = "Qwen3-8b"\nrepo = "a/b"'),
+        [(18, "variant[1].family", "unknown family 'Qwen3-8b'", "did you mean 'Qwen3-8B'?")],
+    ),
+    "baseline of another family": (
+        plus("[[family]]", 'name = "L"', 'baseline = "B"', "[[variant]]", 'name = "C"')
+        + 'family = "L"\nrepo = "c/d"\n',
+        [(22, "family[1].baseline", "'B' is not a variant of this family", "use one of: C")],
+    ),
+    "unknown hardware": (
+        plus('hardware = ["l40", "l4"]', 'on.a100.serve.dtype = "half"'),
+        [
+            (20, "variant[1].hardware[1]", "unknown hardware 'l4'", "use one of: l40"),
+            (21, "variant[1].on.a100", "unknown hardware 'a100'", "use one of: l40"),
+        ],
+    ),
+    "name: path": bad_name('"../../etc/passwd"'),
+    "name: shell": bad_name('"$(touch x); `id`"'),
+    "name: HTML": bad_name('"<script>alert(1)</script>"'),
+    "name: newline": bad_name('"a\\nb"'),
+    "name: newline at the end": bad_name('"a\\n"'),
+    "name: letters beyond ASCII": bad_name('"Qwén"'),
+    "name: bidi": bad_name('"a\\u202eb"'),
+    "name: empty": bad_name('""'),
+    "name: long": (
+        named(f'"{"a" * 81}"'),
+        [(17, "variant[1].name", "string should have at most 80 characters", NAME)],
+    ),
+    "name: device": (
+        named('"NUL"'),
+        [(17, "variant[1].name", "'NUL' is a device name on Windows", "choose another name")],
+    ),
+    "NaN and infinity": (
+        plus("[variant.serve]", "gpu_memory_utilization = nan", "cpu_offload_gb = inf")
+        + "[variant.speed]\nrequest_rates = [\n  nan,\n  -inf,\n  inf,\n]\n",
+        [
+            (
+                21,
+                "variant[1].serve.gpu_memory_utilization",
+                "input should be less than or equal to 1",
+                "write a smaller number",
+            ),
+            (
+                22,
+                "variant[1].serve.cpu_offload_gb",
+                "input should be a finite number",
+                "write a number that is not infinite",
+            ),
+            *(
+                (
+                    line,
+                    f"variant[1].speed.request_rates[{n}]",
+                    "input should be greater than 0",
+                    "write positive numbers of requests per second; inf for no limit",
+                )
+                for n, line in enumerate((25, 26))
+            ),
+        ],
+    ),
+    "empty": (
+        "",
+        [
+            (1, key, "missing", f"add {key}; see `bench schema models`")
+            for key in ("family", "hardware", "variant")
+        ],
+    ),
+    "not TOML": (plus("x = ["), [(21, "syntax", "invalid value", "write valid TOML 1.0 here")]),
+    "not TOML: a key like a message's end": (
+        plus('["x (at line 1, column 1)"]', '["x (at line 1, column 1)"]'),
+        [
+            (
+                21,
+                '"x (at line 1, column 1)"',
+                "is given twice, first on line 20",
+                "keep one of the two, with the keys of both",
+            )
+        ],
+    ),
+    "nested arrays": (
+        plus("note = " + "[" * 5000 + "]" * 5000),
+        [(20, "file", "is nested too deeply", "write only what `bench schema models` knows")],
+    ),
+    "nested tables": (
+        plus("[" + "a." * 5000 + "a]"),
+        [(20, "file", "is nested too deeply", "write only what `bench schema models` knows")],
+    ),
+    "a number of 5,000 digits": (
+        plus("note = " + "1" * 5000),
+        [
+            (
+                20,
+                "file",
+                "has a word of 5,000 characters",
+                "write only what `bench schema models` knows",
+            )
+        ],
+    ),
+    "no source": (
+        VALID.replace('repo = "a/b"\n', ""),
+        [
+            (
+                16,
+                "variant[1].repo",
+                "has neither repo nor bundled",
+                'name one source, such as repo = "Qwen/Qwen3-8B"',
+            )
+        ],
+    ),
+    "two sources": (
+        plus('bundled = "smollm2-135m-bf16"'),
+        [
+            (
+                19,
+                "variant[1].repo",
+                "has both repo and bundled",
+                'name one source, such as repo = "Qwen/Qwen3-8B"',
+            )
+        ],
+    ),
+    "revision of nothing": (
+        BUNDLED + 'revision = "main"\n',
+        [(20, "variant[1].revision", "needs a repo", "add repo, or remove this key")],
+    ),
+    "GGUF without a tokenizer": (
+        plus('file = "a.gguf"'),
+        [
+            (
+                20,
+                "variant[1].file",
+                "needs a tokenizer: a GGUF file brings none to read",
+                'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"',
+            )
+        ],
+    ),
+    "tokenizer without a GGUF file": (
+        plus('tokenizer = "a/b"'),
+        [
+            (
+                20,
+                "variant[1].tokenizer",
+                "is for a GGUF file, and none is named",
+                "add file, the GGUF file in repo, or remove this key: safetensors come with their "
+                "own",
+            )
+        ],
+    ),
+    "revision of no tokenizer": (
+        plus('tokenizer_revision = "main"'),
+        [
+            (
+                20,
+                "variant[1].tokenizer_revision",
+                "needs a tokenizer",
+                "add tokenizer, or remove this key",
+            )
+        ],
+    ),
+    "a GPU of unknown memory": (
+        VALID.replace("gpu_memory_gib = 44.5\n", "\n"),
+        [
+            (
+                1,
+                "hardware[0].gpu_memory_gib",
+                'missing, and engine = "cuda" needs it',
+                "add gpu_memory_gib, one GPU's memory, such as 44.5 (nvidia-smi's MiB / 1024)",
+            )
+        ],
+    ),
+    "repo with dots": (
+        VALID.replace("a/b", "a/b..c"),
+        [
+            (
+                19,
+                "variant[1].repo",
+                "must not contain '..'",
+                "write it as the Hub does: owner/name",
+            )
+        ],
+    ),
+    "bundled data for another task": (
+        '[quality]\ndata = "bundled"\n' + plus('quality.tasks = ["piqa"]'),
+        [
+            (
+                22,
+                "variant[1].quality.tasks",
+                'quality.data = "bundled" has the documents of hellaswag only',
+                'set tasks = ["hellaswag"], or data = "hub"',
+            )
+        ],
+    ),
+    "bundled data for few-shot": (
+        "[quality]\nnum_fewshot = 5\n" + plus('on.l40.quality.data = "bundled"'),
+        [
+            (
+                22,
+                "variant[1].on.l40.quality.data",
+                'quality.data = "bundled" has no training split to take few-shot examples from',
+                'set num_fewshot = 0, or data = "hub"',
+            )
+        ],
+    ),
+    "random weights with quality": (
+        plus('serve.load_format = "dummy"'),
+        [
+            (
+                20,
+                "variant[1].serve.load_format",
+                "random weights have no quality to measure",
+                'set stages = ["speed"], or remove load_format',
+            )
+        ],
+    ),
+    "random weights by default": (
+        '[serve]\nload_format = "dummy"\n' + VALID,
+        [
+            (
+                2,
+                "serve.load_format",
+                "random weights are a variant's own choice",
+                "write it in the serve table of each variant that is to have them",
+            ),
+            (
+                2,
+                "serve.load_format",
+                "random weights have no quality to measure",
+                'set stages = ["speed"], or remove load_format',
+            ),
+        ],
+    ),
+    "random weights without shapes": (
+        BUNDLED + 'stages = ["speed"]\nserve.load_format = "dummy"\n',
+        [
+            (
+                21,
+                "variant[1].serve.load_format",
+                "random weights need a repo for their shapes",
+                "add repo, or bundled, one of: qwen3-8b-shape, qwen3-8b-shape-awq",
+            )
+        ],
+    ),
+    "shape with weights": (
+        SHAPE,
+        [
+            (
+                19,
+                "variant[1].bundled",
+                "is a shape without weights",
+                'add load_format = "dummy" to its serve table',
+            )
+        ],
+    ),
+    "shape with quality": (
+        SHAPE + 'serve.load_format = "dummy"\n',
+        [
+            (
+                20,
+                "variant[1].serve.load_format",
+                "random weights have no quality to measure",
+                'set stages = ["speed"], or remove load_format',
+            )
+        ],
+    ),
+    "tokens that do not fit": (
+        "[serve]\nmax_model_len = 600\n[speed]\ninput_tokens = 500\noutput_tokens = 100\n"
+        + plus("speed.input_tokens = 501"),
+        [
+            (
+                25,
+                "variant[1].speed.input_tokens",
+                "'B' on l40: 501 + 100 tokens do not fit in max_model_len = 600",
+                "set max_model_len to 601 or more, or ask for fewer tokens",
+            )
+        ],
+    ),
+    "tokens that do not fit on one hardware": (
+        plus("speed.input_tokens = 600", "on.l40.serve.max_model_len = 700"),
+        [
+            (
+                21,
+                "variant[1].on.l40.serve.max_model_len",
+                "'B' on l40: 600 + 128 tokens do not fit in max_model_len = 700",
+                "set max_model_len to 728 or more, or ask for fewer tokens",
+            )
+        ],
+    ),
+    "tokens that do not fit: said where the fewest are concerned": (
+        plus("serve.max_model_len = 700", "on.l40.speed.input_tokens = 600"),
+        [
+            (
+                21,
+                "variant[1].on.l40.speed.input_tokens",
+                "'B' on l40: 600 + 128 tokens do not fit in max_model_len = 700",
+                "set max_model_len to 728 or more, or ask for fewer tokens",
+            )
+        ],
+    ),
+    "more GPUs than there are": (
+        plus("serve.tensor_parallel_size = 2", "serve.pipeline_parallel_size = 2"),
+        [(20, "variant[1].serve.tensor_parallel_size", "'B' needs 4 GPU(s), l40 has 1", GPUS)],
+    ),
+    "CUDA without a GPU": (
+        VALID.replace("runner", "gpus = 0\nrunner"),
+        [(5, "hardware[0].gpus", "'Qwen3-8B BF16' needs 1 GPU(s), l40 has 0", GPUS)],
+    ),
+}
+
+
+def rows(text: str) -> list[tuple[int, str, str, str]]:
+    return [(p.line, p.key, p.message, p.fix) for p in problems.find_problems(text)]
+
+
+def test_the_file_the_cases_change_is_valid() -> None:
+    assert rows(VALID) == rows(BUNDLED) == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_problem_has_its_line_key_message_fix_and_exit_code(
+    name: str, tmp_path: Path, bench: Any
+) -> None:
+    text, expected = CASES[name]
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+    ran = bench("validate", path, "--json")
+    found = json.loads(ran.out)
+    assert {row.pop("file") for row in found} == {str(path)}
+    assert [tuple(row.values()) for row in found] == expected
+    assert (ran.code, ran.err) == (2, "")
+
+
+PUBLISHED = (ROOT / "models.toml").read_text().splitlines(keepends=True)
+NEEDED = ("id", "name", "engine", "runner", "gpu_memory_gib", "baseline", "family", "repo", "file")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [n for n, row in enumerate(PUBLISHED) if row.split(" = ")[0] in (*NEEDED, "tokenizer")],
+    ids=lambda n: f"{n + 1}: {PUBLISHED[n].split(' = ')[0]}",
+)
+def test_removing_a_key_that_the_experiment_needs_is_a_problem_with_its_fix(at: int) -> None:
+    """What has a default, such as stages, can be left out."""
+    found = problems.find_problems("".join(PUBLISHED[:at] + PUBLISHED[at + 1 :]))
+    assert found
+    assert all(problem.line and problem.fix for problem in found)
+
+
+def test_all_problems_at_once_by_line_in_words_under_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(
+        plus("prize = 1", 'serve = { linear_backend = "marlim" }').replace('"B"', '"a/b"')
+        + '[[variant]]\nname = "C"\nfamily = "Qwen3"\nrepo = "a"\nserve.dtype = 1\n'
+    )
+    command = [sys.executable, "-m", "bench", "validate", str(path)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.splitlines() == [
+        f"{path}:17: variant[1].name: {NAME_PATTERN}",
+        f"    fix: {NAME}",
+        f"{path}:20: variant[1].prize: unknown key",
+        f"    fix: {VARIANT_KEYS}",
+        f"{path}:21: variant[1].serve.linear_backend: vLLM 0.32.0 (cuda) does not know 'marlim'",
+        "    fix: did you mean 'marlin'?",
+        f"{path}:24: variant[2].family: unknown family 'Qwen3'",
+        "    fix: did you mean 'Qwen3-8B'?",
+        f"{path}:25: variant[2].repo: string should match pattern "
+        "'^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$'",
+        "    fix: write it as the Hub does: owner/name",
+        f"{path}:26: variant[2].serve.dtype: input should be a valid string",
+        "    fix: write it in double quotes",
+        f"6 problem(s) in {path}",
+    ]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # its own time: neighbours do not count
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "message", "fix"),
+    [
+        (b"a = 1\nb = '\xe9'\n", 2, "is not UTF-8 text", "save the file as UTF-8"),
+        (VALID.encode("utf-16"), 1, "is not UTF-8 text", "save the file as UTF-8"),
+        (
+            VALID.encode("utf-8-sig"),
+            1,
+            "begins with a byte-order mark",
+            "save the file as UTF-8 without one",
+        ),
+        (b"#" * 10 * 2**20, 1, "is 10,485,760 bytes long", "keep it under 128 KiB"),
+    ],
+)
+def test_what_is_no_text_of_a_sane_size_is_not_parsed(
+    data: bytes, line: int, message: str, fix: str, tmp_path: Path, bench: Any
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_bytes(data)
+    ran = bench("validate", path)
+    assert ran.code == 2
+    assert ran.err == f"{path}:{line}: file: {message}\n    fix: {fix}\n1 problem(s) in {path}\n"
+
+
+def test_a_name_that_leads_to_no_file_is_a_problem_too(tmp_path: Path, bench: Any) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path, message in (
+        (tmp_path, "is not a file"),
+        (tmp_path / "pipe", "is not a file"),
+        (Path("/dev/zero"), "is not a file"),
+        (tmp_path / "missing", "no such file or directory"),
+        (tmp_path / "dangling", "no such file or directory"),
+        (tmp_path / "loop", "too many levels of symbolic links"),
+    ):
+        expected = [Problem(1, "file", message, "name an existing models.toml")]
+        assert problems.read_text(path) == ("", expected)
+        ran = bench("validate", path)
+        assert ran.code == 2
+        assert f"{path}:1: file: {message}" in ran.err
+
+
+def test_a_link_is_followed_and_line_ends_may_be_windows(tmp_path: Path, bench: Any) -> None:
+    (tmp_path / "real.toml").write_bytes(VALID.replace("\n", "\r\n").encode())
+    (tmp_path / "models.toml").symlink_to("real.toml")
+    ran = bench("validate", tmp_path / "models.toml")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == f"{tmp_path / 'models.toml'}: valid, 2 variants\n"
+    ran = bench("validate", tmp_path / "models.toml", "--json")
+    assert (ran.code, json.loads(ran.out)) == (0, [])
+
+
+def test_of_very_many_problems_the_first_are_told() -> None:
+    found = problems.find_problems("".join(f"a{n} = 1\n" for n in range(5000)) + VALID)
+    assert len(found) == 101
+    assert [problem.line for problem in found] == list(range(1, 102))
+    assert found[-1] == Problem(101, "file", "has further problems", "mend those above first")
+
+
+def test_too_many_pairs_are_one_problem_and_not_checked_one_by_one() -> None:
+    variants = "".join(
+        f'[[variant]]\nname = "v{n}"\nfamily = "Qwen3-8B"\nrepo = "a/b"\n' for n in range(1999)
+    )
+    (found,) = problems.find_problems(VALID + variants)
+    assert found == Problem(
+        11,
+        "variant",
+        "2001 variants on 1 kinds of hardware are too many",
+        "keep to 2,000 pairs; use a second file",
+    )
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none().map(lambda _: "2026-01-01"),
+        st.sampled_from(("nan", "-inf", "0", "1", "2.5", "true", '"a"', '"l40"', '"dummy"', "''")),
+        st.integers(-(10**30), 10**30).map(str),
+        st.text(max_size=5).map(lambda text: json.dumps(text).replace("\x7f", "")),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(
+            st.sampled_from(("name", "id", "l40", "serve", "load_format", "gpus", "x")),
+            inner,
+            max_size=3,
+        ).map(lambda items: "{" + ", ".join(f"{k} = {v}" for k, v in items.items()) + "}"),
+    ),
+    max_leaves=6,
+)
+TABLES: dict[str, type[config.Model]] = {
+    "": config.Experiment,
+    "[[variant]]": config.Variant,
+    "[[family]]": config.Family,
+    "[[hardware]]": config.Hardware,
+    "[variant.on.l40]": config.Overrides,
+    "[quality]": config.QualityOptions,
+    "[speed]": config.SpeedOptions,
+    "[serve]": config.ServeOptions,
+}
+
+
+@given(st.data())
+def test_any_value_anywhere_is_a_located_problem_or_valid_but_no_traceback(
+    data: st.DataObject,
+) -> None:
+    header = data.draw(st.sampled_from(tuple(TABLES)))
+    keys = data.draw(st.lists(st.sampled_from(tuple(TABLES[header].model_fields)), unique=True))
+    body = "".join(f"{key} = {data.draw(VALUES)}\n" for key in keys)
+    text = body + VALID if not header else f"{VALID}{header}\n{body}"
+    found = problems.find_problems(text)
+    assert all(1 <= problem.line <= text.count("\n") + 1 for problem in found)
+    assert all(problem.message and problem.fix for problem in found)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("unknown key")])
+def test_editors_refuse_unknown_keys_too(name: str) -> None:
+    schema: dict[str, Any] = config.Experiment.model_json_schema()
+    jsonschema.validate(tomllib.loads(VALID), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tomllib.loads(CASES[name][0]), schema)

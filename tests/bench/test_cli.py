@@ -1,0 +1,238 @@
+"""The command line: help with examples, quick to start, its exit codes, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import synthetic
+from models_texts import VALID
+from synthetic_parts import Variant
+
+from bench import cli, command, errors
+from bench.places import ROOT
+from bench.records import store
+
+HEAVY = {"altair", "huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy"}
+KINDS: list[type[errors.BenchError]] = [
+    kind for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.BenchError) and kind.exit_code != 1
+]  # fmt: skip
+COMMANDS = [name for name, found in cli.cli.commands.items() if not found.hidden]
+
+
+def bench_process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(argv, cwd=ROOT, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import bench.cli", "import sys; sys.argv = ['bench', '--help']\nimport bench.__main__"],
+)
+def test_help_needs_nothing_heavy(statement: str) -> None:
+    program = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program + statement],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = json.loads(ran.stderr)
+    assert "bench.cli" in loaded
+    assert HEAVY.isdisjoint(loaded)
+    assert not [name for name in loaded if name.split(".")[0] == "report"]
+
+
+def test_the_commands_are_those_of_the_design_in_a_newcomers_order() -> None:
+    assert COMMANDS == [
+        "demo", "validate", "plan", "run", "ingest", "report", "compare", "add", "pin", "doctor",
+        "schema",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_commands_help_has_an_example_that_it_accepts(name: str, bench: Any) -> None:
+    ran = bench(name, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    _, _, example = ran.out.partition("\nExample:\n")
+    lines = [line.strip() for line in example.splitlines()]
+    assert any(line.startswith(f"bench {name}") for line in lines)
+    for line in lines:
+        assert line.startswith("bench ")
+        _, command_name, *arguments = line.partition(" > ")[0].split()
+        found = cli.cli.commands[command_name]
+        found.make_context(command_name, arguments)  # parses, and runs nothing
+
+
+def test_the_help_of_the_whole_has_the_exit_codes_and_the_version(bench: Any) -> None:
+    ran = bench("-h")
+    assert ran.code == 0
+    told = " ".join(ran.out.split())
+    for code in (
+        "0 done",
+        "2 wrong usage",
+        "3 this machine",
+        "4 Hub",
+        "5 the server",
+        "6 the me",
+        "130 and 143",
+    ):
+        assert code in told
+    assert f"bench, version {version('quantbench')}" in bench("--version").out
+
+
+def test_each_kind_of_error_has_its_exit_code() -> None:
+    assert {kind.__name__: kind.exit_code for kind in KINDS} == {
+        "ConfigError": 2,
+        "MachineError": 3,
+        "WeightsError": 4,
+        "ServerError": 5,
+        "MeasurementError": 6,
+        "RefusedError": 7,
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_one_message_its_fix_and_its_exit_code(
+    kind: type[errors.BenchError], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    @click.group()
+    def group() -> None: ...
+
+    @group.command()
+    def fail() -> None:
+        raise kind("what went wrong", "what to do")
+
+    monkeypatch.setattr(sys, "argv", ["bench", "fail"])
+    with pytest.raises(SystemExit) as end:
+        command.invoke(group)
+    assert end.value.code == kind.exit_code
+    assert capsys.readouterr().err == "error: what went wrong\n  fix: what to do\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["plan", "--nope"], "No such option"),
+        (["run", "--repeats", "2"], "2 is not in the range"),
+        (["run", "--port", "80"], "80 is not in the range"),
+        (["schema", "x"], "'x' is not one of"),
+        (["plan", "--models", "/"], "is a directory"),
+        (["plan", "--github-output"], "GITHUB_OUTPUT is not set"),
+        (["plan", "--models", "/nowhere/models.toml"], "/nowhere/models.toml has 1 problem(s)"),
+        (["compare", "a", "b", "--results", "/nowhere"], "error: no current result is named a"),
+    ],
+)
+def test_wrong_usage_is_two(
+    arguments: list[str], told: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_OUTPUT", raising=False)
+    ran = bench(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_which_machine_must_be_said_where_there_are_several(tmp_path: Path, bench: Any) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text(VALID.replace('id = "l40"', 'id = "h100"') + VALID[: VALID.index("\n\n") + 1])
+    assert len(tomllib.loads(models.read_text())["hardware"]) == 2
+    ran = bench("run", "--models", models, "--results", tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"error: {models} has 2 kinds of hardware\n  fix: --hardware h100|l40\n"
+
+
+def test_a_run_with_nothing_to_do_says_so_and_is_done(tmp_path: Path, bench: Any) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text(VALID)
+    where = ("--models", models, "--results", tmp_path / "results")
+    for row in json.loads(bench("plan", *where, "--json").out):
+        record, _ = (synthetic.speed_record if row["stage"] == "speed" else _quality)(
+            synthetic.BF16
+        )
+        kept = {"key": row["key"], "variant": row["variant"], "hardware": row["hardware"]}
+        store.write(tmp_path / "results", record.model_copy(update=kept))
+    ran = bench("run", *where)
+    assert (ran.code, ran.out) == (0, "")
+    assert ran.err.endswith("0 of 4 stages to measure; 4 current\n")
+
+
+def _quality(variant: Variant) -> Any:
+    return synthetic.quality_record(variant, documents=2)
+
+
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 2}'])
+def test_a_broken_record_is_named(content: str, tmp_path: Path, bench: Any) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text(VALID)
+    key = json.loads(bench("plan", "--models", models, "--results", tmp_path, "--json").out)[0]
+    path = tmp_path / "l40" / "qwen3-8b-bf16" / f"speed-20260101T000000Z-{key['key'][:8]}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    ran = bench("plan", "--models", models, "--results", tmp_path)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {path}: ")
+    assert "fix: " in ran.err
+
+
+def test_a_reader_that_has_seen_enough_ends_it_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = bench_process("schema", "models", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_a_full_disk_under_the_output_is_this_machines_lack() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = bench_process("schema", "models", stdout=full, stderr=subprocess.PIPE)
+    assert ran.returncode == 3
+    assert ran.stderr == (
+        "error: No space left on device\n"
+        "  fix: check that it is there, may be read and written, and that the disk has space\n"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_named_without_a_traceback(
+    tmp_path: Path, bench: Any
+) -> None:
+    ran = bench("ingest", tmp_path / "incoming", "--plan", tmp_path / "missing.json")
+    assert ran.code in (2, 3, 7)
+    assert ran.err.startswith("error: ")
+    assert str(tmp_path / "missing.json") in ran.err
+
+
+def test_an_interrupt_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    @click.group()
+    def group() -> None: ...
+
+    @group.command()
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["bench", "wait"])
+    with pytest.raises(SystemExit) as end:
+        command.invoke(group)
+    assert end.value.code == 130
+    assert "the same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [("a,b", ["a", "b"]), (" A b , c ,", ["A b", "c"]), ("", []), (",", []), (["x"], ["x"])],
+)
+def test_listed_words_are_split_at_commas(written: Any, words: list[str]) -> None:
+    assert command.Listed().convert(written, None, None) == words

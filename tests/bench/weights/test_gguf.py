@@ -1,0 +1,91 @@
+"""GGUF in the real engine: the pinned plugin, and the tool's own command line for such a file.
+
+The plugin has CUDA kernels only, so nothing is served here; what it registers and how the engine
+takes the options needs none, and runs in the CPU engine with the plugin's wheel beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.config import ServeOptions
+from bench.demo import inputs
+from bench.engine import installed, launch
+from bench.measure import checkpoint
+from bench.measure.checkpoint import Checkpoint
+from bench.modelsfile import problems
+from bench.places import ROOT
+from bench.records.record import ModelFacts
+
+pytestmark = pytest.mark.engine
+
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 64, "zero_point": True}
+RESOLVE = """\
+import json, sys
+from vllm.engine.arg_utils import EngineArgs
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.plugins import load_general_plugins
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+load_general_plugins()
+options = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])
+options.model = options.model_tag or options.model
+args = EngineArgs.from_cli_args(options)
+model = args.create_model_config()
+print(json.dumps([model.quantization, args.load_format, model.hf_config.model_type]))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """The plugin's wheel as the CUDA engine's lock pins it, installed in a folder of its own."""
+    lock = installed.lock_path("cuda").read_text()
+    pinned = re.search(r"^vllm-gguf-plugin==(?:.*\\\n)*.*", lock, re.MULTILINE)
+    assert pinned
+    (tmp_path / "plugin.txt").write_text(f"{pinned[0]}\n")
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    argv += ["--only-binary=:all:", "--disable-pip-version-check", "--target", "plugin"]
+    subprocess.run([*argv, "--requirement", "plugin.txt"], cwd=tmp_path, check=True)
+    return tmp_path / "plugin"
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    """A tokenizer's folder of a repository that is itself quantized, as the experiment's is."""
+    demo = problems.load_experiment(ROOT / "bench" / "demo" / "models.toml").variant[0]
+    ready = checkpoint.prepare(demo, installed.ensure("cpu"), [str(demo.bundled)], print)
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    for path in ready.path.glob("*.json"):
+        shutil.copy(path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": AWQ}))
+    return folder
+
+
+def test_a_gguf_file_is_gguf_to_the_engine_whatever_its_tokenizers_repository_is(
+    plugin: Path, tokenizer: Path
+) -> None:
+    cpu = installed.ensure("cpu")
+    ready = Checkpoint(inputs.fetch(inputs.MODEL), tokenizer, ModelFacts(source="hub"))
+    options = ServeOptions(max_model_len=256, max_num_seqs=1)
+    argv = launch.command(cpu, ready, options, "x")
+    environment = {**os.environ, **launch.environment("cpu"), "PYTHONPATH": str(plugin)}
+    done = subprocess.run(
+        [str(cpu.python), "-c", RESOLVE, *argv[4:]],
+        env=environment,
+        cwd=plugin.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == ["gguf", "gguf", "llama"]

@@ -1,0 +1,525 @@
+"""Findings: from the published tables the conclusions those carry, from others other ones."""
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportions_ztest
+from synthetic import AWQ, BF16, BROKEN, FP8, L40, LAPTOP, MARLIN, SMALL, START
+from synthetic_parts import Machine, Variant
+
+from bench.records import store
+from bench.records.record import Record, canonical_json
+from report import stats
+from report.findings import takeaways, words
+from report.findings.finding import Finding
+from report.places import REFERENCE
+from report.rows import load
+from report.rows.service_level import Carried, carried
+
+PUBLISHED = json.loads((REFERENCE / "l40-2025.json").read_text())
+BASE, FP8_ROW, AWQ_ROW, MARLIN_ROW, Q4_ROW, IQ2_ROW, AWQ70_ROW = range(7)
+LATER = START + timedelta(days=1)
+Change = Callable[[list[dict[str, Any]]], None]
+
+
+def published(tmp_path: Path, change: Change | None = None) -> list[Finding]:
+    """The findings of the published tables, or of those tables changed."""
+    raw = json.loads(json.dumps(PUBLISHED))
+    if change is not None:
+        change(raw["rows"])
+    (tmp_path / "l40-2025.json").write_text(json.dumps(raw))
+    return takeaways.findings(load.load(tmp_path / "none", tmp_path))
+
+
+def measured(root: Path, *variants: Variant, **options: Any) -> list[Finding]:
+    for variant in variants:
+        store.write(root, *synthetic.speed_record(variant, **options))
+        store.write(root, *synthetic.quality_record(variant, documents=400))
+    return takeaways.findings(load.load(root, None))
+
+
+def one(found: list[Finding], kind: str, **params: Any) -> Finding:
+    [chosen] = [
+        finding
+        for finding in found
+        if finding.kind == kind and params.items() <= dict(finding.params).items()
+    ]
+    return chosen
+
+
+def none(found: list[Finding], kind: str) -> bool:
+    return all(finding.kind != kind for finding in found)
+
+
+# What the published numbers carry: the right-hand column, line by line.
+
+
+def test_fp8_takes_a_third_less_time_in_one_run(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "saving", name="Qwen3-8B FP8")
+    assert finding.certainty == "one run"
+    assert finding.certainty_text == "one run, no interval"
+    assert "−34.2 % time per output token" in finding.headline
+    assert "TTFT −30.2 %, end to end −34.2 %, output +6.4 %" in finding.detail
+
+
+def test_awq_with_marlin_is_fastest(tmp_path: Path) -> None:
+    found = published(tmp_path)
+    finding = one(found, "fastest")
+    assert finding.params["best"] == "Qwen3-8B AWQ INT4, Marlin kernel"
+    assert "time per output token −51.0 %" in finding.detail
+    assert finding.certainty == "one run"
+    assert "+11.2 %" in one(found, "throughput").detail
+
+
+def test_the_offered_load_caps_the_throughput(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "load_cap")
+    assert finding.certainty == "one run"
+    assert finding.headline == (
+        "Output at 10 requests/s cannot exceed 1,280 tokens/s, which hides most of the difference"
+    )
+    assert "output is +11.2 % while its time per output token is −51.0 %" in finding.detail
+
+
+def test_the_kernel_decides_not_the_bit_width(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "kernel")
+    assert finding.headline.startswith("The kernel, not the bit-width, decides")
+    assert "2.06× the time per output token of Qwen3-8B BF16" in finding.headline
+    assert finding.params["ratio"].estimate == pytest.approx(4.21, abs=0.005)
+    assert "2.05×" in finding.detail
+    assert finding.certainty == "one run"
+
+
+def test_70b_above_8b_is_likely_not_settled(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "families")
+    pairs = [(a, b) for a in (283, 286) for b in (255, 251, 250)]
+    p = [proportions_ztest(pair, (400, 400))[1] for pair in pairs]
+    corrected = multipletests(p, method="holm")[1]
+    assert finding.params["tests"] == len(pairs)
+    assert finding.params["held"] == (corrected < 0.05).sum() == 2
+    assert finding.params["single"] == 6
+    assert finding.params["p_low"] == pytest.approx(min(corrected))
+    assert finding.params["p_high"] == pytest.approx(max(corrected))
+    assert finding.certainty == "likely"
+    assert finding.headline == (
+        "Llama-3.1-70B-Instruct is likely above Qwen3-8B on hellaswag: 2 of 6 comparisons hold"
+        " after correction"
+    )
+    assert "+7.0 to +9.0 pp" in finding.detail
+    assert "A paired test on the same documents would be sharper." in finding.detail
+
+
+def test_two_bits_collapse_to_guessing(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "chance")
+    assert finding.params["name"] == "Llama-3.1-70B-Instruct GGUF IQ2_S"
+    assert finding.params["p"] == pytest.approx(binomtest(107, 400, 0.25).pvalue)
+    assert "has collapsed on hellaswag: 26.75 %" in finding.headline
+    assert "p = 0.42" in finding.detail
+    assert finding.certainty == "shown"
+    assert "a loss of −44.75 pp" in finding.detail
+
+
+def test_the_decline_of_qwen3_cannot_be_told_from_noise(tmp_path: Path) -> None:
+    found = published(tmp_path)
+    finding = one(found, "quality_noise", family="Qwen3-8B")
+    assert finding.certainty == "noise"
+    assert finding.params["variants"] == ["Qwen3-8B FP8", "Qwen3-8B AWQ INT4, Marlin kernel"]
+    gaps = [gap.verdict for gap in finding.params["gaps"]]
+    assert [gap.estimate for gap in gaps] == pytest.approx([-0.01, -0.0125])
+    assert [round(gap.p, 2) for gap in gaps] == [0.77, 0.71]
+    assert "only differences of 9.6 pp or more" in finding.detail
+    assert "10.5 pp after the correction for 2 tests" in finding.detail
+    assert none(found, "quality_change")
+
+
+def test_marlin_and_fp8_keep_the_service_level(tmp_path: Path) -> None:
+    finding = one(published(tmp_path), "service_level")
+    assert finding.params["best"] == ["Qwen3-8B AWQ INT4, Marlin kernel", "Qwen3-8B FP8"]
+    assert finding.params["fastest"] == "Qwen3-8B AWQ INT4, Marlin kernel"
+    assert finding.certainty == "one run"
+
+
+def test_the_memory_picks(tmp_path: Path) -> None:
+    found = published(tmp_path)
+    assert one(found, "smallest").params["ratio"] == pytest.approx(5.7073 / 15.2683)
+    assert one(found, "quality_per_gib").params["best"].endswith("Marlin kernel")
+    fit = one(found, "fit")
+    assert "37.09 GiB of weights leave 3,216 tokens" in fit.headline
+
+
+# Other tables, other conclusions.
+
+
+def test_a_slower_fp8_saves_no_time(tmp_path: Path) -> None:
+    def slow(rows: list[dict[str, Any]]) -> None:
+        rows[FP8_ROW]["speed"]["tpot_mean_ms"] = 61.0
+
+    headline = one(published(tmp_path, slow), "saving", name="Qwen3-8B FP8").headline
+    assert "+20.0 % time per output token" in headline
+
+
+def test_another_winner_is_named(tmp_path: Path) -> None:
+    def swap(rows: list[dict[str, Any]]) -> None:
+        rows[BASE]["speed"], rows[MARLIN_ROW]["speed"] = (
+            rows[MARLIN_ROW]["speed"],
+            rows[BASE]["speed"],
+        )
+
+    found = published(tmp_path, swap)
+    assert one(found, "fastest").params["best"] == "Qwen3-8B BF16"
+    assert not one(found, "kernel").params["decides"]
+    assert one(found, "kernel").headline.startswith("Same weights, other kernel")
+
+
+def test_two_fast_kernels_do_not_decide(tmp_path: Path) -> None:
+    def quick(rows: list[dict[str, Any]]) -> None:
+        rows[AWQ_ROW]["speed"]["tpot_mean_ms"] = 30.0
+
+    finding = one(published(tmp_path, quick), "kernel")
+    assert not finding.params["decides"]
+    assert "takes 1.20× the time per output token" in finding.headline
+
+
+def test_other_weights_are_no_question_of_kernels(tmp_path: Path) -> None:
+    def rename(rows: list[dict[str, Any]]) -> None:
+        rows[AWQ_ROW]["repo"] = "somebody/else"
+
+    assert none(published(tmp_path, rename), "kernel")
+
+
+def test_a_saturated_machine_is_not_capped_by_its_load(tmp_path: Path) -> None:
+    def slow(rows: list[dict[str, Any]]) -> None:
+        for row in rows[: MARLIN_ROW + 1]:
+            row["speed"]["output_throughput_tps"] /= 2
+
+    found = published(tmp_path, slow)
+    assert none(found, "load_cap")
+    assert one(found, "throughput").params["cap"] is None
+
+
+def test_clear_gaps_between_families_are_shown(tmp_path: Path) -> None:
+    def better(rows: list[dict[str, Any]]) -> None:
+        for row in (Q4_ROW, AWQ70_ROW):
+            rows[row]["quality"]["value"] = 0.85
+
+    finding = one(published(tmp_path, better), "families")
+    assert (finding.certainty, finding.params["held"]) == ("shown", 6)
+    assert "in each of 6 comparisons" in finding.headline
+
+
+def test_families_that_overlap_cannot_be_ordered(tmp_path: Path) -> None:
+    def alike(rows: list[dict[str, Any]]) -> None:
+        rows[Q4_ROW]["quality"]["value"] = 0.63
+
+    finding = one(published(tmp_path, alike), "families")
+    assert finding.certainty == "noise"
+    assert "cannot be ordered" in finding.headline
+
+
+def test_two_bits_that_hold_have_not_collapsed(tmp_path: Path) -> None:
+    def hold(rows: list[dict[str, Any]]) -> None:
+        rows[IQ2_ROW]["quality"]["value"] = 0.55
+
+    found = published(tmp_path, hold)
+    assert none(found, "chance")
+    worse = one(found, "quality_change")
+    assert worse.certainty == "shown"
+    assert "IQ2_S is worse than Llama-3.1-70B-Instruct AWQ INT4" in worse.headline
+
+
+def test_a_real_decline_is_no_noise(tmp_path: Path) -> None:
+    def decline(rows: list[dict[str, Any]]) -> None:
+        rows[MARLIN_ROW]["quality"]["value"] = 0.45
+
+    found = published(tmp_path, decline)
+    assert one(found, "quality_change", name="Qwen3-8B AWQ INT4, Marlin kernel")
+    noise = one(found, "quality_noise", family="Qwen3-8B")
+    assert noise.params["variants"] == ["Qwen3-8B FP8"]
+
+
+# Measured results, whose truth is known.
+
+
+def test_measured_effects_are_found_with_their_certainty(tmp_path: Path) -> None:
+    found = measured(tmp_path, BF16, FP8, AWQ, MARLIN, prompts=60)
+    saving = one(found, "saving", name="Qwen3-8B FP8")
+    assert saving.certainty == "shown"
+    assert saving.params["tpot"].estimate == pytest.approx(0.66, abs=0.03)
+    assert one(found, "kernel").certainty == "shown"
+    assert one(found, "kernel").params["decides"]
+    assert one(found, "fastest").params["best"] == "Qwen3-8B AWQ, Marlin"
+
+
+def normed(variant: Variant, wrong: int) -> tuple[Record, list[bytes]]:
+    """A quality record whose `acc_norm` is wrong for the first documents, its `acc` as it was."""
+    record, [data] = synthetic.quality_record(variant, flips=0.0)
+    rows = json.loads(gzip.decompress(data))
+    for row in rows:
+        row["acc_norm"] = int(row["doc"] >= wrong)
+    sidecar, packed = store.pack_sidecar(rows)
+    raw = record.model_dump(mode="json")
+    [task] = raw["quality"]["tasks"]
+    task["samples"] = sidecar.model_dump(mode="json")
+    task["metrics"][1]["value"] = 1 - wrong / len(rows)
+    return Record.model_validate_json(canonical_json(raw)), [packed]
+
+
+def test_one_metrics_noise_does_not_hide_anothers_loss(tmp_path: Path) -> None:
+    same = replace(FP8, accuracy=BF16.accuracy)
+    store.write(tmp_path, *normed(BF16, 20))
+    store.write(tmp_path, *normed(same, 60))
+    for variant in (BF16, same):
+        store.write(tmp_path, *synthetic.speed_record(variant))
+    found = takeaways.findings(load.load(tmp_path, None))
+    loss = one(found, "quality_change")
+    assert loss.headline == (
+        "Qwen3-8B FP8 is worse than Qwen3-8B BF16 on hellaswag: −20.00 pp acc_norm"
+    )
+    assert "0 gained and 40 lost" in loss.detail
+    assert none(found, "quality_noise")
+    assert "−20.00 pp acc_norm on hellaswag" in one(found, "saving").headline
+
+
+def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Path) -> None:
+    synthetic.write(tmp_path, (SMALL, replace(SMALL, name="Half", baseline=False, weights_gib=0.6)))
+    synthetic.write(
+        tmp_path, (SMALL, replace(SMALL, name="Half", baseline=False, weights_gib=0.6)), LAPTOP
+    )
+    found = takeaways.findings(load.load(tmp_path, None))
+    for kind in ("smallest", "saving", "quality_per_gib"):
+        told = {f.scope.hardware: f.headline for f in found if f.kind == kind}
+        assert "on disk" in told["laptop"]
+        assert "disk" not in told["l40"]
+
+
+def test_equal_variants_are_not_told_apart(tmp_path: Path) -> None:
+    """A/A: of six pairs of equal variants hardly any differs, and a pick names both."""
+    claims = 0
+    for seed in range(6):
+        twin = replace(BF16, name=f"Twin {seed}", baseline=False)
+        found = measured(tmp_path / str(seed), BF16, twin, noise=0.02, seed=seed)
+        saving = one(found, "saving", name=twin.name)
+        claims += saving.certainty == "shown"
+        if one(found, "fastest").certainty == "noise":
+            assert one(found, "fastest").params["ties"]
+        assert none(found, "quality_change")
+        assert one(found, "quality_noise").params["paired"]
+    assert claims <= 1
+
+
+def test_mixed_machines_are_said_wherever_a_ratio_crosses_them(tmp_path: Path) -> None:
+    store.write(tmp_path, *synthetic.speed_record(BF16))
+    other = replace(L40, gpu_name="NVIDIA L40S")
+    store.write(tmp_path, *synthetic.speed_record(FP8, other))
+    found = takeaways.findings(load.load(tmp_path, None))
+    assert found[0].kind == "mixed_machines"
+    assert "come from 2 different machines" in found[0].headline
+    for kind in ("saving", "fastest", "throughput"):
+        assert "Mind: different machines under one hardware id" in one(found, kind).detail
+
+
+def test_marks_and_failures_are_findings(tmp_path: Path) -> None:
+    drawn = replace(BF16, name="Drawn", random_weights=True)
+    found = measured(tmp_path, drawn, shared=True)
+    assert one(found, "disturbed").params["variants"] == ["Drawn"]
+    assert one(found, "random_weights").params["variants"] == ["Drawn"]
+    assert none(found, "chance")
+    store.write(tmp_path, synthetic.failed_record(FP8))
+    store.write(tmp_path, synthetic.failed_record(drawn, finished=LATER))
+    store.write(tmp_path, *synthetic.speed_record(drawn, finished=LATER + timedelta(days=1)))
+    failed = one(takeaways.findings(load.load(tmp_path, None)), "failed")
+    assert failed.params["variants"] == ["Qwen3-8B FP8"]
+    assert "out of memory" in failed.detail
+
+
+def test_the_same_measured_twice_shows_the_noise_floor(tmp_path: Path) -> None:
+    for seed, time in enumerate((START, LATER)):
+        made = synthetic.speed_record(BF16, finished=time, seed=seed, noise=0.03)
+        store.write(tmp_path, *made)
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "noise_floor")
+    assert finding.params["pairs"] == 1
+    assert 1.01 < finding.params["floor"] < 1.5
+    assert "24 hours apart" in finding.detail
+    assert len(finding.evidence) == 2
+    store.write(tmp_path, *synthetic.speed_record(FP8))
+    found = takeaways.findings(load.load(tmp_path, None))
+    assert one(found, "noise_floor") == finding
+    assert none(found, "unstable")
+    assert none(found, "unrepeated")
+
+
+def test_a_difference_that_is_noise_is_not_hidden_by_the_load(tmp_path: Path) -> None:
+    """Both deliver nearly all that is asked; only a test tells whether there is more to see."""
+    quick = replace(BF16, tpot_ms=5, ttft_ms=10)
+    slow = replace(quick, name="Slow", baseline=False, tpot_ms=9)
+    capped = one(measured(tmp_path / "shown", quick, slow, prompts=200), "load_cap")
+    assert (capped.certainty, capped.params["most"]) == ("shown", True)
+    for seed in range(4):
+        twin = replace(quick, name="Twin", baseline=False, tpot_ms=5.2)
+        made = measured(tmp_path / str(seed), quick, twin, prompts=200, noise=0.2, seed=seed)
+        [fast] = [f for f in made if f.kind == "saving"]
+        assert fast.certainty == "noise"
+        assert none(made, "load_cap")
+
+
+def test_limited_clocks_are_told_with_their_reason(tmp_path: Path) -> None:
+    record, sidecars = synthetic.speed_record(BF16, throttled=True)
+    raw = record.model_dump(mode="json")
+    clocks = {"throttle_reasons": ["idle", "power cap"]}
+    for each in raw["speed"]["loads"]:
+        each["telemetry"]["during"] = clocks
+    store.write(tmp_path, Record.model_validate_json(canonical_json(raw)), sidecars)
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "disturbed")
+    assert finding.headline == "Qwen3-8B BF16 ran with limited clocks (power cap)"
+    assert "normal for a GPU at full load" in finding.detail
+    for wrong in ("another process", "cool machine", "idle"):
+        assert wrong not in finding.headline + finding.detail
+
+
+def test_a_collapse_is_as_sure_as_its_loss(tmp_path: Path) -> None:
+    finding = one(measured(tmp_path, SMALL, BROKEN), "chance")
+    assert finding.certainty == "shown"
+    assert "a loss of −" in finding.detail
+    assert "exact McNemar" in finding.detail
+
+
+def test_what_no_test_says_is_said_by_its_interval(tmp_path: Path) -> None:
+    half = replace(SMALL, name="Half", baseline=False, weights_gib=0.1)
+    found = measured(tmp_path, SMALL, half)
+    assert one(found, "quality_per_gib").certainty == "interval"
+    assert one(found, "service_level").certainty == "interval"
+    assert one(found, "service_level").certainty_text == "by its interval, not tested"
+
+
+def test_what_could_have_been_shown_is_told_alone_and_corrected(tmp_path: Path) -> None:
+    same = [replace(BF16, name=f"Twin {i}", baseline=False) for i in range(3)]
+    for variant in (BF16, *same):
+        store.write(tmp_path, *synthetic.quality_record(variant, documents=400, flips=0.2))
+    few = replace(BF16, name="Hardly", baseline=False)
+    store.write(tmp_path, *synthetic.quality_record(few, documents=400, flips=0.2))
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "quality_noise")
+    assert finding.params["tests"] == 8
+    assert finding.params["alone"] < finding.params["detectable"]
+    test = max(finding.params["gaps"], key=lambda each: each.detectable or 0)
+    flips = (test.gained + test.lost) / 400
+    expected = stats.detectable_paired(400, flips, level=1 - 0.05 / 8)
+    assert test.detectable == pytest.approx(expected)
+    assert "pp after the correction for 8 tests." in finding.detail
+
+
+def test_too_few_flips_to_show_anything_are_said(tmp_path: Path) -> None:
+    store.write(tmp_path, *normed(BF16, 20))
+    store.write(tmp_path, *normed(replace(FP8, accuracy=BF16.accuracy), 22))
+    finding = one(takeaways.findings(load.load(tmp_path, None)), "quality_noise")
+    assert [test.metric for test in finding.params["blind"]] == ["acc", "acc_norm"]
+    assert "Too few answers flipped to show any difference" in finding.detail
+    assert "Qwen3-8B FP8, acc_norm." in finding.detail
+
+
+def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
+    quick = replace(BF16, tpot_ms=12)
+    middle = replace(FP8, tpot_ms=25)
+    for variant in (quick, middle, AWQ):
+        store.write(tmp_path, *synthetic.speed_record(variant, rates=(2.0, 4.0), prompts=200))
+    results = load.load(tmp_path, None)
+    rows = load.rows_of(results.speed)
+    assert carried(rows) == {
+        ("measured", "l40", "qwen3-8b-awq"): Carried(None, None),
+        ("measured", "l40", "qwen3-8b-bf16"): Carried(4.0, None),
+        ("measured", "l40", "qwen3-8b-fp8"): Carried(4.0, None),
+    }
+    for row in rows:
+        if (row["variant"], row["request_rate_rps"]) == ("qwen3-8b-fp8", 4.0):
+            row["sustained"] = "unsure"
+    assert carried(rows)["measured", "l40", "qwen3-8b-fp8"] == Carried(2.0, 4.0)
+    detail = one(takeaways.findings(results), "service_level").detail
+    assert "Highest rate kept: Qwen3-8B BF16 4/s, Qwen3-8B FP8 4/s, Qwen3-8B AWQ none" in detail
+
+
+def test_what_guesses_is_no_pick(tmp_path: Path) -> None:
+    found = measured(tmp_path, SMALL, replace(SMALL, name="Half", baseline=False), BROKEN)
+    pick = one(found, "quality_per_gib")
+    assert BROKEN.name not in (pick.params["best"], *pick.params["ties"])
+    assert one(found, "chance").params["collapsed"]
+
+
+def test_one_record_and_none_say_little_and_nothing(tmp_path: Path) -> None:
+    assert takeaways.findings(load.load(tmp_path, None)) == []
+    found = measured(tmp_path, BF16)
+    assert {finding.kind for finding in found} == {"service_level", "unrepeated"}
+
+
+def test_names_are_words_not_templates(tmp_path: Path) -> None:
+    """A record's free text passes as it is; escaping is for where it lands."""
+    hostile = "{{ 7*7 }} <b>{% raw %}"
+    record, sidecars = synthetic.speed_record(FP8)
+    record = record.model_copy(update={"variant_name": hostile})
+    store.write(tmp_path, record, sidecars)
+    store.write(tmp_path, *synthetic.speed_record(BF16))
+    found = takeaways.findings(load.load(tmp_path, None))
+    assert one(found, "saving").headline.startswith(f"{hostile} against Qwen3-8B BF16")
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[load.Results, list[Finding]]:
+    root = tmp_path_factory.mktemp("everything")
+    synthetic.write_demo(root)
+    weak = replace(FP8, name="Weak", accuracy=0.4)
+    synthetic.write(root, (weak,), replace(L40, gpu_name="NVIDIA L40S"))
+    for hours, tpot_ms in enumerate((40.0, 60.0)):  # a machine that differs from itself
+        shaky, finished = replace(SMALL, tpot_ms=tpot_ms), LATER + timedelta(hours=hours)
+        made = synthetic.speed_record(shaky, Machine("shaky"), finished=finished, noise=0.001)
+        store.write(root, *made)
+    results = load.load(root, REFERENCE)
+    return results, takeaways.findings(results)
+
+
+def test_every_kind_of_finding_is_worded_and_reached(
+    everything: tuple[load.Results, list[Finding]],
+) -> None:
+    _, found = everything
+    assert {finding.kind for finding in found} == set(words.TEMPLATES)
+    for finding in found:
+        assert finding.headline
+        assert not finding.headline.endswith(".")
+        assert "None" not in finding.headline + finding.detail
+        assert "nan" not in (finding.headline + finding.detail).split()
+        assert "  " not in finding.headline + finding.detail
+
+
+def test_every_finding_rests_on_rows_that_exist(
+    everything: tuple[load.Results, list[Finding]],
+) -> None:
+    results, found = everything
+    anchors = {*results.speed["anchor"], *results.quality["anchor"]}
+    records = {*results.speed["record"], *results.quality["record"], *results.runs["record"]}
+    for finding in found:
+        assert finding.evidence
+        for each in finding.evidence:
+            assert each.anchor in anchors or not each.anchor
+            assert each.record in records
+
+
+def test_measured_come_first_and_then_by_rank(
+    everything: tuple[load.Results, list[Finding]],
+) -> None:
+    _, found = everything
+    order = [(finding.scope.source != "measured", finding.rank) for finding in found]
+    assert order == sorted(order)
+    assert {finding.rank for finding in found if finding.kind == "fastest"} == {11}
+
+
+def test_findings_are_the_same_from_frames_in_any_order(
+    everything: tuple[load.Results, list[Finding]],
+) -> None:
+    results, found = everything
+    turned = replace(results, speed=results.speed[::-1], quality=results.quality[::-1])
+    assert {f.headline for f in takeaways.findings(turned)} == {f.headline for f in found}

@@ -1,0 +1,97 @@
+"""Tables: correct without scripts, everything in them text, what is unknown said so."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from hostile_texts import TEXTS, Reader
+from hypothesis import given
+from hypothesis import strategies as st
+from sites import HOSTILE
+
+from report import escape, numbers
+from report.pages import tables
+from report.pages.tables import Cell, Column, Row, Table
+
+COLUMNS = (
+    Column("variant", "Variant", numeric=False),
+    Column("tpot", "TPOT mean", "ms", better="lower", scale="ratio"),
+)
+
+
+def table(*rows: Row) -> Table:
+    return Table("speed", "Speed", COLUMNS, rows)
+
+
+def test_a_table_has_caption_scopes_units_and_a_frame_that_scrolls() -> None:
+    text = tables.html(table(Row(Cell("A"), [Cell("50.1", 50.1, "48.2 – 52.0", ends=(48.2, 52))])))
+    assert "<caption>Speed</caption>" in text
+    assert '<th scope="col" data-key="tpot" class="num" data-better="lower"' in text
+    assert '<span class="unit">ms</span>' in text
+    assert '<th scope="row">A</th>' in text
+    assert 'data-v="50.1" data-ends="48.2 52">50.1<span class="ci">48.2 – 52.0</span></td>' in text
+    assert 'role="region" aria-label="Speed" tabindex="0"' in text
+
+
+@given(TEXTS, TEXTS)
+def test_whatever_a_cell_holds_is_text_and_stays_in_its_place(text: str, other: str) -> None:
+    cell = Cell(text or "x", 1.0, other, other, "variants/x.html", other)
+    made = tables.html(
+        Table(
+            "t", text, (Column("a", text, other, title=other), Column("b", text)),
+            [Row(Cell(text or "x"), [cell], "r", other, text)],
+        )
+    )  # fmt: skip
+    reader = Reader()
+    reader.feed(str(escape.html_block(made)))
+    allowed = {"div", "table", "caption", "thead", "tr", "th", "span", "tbody", "td", "a"}
+    assert set(reader.tags) <= allowed
+    assert reader.tags.count("tr") == 2 and reader.tags.count("td") == 1
+    assert not [name for name, _ in reader.attributes if name.startswith("on")]
+
+
+def test_a_measured_cell_is_its_value_and_interval_and_without_them_unknown() -> None:
+    row = {
+        "x": 0.5,
+        "x_low": 0.4,
+        "x_high": 0.6,
+        "y": 1.5,
+        "y_low": None,
+        "y_high": None,
+        "z": None,
+    }
+    cell = tables.measured(row, "x", numbers.share)
+    assert (cell.text, cell.interval, cell.ends) == ("50.00", "40.00 – 60.00", (0.4, 0.6))
+    assert tables.measured(row, "y") == Cell("1.50", 1.5)
+    assert tables.measured(row, "z").text == "unknown"
+    assert tables.measured(row, "absent").text == "unknown"
+    assert tables.amount(math.nan).text == "unknown"
+    assert tables.amount(0.0) == Cell("0", 0.0)
+
+
+def test_facts_are_markdown_and_missing_ones_unknown() -> None:
+    text = tables.facts([("Repository", "Qwen/Qwen3-8B"), ("License", None), ("Note", HOSTILE)])
+    assert re.search(r"\| Repository +\| Qwen\\/Qwen3-8B", text)
+    assert re.search(r"\| License +\| unknown", text)
+    assert "{{<" not in text and "```" not in text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9))
+def test_a_number_is_shown_within_half_a_unit_of_its_third_digit(value: float) -> None:
+    shown = float(numbers.number(value).replace(",", "").replace("−", "-"))
+    # Never fewer digits than the whole part has, never more than six decimals.
+    place = max(math.floor(math.log10(abs(value))) - 2 if value else 0, -6)
+    assert abs(shown - value) <= 0.5 * 10.0 ** min(place, 0) * (1 + 1e-9)
+
+
+def test_numbers_have_their_sign_and_thousands_in_text() -> None:
+    assert numbers.number(1052.84, 4) == "1,053"
+    assert numbers.change(0.658) == "−34.2 %"
+    assert numbers.change(1.0) == "0.0 %"
+    assert numbers.points(0.0125) == "+1.25"
+    assert numbers.rate(float("inf")) == "unthrottled"
+    assert numbers.rate(10.0) == "10/s"
+    for form in (numbers.number, numbers.whole, numbers.share, numbers.points, numbers.bytes_):
+        assert form(None) == "unknown"
+        assert form(math.nan) == "unknown"

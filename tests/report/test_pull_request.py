@@ -1,0 +1,48 @@
+"""The numbers of a pull request in its comment: against baselines old and new, and inert."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import hostile
+import synthetic
+
+from bench.github import comment
+from bench.records import store
+from report.pull_request import describe
+
+SHA = "a" * 40
+
+
+def test_new_rows_stand_against_a_committed_baseline(tmp_path: Path) -> None:
+    results, measured = tmp_path / "results", tmp_path / "measured"
+    synthetic.write(results, [synthetic.BF16])
+    synthetic.write(measured, [synthetic.FP8])
+    document = describe(SHA, measured, results)
+    (table,) = document.tables
+    assert table.title == "A: l40/qwen3-8b-fp8, B: l40/qwen3-8b-bf16"
+    verdicts = {row[1]: row[-1] for row in table.rows}
+    assert verdicts["TPOT mean, ms"] == "faster"
+    assert "2 records of 1 variants" in document.headline
+    assert len(comment.render(document)) < comment.MAX_BODY
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["measured", "results"]
+
+
+def test_a_new_family_shows_its_own_values(tmp_path: Path) -> None:
+    measured = tmp_path / "measured"
+    synthetic.write(measured, [synthetic.BF16])
+    (table,) = describe(SHA, measured, tmp_path / "none").tables
+    assert table.title == "l40/qwen3-8b-bf16"
+    assert {row[0] for row in table.rows} == {"10 requests/s", "unthrottled", "hellaswag"}
+    assert all(" – " in row[3] for row in table.rows if row[1] == "TPOT mean, ms")
+
+
+def test_a_failed_stage_is_said_inert(tmp_path: Path) -> None:
+    record = synthetic.failed_record(synthetic.FP8, finished=synthetic.START + timedelta(hours=1))
+    assert record.error
+    bad = record.error.model_copy(update={"message": hostile.TEXTS["html"]})
+    store.write(tmp_path / "measured", record.model_copy(update={"error": bad}))
+    text = comment.render(describe(SHA, tmp_path / "measured", tmp_path / "none"))
+    assert "‹img src=x" in text
+    assert "<img" not in text

@@ -1,0 +1,105 @@
+"""The command `bench` under act, with its two slow programs recorded at their process boundary.
+
+`bench run` writes what the engine's run would leave: one record per stage, the moment it ends.
+`bench report` leaves a page per record. Everything else is the command itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+sys.path.insert(0, os.environ["RECORDED"])
+STATE = Path(os.environ["STANDIN"])
+
+
+def run() -> int:
+    """Measures nothing. Files in $STANDIN make it fail after its first stage, or send more."""
+    import synthetic
+    from synthetic_parts import Machine, Variant
+
+    from bench.modelsfile import problems
+    from bench.plan import jobs as plan
+    from bench.records import store
+
+    parser = argparse.ArgumentParser()
+    for name in ("models", "results", "logs", "variants", "hardware", "stages"):
+        parser.add_argument(f"--{name}", required=True)
+    asked = parser.parse_args(sys.argv[2:])
+    logs = Path(asked.logs)
+    logs.mkdir(exist_ok=True)
+    (logs / "server.log").write_text("recorded\n")
+    experiment = problems.load_experiment(Path(asked.models))
+    jobs = plan.jobs(
+        experiment,
+        Path(asked.results),
+        variants=asked.variants.split(","),
+        stages=asked.stages.split(","),
+        hardware=[asked.hardware],
+    )
+    for job in jobs:
+        if not job.needed:
+            continue
+        family = next(f for f in experiment.family if f.name == job.variant.family)
+        variant = Variant(
+            job.variant.name, family.name, family.baseline == job.variant.name,
+            tpot_ms=50 - 10 * len(job.variant.name) % 30,
+        )  # fmt: skip
+        machine = Machine(job.hardware.id, job.hardware.name)
+        make = synthetic.speed_record if job.stage == "speed" else synthetic.quality_record
+        record, sidecars = make(variant, machine)
+        now = datetime.now(UTC)
+        times = {"started_at": now - timedelta(minutes=3), "finished_at": now}
+        record = record.model_copy(
+            update={
+                "spec": job.spec,
+                "key": job.key,
+                "provenance": record.provenance.model_copy(update=times),
+            }
+        )
+        print(store.write(Path(asked.results), record, sidecars), flush=True)
+        if (STATE / f"evil-{job.variant.id}").exists():
+            (Path(asked.results) / "workflows.yml").write_text("on: push")
+        if (STATE / "swap-plan").exists():
+            _replace_plan()
+        with (STATE / "measured.log").open("a") as log:
+            log.write(f"{job.hardware.id}/{job.variant.id}/{job.stage}\n")
+        if (STATE / f"fail-{job.variant.id}").exists():
+            (STATE / f"fail-{job.variant.id}").unlink()
+            print("error: the server died: out of memory", file=sys.stderr)
+            return 5
+    return 0
+
+
+def _replace_plan() -> None:
+    """What a runner can do with its job's token: another artifact of the plan's name."""
+    artifact = STATE / "artifacts" / os.environ["GITHUB_RUN_ID"] / "plan.zip"
+    artifact.with_suffix(".id").write_text("1")
+
+
+def report() -> int:
+    """A page per record, so that a test sees which records a deployment showed."""
+    arguments = sys.argv[2:]
+    results = Path("bench/results")
+    if "--results" in arguments:
+        results = Path(arguments[arguments.index("--results") + 1])
+    out = Path(arguments[arguments.index("--out") + 1])
+    out.mkdir(parents=True, exist_ok=True)
+    for record in results.glob("*/*/*.json"):
+        (out / f"{record.stem}.html").write_text(record.read_text())
+    (out / "index.html").write_text(json.dumps(arguments))
+    return 1 if (STATE / "broken-report").exists() else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["run"] and not (STATE / "real-engine").exists():
+        sys.exit(run())
+    if sys.argv[1:2] == ["report"]:
+        sys.exit(report())
+    from bench.cli import main
+
+    main()

@@ -1,0 +1,113 @@
+"""What the site's tests share: result folders of every kind, and a reader of built pages."""
+
+from __future__ import annotations
+
+import html.parser
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import synthetic
+from synthetic_parts import Machine
+
+from bench.records import store
+from bench.records.record import Record
+
+HOSTILE = (
+    "{{< include /etc/passwd >}} ```{=html} <script>window.hit=1</script> "
+    '"><img src=x onerror="window.hit=1"> [a](javascript:window.hit=1) | $x$ ::: --- # & \' \\'
+)
+
+
+def hostile(root: Path) -> list[Path]:
+    """Two records whose every free text is hostile."""
+    made = []
+    machine = Machine(name=HOSTILE, gpu_name=HOSTILE, cpu_model=HOSTILE)
+    for record, sidecars in (
+        synthetic.speed_record(synthetic.BF16, machine),
+        synthetic.quality_record(synthetic.BF16, machine),
+    ):
+        assert record.engine is not None and record.model is not None
+        engine = record.engine.model_copy(
+            update={"linear_kernel": HOSTILE, "argv": ("vllm", HOSTILE), "quantization": HOSTILE}
+        )
+        model = record.model.model_copy(update={"repo": HOSTILE, "derivation": HOSTILE})
+        named = {"variant_name": HOSTILE, "family": HOSTILE, "engine": engine, "model": model}
+        made.append(store.write(root, record.model_copy(update=named), sidecars))
+    later = synthetic.START + timedelta(days=1)
+    failed = synthetic.failed_record(synthetic.FP8, machine, finished=later)
+    assert failed.error is not None
+    error = failed.error.model_copy(update={"message": HOSTILE, "kind": HOSTILE})
+    made.append(store.write(root, failed.model_copy(update={"error": error}), []))
+    return made
+
+
+def one(root: Path) -> Record:
+    """A single record."""
+    record, sidecars = synthetic.speed_record(synthetic.BF16)
+    store.write(root, record, sidecars)
+    return record
+
+
+@dataclass
+class Page:
+    """A built page as a browser without scripts would understand it."""
+
+    path: Path
+    ids: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    scripts: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    text: str = ""
+
+
+class _Reader(html.parser.HTMLParser):
+    def __init__(self, page: Page) -> None:
+        super().__init__()
+        self.page = page
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.page.tags.append(tag)
+        self.page.ids += [values["id"]] if values.get("id") else []
+        if tag == "a" and "href" in values:
+            self.page.links.append(values["href"])
+        elif tag in ("img", "script", "iframe", "source", "link"):
+            self.page.loads += [v for k in ("src", "href") if (v := values.get(k))]
+        if tag == "script" and "src" not in values:
+            self.page.scripts.append("inline")
+        self.page.scripts += [name for name in values if name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.page.text += data
+
+
+def read(path: Path) -> Page:
+    page = Page(path)
+    reader = _Reader(page)
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    return page
+
+
+def broken_links(pages: dict[str, Page], root: Path) -> Iterator[str]:
+    """Every link of a site that leads nowhere: no such file, or no such place in it."""
+    for name, page in pages.items():
+        for link in (*page.links, *page.loads):
+            parts = urlsplit(link)
+            if parts.scheme in ("https", "http", "data"):
+                continue
+            target = (page.path.parent / unquote(parts.path)) if parts.path else page.path
+            if parts.scheme or not target.resolve().is_relative_to(root.resolve()):
+                yield f"{name}: {link} leads out of the site"
+            elif not target.is_file():
+                yield f"{name}: {link} is no file"
+            elif link.endswith("#"):
+                yield f"{name}: {link} names no place"
+            elif parts.fragment and target.suffix == ".html":
+                other = pages[target.resolve().relative_to(root.resolve()).as_posix()]
+                if unquote(parts.fragment) not in other.ids:
+                    yield f"{name}: {link} is no place there"

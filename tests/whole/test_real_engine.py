@@ -1,0 +1,232 @@
+"""The whole way with the real vLLM, the real lm-eval, the real model and the real data set."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hub_server
+import psutil
+import pytest
+from folders import ROOT
+
+from bench.engine import installed
+from bench.measure import checkpoint, quality, tasks
+from bench.measure.client import Client
+from bench.modelsfile import problems
+from bench.records import store
+from bench.records.record import Record
+
+pytestmark = pytest.mark.engine
+
+MODELS = ROOT / "tests" / "real" / "models.toml"
+BENCH = [sys.executable, "-m", "bench"]
+# The server and the in-process engine run the same kernels on the same tokens; what may differ is
+# the order of additions when other requests share the batch.
+LOGLIKELIHOOD_TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of one `bench run` of two variants."""
+    folder = tmp_path_factory.mktemp("real") / "results"
+    bench_run(folder)
+    return folder
+
+
+def bench_run(results: Path) -> str:
+    """`bench run` as a person would call it; returns what it printed."""
+    logs = results.parent / "logs"
+    argv = [*BENCH, "run", "--models", str(MODELS), "--results", str(results), "--logs", str(logs)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not [
+        process.info for process in psutil.process_iter(["cmdline"]) if lives(process, logs)
+    ]
+    return done.stderr
+
+
+def lives(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process works in a folder of a run: a server or client left behind would."""
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="module")
+def records(results: Path) -> dict[tuple[str, str], Record]:
+    """The records by variant and stage."""
+    found = [record for _, record in store.records(results)]
+    return {(record.variant, record.stage): record for record in found}
+
+
+def test_every_stage_of_both_variants_is_recorded(
+    records: dict[tuple[str, str], Record],
+) -> None:
+    assert set(records) == {
+        (variant, stage)
+        for variant in ("smollm2-135m-bf16", "smollm2-135m-int4-w4a16")
+        for stage in ("speed", "quality")
+    }
+    assert {record.status for record in records.values()} == {"ok"}
+
+
+def test_the_server_did_exactly_what_was_asked(records: dict[tuple[str, str], Record]) -> None:
+    speed = records["smollm2-135m-bf16", "speed"].speed
+    assert speed is not None
+    assert [load.request_rate_rps for load in speed.loads] == [4.0, "inf"]
+    repeats = [repeat for load in speed.loads for repeat in load.repeats]
+    assert len({repeat.seed for repeat in repeats}) == 6
+    for repeat in repeats:
+        assert (repeat.asked, repeat.completed, repeat.failed) == (6, 6, 0)
+        assert repeat.server_output_tokens == repeat.output_tokens == 6 * 8
+        assert repeat.server_input_tokens == repeat.input_tokens == 6 * 16
+        assert repeat.prefix_cache_hits == 0
+        assert 0 < repeat.ttft_ms.p50 <= repeat.ttft_ms.p90 <= repeat.e2e_ms.p99
+
+
+def test_the_kernel_that_ran_is_recorded(records: dict[tuple[str, str], Record]) -> None:
+    facts = records["smollm2-135m-int4-w4a16", "speed"].engine
+    assert facts is not None
+    assert facts.linear_kernel is not None
+    assert "WNA16" in facts.linear_kernel
+    assert facts.kv_cache_tokens is not None
+    assert facts.kv_cache_tokens > 10_000
+
+
+def test_all_variants_answer_the_same_documents(
+    results: Path, records: dict[tuple[str, str], Record]
+) -> None:
+    hashes = set()
+    for (_, stage), record in records.items():
+        if stage == "quality":
+            assert record.quality is not None
+            task = record.quality.tasks[0]
+            assert (task.documents_effective, task.documents_original) == (12, 10_042)
+            assert {metric.name for metric in task.metrics} >= {"acc", "acc_norm"}
+            hashes.add(task.documents_sha256)
+    assert len(hashes) == 1
+
+
+def test_nothing_is_measured_twice(results: Path, records: dict[tuple[str, str], Record]) -> None:
+    before = store.paths(results)
+    assert "0 of 4 stages to measure" in bench_run(results)
+    assert store.paths(results) == before
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, list[float]]]]:
+    """The same documents through lm-eval's own vllm backend: no server, the model in-process."""
+    experiment = problems.load_experiment(MODELS)
+    cpu = installed.ensure("cpu")
+    ready = checkpoint.prepare(experiment.variant[0], cpu, ["smollm2-135m-bf16"], print)
+    log = tmp_path_factory.mktemp("in-process") / "client.log"
+    environment = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
+    with Client(cpu, environment, log) as client:
+        loading = tasks.Tasks(client)
+        loading.load(experiment.quality)
+        size = loading.wait()["hellaswag"].size
+        model_args = {
+            "pretrained": str(ready.path),
+            "dtype": "bfloat16",
+            "max_model_len": 1024,
+            "enforce_eager": True,
+            "enable_prefix_caching": False,
+        }
+        client.send(
+            "quality",
+            model="vllm",
+            model_args=model_args,
+            num_fewshot=0,
+            samples={"hellaswag": quality.choose(size, experiment.quality)},
+            apply_chat_template=False,
+        )
+        yield client.receive()["documents"]["hellaswag"]
+
+
+def test_loglikelihoods_equal_those_of_the_in_process_backend(
+    results: Path,
+    records: dict[tuple[str, str], Record],
+    in_process: list[dict[str, list[float]]],
+) -> None:
+    """Through the server costs one model load less and changes no number that matters."""
+    path = next((results / "cpu" / "smollm2-135m-bf16").glob("quality-*.json"))
+    result = store.read(path).quality
+    assert result is not None
+    served = store.read_sidecar(path, result.tasks[0].samples)
+    assert [row["doc"] for row in served] == [row["doc"] for row in in_process]
+    for ours, theirs in zip(served, in_process, strict=True):
+        assert ours["loglikelihoods"] == pytest.approx(
+            theirs["loglikelihoods"], abs=LOGLIKELIHOOD_TOLERANCE
+        )
+
+
+HUB_MODELS = """
+[serve]
+dtype = "bfloat16"
+max_model_len = 256
+enforce_eager = true
+
+[speed]
+input_tokens = 8
+output_tokens = 4
+prompts = 4
+request_rates = [inf]
+warmup_prompts = 1
+
+[[hardware]]
+id = "cpu"
+name = "CPU of the test machine"
+engine = "cpu"
+runner = ["ubuntu-latest"]
+
+[[family]]
+name = "SmolLM2"
+baseline = "SmolLM2 INT8"
+
+[[variant]]
+name = "SmolLM2 INT8"
+family = "SmolLM2"
+repo = "stand-in/SmolLM2-135M-INT8"
+stages = ["speed"]
+"""
+
+
+def test_a_hub_repository_is_resolved_downloaded_served_and_recorded(tmp_path: Path) -> None:
+    """An ordinary `repo = …` variant, the download cut twice and continued in the same run."""
+    ready = checkpoint.prepare(
+        problems.load_experiment(ROOT / "bench/demo/models.toml").variant[1],
+        installed.ensure("cpu"),
+        ["smollm2-135m-int8-w8a8"],
+        print,
+    )
+    models = tmp_path / "models.toml"
+    models.write_text(HUB_MODELS)
+    repo = hub_server.Repo.of_folder(ready.path)
+    half = repo.files["model.safetensors"].size // 2
+    with hub_server.serve({"stand-in/SmolLM2-135M-INT8": repo}) as hub:
+        hub.faults.cut_after["model.safetensors"] = [half, half // 4]
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        done, record = _run_against_hub(models, tmp_path, home)
+        continued = [asked for asked in hub.asked("model.safetensors") if asked[2]]
+    assert done.returncode == 0, done.stderr
+    assert len(continued) == 2
+    assert record.model is not None
+    assert (record.model.source, record.model.revision) == ("hub", repo.commit)
+    served = {file.name: file.sha256 for file in record.model.files}
+    assert served["model.safetensors"] == repo.files["model.safetensors"].sha256
+    assert record.status == "ok"
+
+
+def _run_against_hub(models: Path, folder: Path, home: dict[str, str]) -> tuple[Any, ...]:
+    results = folder / "results"
+    argv = [*BENCH, "run", "--models", str(models), "--results", str(results)]
+    done = subprocess.run(
+        argv, cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, check=False
+    )
+    return (done, *(record for _, record in store.records(results)))

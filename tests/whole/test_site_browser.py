@@ -1,0 +1,348 @@
+"""The site in a real browser: Debian's Chromium, the network blocked but for the site itself."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import chromium
+import pytest
+import sites
+import synthetic
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+
+from report.site import build
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+PAGES = (
+    "index", "takeaways", "speed", "quality", "compare", "history", "methodology", "data",
+    "variants/qwen3-8b-awq-marlin", "variants/qwen3-8b-bf16",
+)  # fmt: skip
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Says nothing: what was asked for is seen from the browser's side."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("browser")
+    synthetic.write_demo(root / "results")
+    build.build(root / "results", root / "site", engine="pandoc")
+    sites.hostile(root / "hostile")
+    build.build(root / "hostile", root / "site" / "hostile", engine="pandoc")
+    handler = functools.partial(Quiet, directory=str(root / "site"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium.executable(), args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+class Visit:
+    """A page and what went wrong on it."""
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.address = address
+        self.troubles: list[str] = []
+        context.set_default_timeout(10_000)
+        self.page: Page = context.new_page()
+        self.page.on("console", lambda m: self._note(m.type in ("error", "warning"), m.text))
+        self.page.on("pageerror", lambda error: self._note(True, str(error)))
+        self.page.on("response", lambda r: self._note(r.status >= 400, f"{r.status} {r.url}"))
+        context.route("**/*", self._only_the_site)
+
+    def _only_the_site(self, route: Route) -> None:
+        if route.request.url.startswith((self.address, "data:")):
+            route.continue_()
+        else:
+            self.troubles.append(f"asked for {route.request.url}")
+            route.abort()
+
+    def _note(self, bad: bool, text: str) -> None:
+        if bad:
+            self.troubles.append(text)
+
+    def go(self, path: str) -> Page:
+        self.page.goto(f"{self.address}/{path}")
+        return self.page
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    made = Visit(context, address)
+    yield made
+    context.close()
+    assert made.troubles == []
+
+
+def names(page: Page, table: str) -> list[str]:
+    return page.locator(f"#{table} tbody tr:visible th a").all_inner_texts()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_has_an_accessibility_violation_that_matters(
+    browser: Browser, address: str, theme: Any
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+    made = Visit(context, address)
+    for name in PAGES:
+        page = made.go(f"{name}.html")
+        found = Axe().run(page).response["violations"]
+        bad = [
+            (v["id"], v["impact"], [n["html"][:160] for n in v["nodes"]][:3])
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ]
+        assert bad == [], f"{name}, {theme}"
+    context.close()
+    assert made.troubles == []
+
+
+def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    made = Visit(context, address)
+    for name in (*PAGES, "hostile/index", "hostile/speed", "hostile/variants/qwen3-8b-bf16"):
+        page = made.go(f"{name}.html")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{name}: {wide}"
+    context.close()
+    assert made.troubles == []
+
+
+def test_a_column_sorts_both_ways_and_back_and_says_so(visit: Visit) -> None:
+    page = visit.go("speed.html")
+    before = names(page, "speed-laptop")
+    head = page.locator("#speed-laptop th[data-key=tpot]")
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    values = page.locator("#speed-laptop tbody tr td:nth-child(4)").evaluate_all(
+        "cells => cells.map(cell => Number(cell.dataset.v))"
+    )
+    assert values == sorted(values)
+    head.get_by_role("button").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    head.get_by_role("button").click()
+    assert names(page, "speed-laptop") == before
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_what_is_unknown_is_sorted_last_either_way(visit: Visit) -> None:
+    page = visit.go("speed.html?sort.tails-l40=itlp99")
+    for address in ("sort.tails-l40=itlp99", "sort.tails-l40=-itlp99"):
+        page = visit.go(f"speed.html?{address}")
+        column = page.locator("#tails-l40 tbody tr td:nth-child(8)").all_inner_texts()
+        known = [not text.startswith("unknown") for text in column]
+        assert any(known) and not all(known)
+        assert known == sorted(known, reverse=True)
+
+
+def test_a_filter_leaves_the_rows_that_match_and_counts_them(visit: Visit) -> None:
+    page = visit.go("speed.html")
+    page.get_by_label("Filter rows").first.fill("marlin")
+    shown = names(page, "speed-l40")
+    assert shown and all("Marlin" in name for name in shown)
+    expect(page.locator("output").first).to_have_text(f"{len(shown)} of 18 rows")
+    page.get_by_label("Filter rows").first.fill("")
+    assert len(names(page, "speed-l40")) == 18
+
+
+def test_a_baseline_shows_the_change_with_its_sign_in_text(visit: Visit) -> None:
+    page = visit.go("speed.html")
+    page.get_by_label("Show change against").first.select_option("qwen3-8b-bf16")
+    cell = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq-marlin] td:nth-child(4)").first
+    expect(cell.locator(".ratio")).to_have_text("−49.6 % better")
+    slow = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq] td:nth-child(4)").first
+    expect(slow.locator(".ratio")).to_contain_text("+")
+    expect(slow.locator(".ratio")).to_contain_text("worse")
+    own = page.locator("#speed-l40 tr[data-variant=qwen3-8b-bf16] .ratio")
+    expect(own).to_have_count(0)
+
+
+def test_a_link_brings_a_view_back_and_so_does_the_back_button(visit: Visit) -> None:
+    page = visit.go("speed.html")
+    page.locator("#speed-l40 th[data-key=ttft]").get_by_role("button").click()
+    page.get_by_label("Show change against").first.select_option("qwen3-8b-fp8")
+    order, address = names(page, "speed-l40"), page.url
+    page.go_back()
+    expect(page.get_by_label("Show change against").first).to_have_value("")
+    assert names(page, "speed-l40") == order
+    page.go_back()
+    assert page.locator("#speed-l40 [aria-sort]").count() == 0
+    page.goto(address)
+    page.reload()
+    expect(page.get_by_label("Show change against").first).to_have_value("qwen3-8b-fp8")
+    assert names(page, "speed-l40") == order
+    assert page.locator("#speed-l40 .ratio").count() > 0
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Tabs on, round the page if need be, until something of this kind has the focus."""
+    for _ in range(400):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab never reaches {selector}")
+
+
+def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
+    page = visit.go("index.html")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#content")
+    page = visit.go("speed.html")
+    tab_to(page, "#speed-l40 th[data-key=tpot] button")
+    page.keyboard.press("Enter")
+    expect(page.locator("#speed-l40 th[data-key=tpot]")).to_have_attribute("aria-sort", "ascending")
+    style = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(style) == "solid"
+    page = visit.go("speed.html")
+    tab_to(page, ".controls input")
+    page.keyboard.type("marlin")
+    assert all("Marlin" in name for name in names(page, "speed-l40"))
+    tab_to(page, ".controls select")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#speed-l40 .ratio:visible").first).to_be_visible()
+    tab_to(page, "button.theme")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(paper)
+    page.keyboard.press("Enter")
+    assert page.evaluate(paper) != before
+    page = visit.go("compare.html")
+    for _ in range(2):
+        tab_to(page, "#compare input[type=checkbox]:not(:checked)")
+        page.keyboard.press("Space")
+    expect(page.locator("#side-by-side thead th")).to_have_count(2)
+
+
+def test_two_variants_stand_side_by_side_and_the_address_keeps_them(visit: Visit) -> None:
+    page = visit.go("compare.html")
+    page.get_by_label("Compare Qwen3-8B BF16").first.check()
+    expect(page.locator("#side-by-side table")).to_have_count(0)
+    page.locator("[id='measured.l40.qwen3-8b-awq-marlin'] input").check()
+    table = page.locator("#side-by-side table")
+    expect(table.locator("thead th")).to_have_count(2)
+    line = table.locator("tr", has_text="TPOT mean")
+    expect(line.locator(".ratio")).to_have_text("−49.6 % better")
+    page.reload()
+    expect(page.locator("#side-by-side thead th")).to_have_count(2)
+    page.locator("[id='published.l40.l40-2025-qwen3-8b-awq-marlin'] input").check()
+    expect(page.locator("#side-by-side thead th")).to_have_count(3)
+    page.go_back()
+    expect(page.locator("#side-by-side thead th")).to_have_count(2)
+
+
+def test_the_theme_follows_the_system_and_the_reader_and_is_kept(visit: Visit) -> None:
+    page = visit.go("index.html")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(paper)
+    assert light != dark
+    page.get_by_role("button", name="Light").click()
+    assert page.evaluate(paper) == light
+    page.goto(f"{visit.address}/speed.html")
+    assert page.evaluate(paper) == light
+    ink = "getComputedStyle(document.querySelector('.chart svg text')).fill"
+    assert page.evaluate(ink) != dark
+
+
+def test_a_chart_is_drawn_without_scripts_and_explored_with_them(visit: Visit) -> None:
+    page = visit.go("index.html")
+    figure = page.locator("figure.chart").first
+    expect(figure.locator("svg:visible")).to_have_count(1)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    figure.get_by_role("button", name="Explore").click()
+    expect(figure.locator(".live svg")).to_be_visible()
+    assert {url.rsplit("/", 1)[1] for url in asked} == {"vega.js", "trade-off-l40.js"}
+    figure.locator(".live .mark-symbol.role-mark path").last.hover()
+    expect(page.locator("#vg-tooltip-element")).to_contain_text("GiB")
+
+
+def test_without_scripts_every_number_is_still_there(browser: Browser, address: str) -> None:
+    read: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
+    for scripts, texts in read.items():
+        context = browser.new_context(java_script_enabled=scripts)
+        made = Visit(context, address)
+        for name in PAGES:
+            page = made.go(f"{name}.html")
+            shown = page.locator("main td, main th[scope=row], main p, main li, figure svg text")
+            texts[name] = [text.strip() for text in shown.all_text_contents()]
+            if page.locator("figure.chart").count():
+                expect(page.locator("figure.chart svg:visible").first).to_be_visible()
+            if not scripts:  # a control that does nothing would only be in the way
+                expect(page.get_by_role("button")).to_have_count(0)
+        context.close()
+        assert made.troubles == []
+    assert read[False] == read[True]
+    assert len(read[False]["speed"]) > 300
+
+
+def test_on_paper_no_table_is_cut_and_no_control_is_printed(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1040, "height": 720})  # A4 across
+    made = Visit(context, address)
+    for name in PAGES:
+        page = made.go(f"{name}.html")
+        page.emulate_media(media="print")
+        hidden = ".controls, .on-page, .site-bar, .chart button"
+        assert page.locator(hidden).evaluate_all(
+            "all => all.filter(each => getComputedStyle(each).display !== 'none').length"
+        ) == 0, name  # fmt: skip
+        cut = page.locator(".frame").evaluate_all(
+            "all => all.filter(each => getComputedStyle(each).overflowX !== 'visible').length"
+        )
+        assert cut == 0, name
+    context.close()
+    assert made.troubles == []
+
+
+def test_hostile_text_runs_nothing(visit: Visit) -> None:
+    for name in (
+        "index",
+        "speed",
+        "quality",
+        "compare",
+        "history",
+        "data",
+        "variants/qwen3-8b-bf16",
+    ):
+        page = visit.go(f"hostile/{name}.html")
+        for button in page.get_by_role("button", name="Explore").all():
+            button.click()
+            expect(page.locator(".live svg").last).to_be_visible()
+        for box in page.get_by_role("checkbox").all():
+            box.check()
+        assert page.evaluate("window.hit") is None
+        assert page.locator("img").count() == 0
+
+
+def test_the_overview_weighs_little(visit: Visit) -> None:
+    sizes: list[int] = []
+    visit.page.on("response", lambda response: sizes.append(len(response.body())))
+    visit.go("index.html")
+    assert sum(sizes) < 500_000
