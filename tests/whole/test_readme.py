@@ -1,4 +1,4 @@
-"""The README says what the program says; `PYTHONPATH=tests/support ./run python tests/whole/test_readme.py` renews it."""
+"""The README says what the program says; run this file to renew it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 from folders import ROOT
 
 from bench.cli import cli
+
+RENEW = "`PYTHONPATH=tests/support ./run python tests/whole/test_readme.py`"
 
 README = ROOT / "README.md"
 WIDTH = 96
@@ -59,7 +61,7 @@ def renewed(text: str) -> str:
 
 def test_generated_parts_are_current() -> None:
     text = README.read_text()
-    assert renewed(text) == text, "run `PYTHONPATH=tests/support ./run python tests/whole/test_readme.py`"
+    assert renewed(text) == text, f"run {RENEW}"
 
 
 @pytest.mark.parametrize("path", LAYOUT)

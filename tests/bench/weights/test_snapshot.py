@@ -162,8 +162,8 @@ def test_a_cut_connection_is_resumed_where_it_broke(hub: Hub, tmp_path: Path) ->
 def test_a_killed_download_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path) -> None:
     hub.faults.stall_after["model.safetensors"] = 12_000_000
     code = (
-        "import sys; from pathlib import Path; from bench.weights import snapshot as weights; from bench.config import "
-        "Variant; weights.resolve(Variant(name='A', family='F', repo='acme/tiny'), "
+        "import sys; from pathlib import Path; from bench.config import Variant; "
+        "from bench.weights import snapshot; snapshot.resolve(Variant(name='A', family='F', repo='acme/tiny'), "
         "Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
