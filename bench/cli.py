@@ -6,17 +6,19 @@ This is the one module that knows both halves: it calls `bench` to measure and `
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from bench import places
 from bench.command import (
-    MODELS,
     Group,
     Listed,
     file_option,
     force_option,
+    in_project,
     invoke,
     models_option,
     results_option,
@@ -26,7 +28,6 @@ from bench.command import (
 )
 from bench.errors import BenchError, ConfigError
 from bench.github.actions import actions
-from bench.places import ROOT
 
 if TYPE_CHECKING:
     from bench.measure.session import Outcome
@@ -39,6 +40,9 @@ Renderer = Literal["auto", "quarto", "pandoc"]
 def cli() -> None:
     """Measure what quantizing an LLM costs and buys: speed with vLLM, quality with lm-eval.
 
+    A file or folder that you do not name belongs to the nearest folder upwards that has a
+    models.toml, or else to the working folder.
+
     Exit codes: 0 done; 2 wrong usage or invalid models.toml; 3 this machine lacks something;
     4 Hub or weights; 5 the server failed; 6 the measurement failed; 7 an untrusted result was
     refused; 130 and 143 stopped by Ctrl-C and SIGTERM.
@@ -46,7 +50,7 @@ def cli() -> None:
 
 
 @cli.command(example="bench demo\nbench demo --out /tmp/demo --variants smollm2-135m-bf16")
-@file_option("--out", ROOT / "demo-out", "Where records and site are kept.", is_folder=True)
+@file_option("--out", "demo-out", "Where records and site are kept.", is_folder=True)
 @variants_option
 @force_option
 @with_server_options
@@ -58,10 +62,11 @@ def demo(
     Needs no GPU, no Hub and no account. The first run downloads about 1 GB of packages and takes
     some ten minutes; what is measured already is not measured again.
     """
+    from bench.demo import inputs
     from bench.measure import run as running
 
     outcome = running.measure(
-        ROOT / "bench" / "demo" / "models.toml",
+        inputs.MODELS,
         out / "results",
         out / "logs",
         variants=variants,
@@ -76,7 +81,7 @@ def demo(
 
 
 @cli.command(example="bench validate\nbench validate my-models.toml --json")
-@click.argument("file", type=click.Path(path_type=Path), default=MODELS)
+@click.argument("file", type=places.given(), default=partial(in_project, places.MODELS))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.option("--online", is_flag=True, help="Also ask the Hub about every repository.")
 def validate(file: Path, as_json: bool, online: bool) -> int:
@@ -151,7 +156,7 @@ def plan(
 @click.option("--hardware", help="The id of this machine's entry; may be left out if only one.")
 @force_option
 @click.option("--repeats", type=click.IntRange(3, 100), help="Instead of models.toml's.")
-@click.option("--logs", type=click.Path(path_type=Path), help="Keep the logs in this folder.")
+@click.option("--logs", type=places.given(), help="Keep the logs in this folder.")
 @with_server_options
 def run(
     models: Path,
@@ -184,8 +189,8 @@ def run(
 
 
 @cli.command(example="bench plan --json > plan.json\nbench ingest incoming --plan plan.json")
-@click.argument("folder", type=click.Path(path_type=Path))
-@file_option("--plan", ROOT / "plan.json", "What was asked for: `bench plan --json`.")
+@click.argument("folder", type=places.given())
+@file_option("--plan", "plan.json", "What was asked for: `bench plan --json`.")
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
     """Store results from an untrusted runner: everything is checked, or nothing is stored."""
@@ -197,7 +202,7 @@ def ingest(folder: Path, plan: Path, results: Path) -> None:
 
 @cli.command(example="bench report --out site --engine quarto")
 @results_option
-@file_option("--out", ROOT / "site", "Where the site is written.", is_folder=True)
+@file_option("--out", "site", "Where the site is written.", is_folder=True)
 @click.option(
     "--engine",
     type=click.Choice(get_args(Renderer)),
@@ -219,9 +224,10 @@ def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> 
 def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
     """Compare two variants: ratios with intervals, differences with tests, verdicts in words."""
     from report.differences import compare as comparing
+    from report.places import REFERENCE
     from report.rows import load
 
-    loaded = load.load(results, ROOT / "report" / "reference")
+    loaded = load.load(results, REFERENCE)
     click.echo(comparing.plain(comparing.compare(loaded, a, b, hardware=hardware)))
 
 
@@ -305,9 +311,9 @@ cli.add_command(actions)
 
 
 @actions.command()
-@click.argument("measured", type=click.Path(path_type=Path))
+@click.argument("measured", type=places.given())
 @results_option
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="comment.json.")
+@click.option("--out", type=places.given(), required=True, help="comment.json.")
 def describe(measured: Path, results: Path, out: Path) -> None:
     """Writes the comment on a pull request's new records, against their baselines."""
     from bench.github import annotations, comment

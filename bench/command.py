@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from bench import places
 from bench.config import STAGES
 from bench.errors import BenchError, MachineError
-from bench.places import ROOT
 
-MODELS = ROOT / "models.toml"
-RESULTS = ROOT / "bench" / "results"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -55,16 +54,21 @@ class Listed(click.ParamType[list[str]]):
 
 
 def file_option(
-    name: str, default: Path, text: str, *, is_folder: bool = False
+    name: str, default: str, text: str, *, is_folder: bool = False
 ) -> Callable[[Function], Function]:
-    """An option that names a file or folder; the default is shown relative to the repository."""
-    kind = click.Path(path_type=Path, file_okay=not is_folder, dir_okay=is_folder)
-    shown = str(default.relative_to(ROOT))
-    return click.option(name, type=kind, default=default, show_default=shown, help=text)
+    """An option that names a file or folder; the default is one of the project."""
+    kind = places.given(file_okay=not is_folder, dir_okay=is_folder)
+    here = partial(in_project, default)
+    return click.option(name, type=kind, default=here, show_default=default, help=text)
 
 
-models_option = file_option("--models", MODELS, "The experiment.")
-results_option = file_option("--results", RESULTS, "Where records are kept.", is_folder=True)
+def in_project(path: str) -> Path:
+    """A path of the project; asked when a command runs, as help must not depend on the folder."""
+    return places.project() / path
+
+
+models_option = file_option("--models", places.MODELS, "The experiment.")
+results_option = file_option("--results", places.RESULTS, "Where records are kept.", is_folder=True)
 variants_option = click.option(
     "--variants", type=Listed(), default=[], help="Names or ids, by commas; all by default."
 )

@@ -214,11 +214,11 @@ def _engine(build: Build) -> Iterator[Check]:
         return
     folder = installed.folder_of(build)
     damage = installed.damage_of(folder)
-    free_gib, need_gib = shutil.disk_usage(folder.parent).free / GIB, installed.DISK_GIB[build]
+    free_gib, need_gib = _free_gib(folder), installed.DISK_GIB[build]
     enough = damage is None or free_gib >= need_gib
     found = f"vLLM {installed.version(build)}, ready" if damage is None else damage
     yield Check(name, True if damage is None else None, found, "`bench run` makes it")
-    room = f"{free_gib:.0f} GiB free in {places.cache()}"
+    room = f"{free_gib:.0f} GiB free in {places.cached()}"
     fix = f"free some: the engine needs {need_gib} GiB; or set BENCH_CACHE to a larger disk"
     yield Check("disk space", enough, room, fix, required=True)
 
@@ -239,7 +239,7 @@ def _downloads(experiment: Experiment, builds: Sequence[Build]) -> Iterator[Chec
         max(sum(size or 0.0 for size in files.values()) - _held_gib(cache, repo), 0.0)
         for repo, files in wanted.items()
     )
-    free_gib = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free / GIB
+    free_gib = _free_gib(cache)
     more = f" and {unknown} of unknown size" if unknown else ""
     yield Check(
         "Hub cache",
@@ -247,6 +247,11 @@ def _downloads(experiment: Experiment, builds: Sequence[Build]) -> Iterator[Chec
         f"{need_gib:.1f} GiB to download{more}, {free_gib:.0f} GiB free in {cache}",
         "free some, set HF_HOME to a larger disk, or measure some variants only (--variants)",
     )
+
+
+def _free_gib(folder: Path) -> float:
+    """On the disk where the folder is, or would be made."""
+    return shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free / GIB
 
 
 def _held_gib(cache: Path, repo: str) -> float:

@@ -1,4 +1,4 @@
-"""Where the tool keeps what it can make again: engines, downloads, checkpoints."""
+"""Where things are: a person's files, this program's, and the cache, which can be made again."""
 
 from __future__ import annotations
 
@@ -8,21 +8,40 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+
+import click
 
 from bench.errors import MachineError
 
-ROOT = Path(__file__).resolve().parent.parent
+CODE = Path(__file__).resolve().parents[1]  # holds the packages: a checkout, or site-packages
+MODELS = "models.toml"  # in the project, as is RESULTS
+RESULTS = "bench/results"
+# The type of every path that a person gives: made absolute here, so that nothing inside depends on
+# the working folder.
+given = partial(click.Path, path_type=Path, resolve_path=True)
+
+
+def project() -> Path:
+    """The nearest folder upwards that has a models.toml; if none has, the working folder."""
+    here = Path.cwd()
+    return next((at for at in (here, *here.parents) if (at / MODELS).is_file()), here)
+
+
+def cached(*parts: str) -> Path:
+    """A place under the cache, $BENCH_CACHE or the user's cache folder; it may not exist yet."""
+    base = os.environ.get("BENCH_CACHE")
+    if base:
+        root = Path(base)
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantbench"
+    return root.absolute().joinpath(*parts)  # programs are run in other folders
 
 
 def cache(*parts: str) -> Path:
-    """A folder under the cache: $BENCH_CACHE, or the user's cache folder."""
-    base = os.environ.get("BENCH_CACHE")
-    if base:
-        root = Path(base).absolute()  # programs are run in other folders
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantbench"
-    folder = root.joinpath(*parts)
+    """A folder under the cache, made if it is missing."""
+    folder = cached(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

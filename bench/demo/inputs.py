@@ -25,6 +25,7 @@ from bench.progress import step
 from bench.records.record import ModelFacts, ModelFile
 
 _HERE = Path(__file__).parent
+MODELS = _HERE / "models.toml"
 _REQUIREMENTS = _HERE / "inputs.txt"
 _CHECKPOINTS = _HERE / "checkpoints.py"
 _DOWNLOADING = ".downloading-"  # what the names of temporary folders begin with

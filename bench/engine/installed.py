@@ -96,7 +96,7 @@ def ensure(build: Build) -> Engine:
     if (damage := damage_of(folder)) is not None:
         if folder.exists():
             shutil.rmtree(folder)
-        _check_disk(folder.parent, build)
+        _check_disk(places.cache("engines"), build)
         why = "" if damage == "missing" else f" again ({damage})"
         with step(f"making the {build} engine environment{why}, once, in {folder}") as current:
             _make(folder, lock, build, current.note)
@@ -107,7 +107,7 @@ def ensure(build: Build) -> Engine:
 def folder_of(build: Build) -> Path:
     """Where the environment of a build is, or would be, on this machine."""
     digest = hashlib.sha256(lock_path(build).read_bytes()).hexdigest()
-    return places.cache("engines") / f"{build}-{digest[:12]}"
+    return places.cached("engines") / f"{build}-{digest[:12]}"
 
 
 def damage_of(folder: Path) -> str | None:

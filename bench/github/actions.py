@@ -13,13 +13,15 @@ from typing import Any
 
 import click
 
+from bench import places
 from bench.errors import ConfigError, RefusedError
 
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
 UPLOAD_MINUTES = 30
 _PULL = "pull_request_target"
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = places.given(file_okay=False)
+_FILE = places.given(dir_okay=False)
+_FILE_OR_LINK = places.given(dir_okay=False, resolve_path=False)
 _force_option = click.option("--force", default="false", type=click.Choice(["true", "false", ""]))
 
 
@@ -29,7 +31,7 @@ def actions() -> None:
 
 
 @actions.command()
-@click.option("--models", type=_FILE, required=True)
+@click.option("--models", type=_FILE_OR_LINK, required=True)  # a link is told as a problem
 @click.option("--results", type=_FOLDER, required=True)
 @click.option("--out", type=_FOLDER, required=True, help="Where the comment's document goes.")
 def review(models: Path, results: Path, out: Path) -> None:

@@ -29,8 +29,8 @@ def commit_and_push(
     """Commits on top of origin's newest `branch` as the Actions bot and pushes.
 
     Args:
-        add: writes what the working tree lacks; the paths it wrote and the commit's message.
-            Called again for every newer `branch`.
+        add: writes what the working tree lacks; the paths it wrote, absolute, and the commit's
+            message. Called again for every newer `branch`.
 
     Returns:
         The hash of the `branch` that has it all: of the new commit, if there was need of one.
@@ -44,7 +44,7 @@ def commit_and_push(
             git(repository, "reset", "--quiet", "--hard", "FETCH_HEAD")
             paths, message = add()
             if paths:
-                git(repository, "add", "--", *(str(path.resolve()) for path in paths))
+                git(repository, "add", "--", *map(str, paths))
                 git(repository, "commit", "--quiet", "--no-verify", "--message", message)
                 answer = _try(repository, "push", "--quiet", "origin", f"HEAD:refs/heads/{branch}")
         if answer.returncode == 0:

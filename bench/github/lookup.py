@@ -1,8 +1,8 @@
 """Sizes that nobody has kept yet, asked of the Hub for a review: in seconds, or they stay unknown.
 
-A pull request that adds a variant need not add to bench/checkpoints.json. The repositories' names
-are a stranger's, held to the schema's pattern; the host is ours, and no token that can do anything
-is at hand. What comes back goes into the comment and nowhere else.
+A pull request that adds a variant need not add to bench/weights/checkpoints.json. The
+repositories' names are a stranger's, held to the schema's pattern; the host is ours, and no token
+that can do anything is at hand. What comes back goes into the comment and nowhere else.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import psutil
 
+from bench import places
 from bench.errors import MachineError
 from bench.measure.telemetry import load_nvml
 from bench.records import record
 
 GIB = 2**30
-ROOT = Path(__file__).resolve().parents[2]
 # Those that can change a number; the lock's hash, also in the record, fixes all the others.
 PACKAGES = (
     "accelerate",
@@ -155,19 +155,20 @@ def _power_limits_w(nvml: Any, handles: list[Any]) -> list[float]:
 def provenance(
     started: datetime,
     finished: datetime,
-    root: Path = ROOT,
+    checkout: Path = places.CODE,
     variables: Mapping[str, str] = os.environ,
 ) -> record.Provenance:
     """Which run of which commit this is; on GitHub Actions also the workflow's name and numbers.
 
     A commit is dirty if a tracked file differs from it or a file is new, results aside: they are
-    what a run adds.
+    what a run adds. Installed from a wheel, this program knows no commit: $GITHUB_SHA and the
+    repositories around are somebody else's.
     """
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", ":(exclude)bench/results")
+    commit = _git(checkout, "rev-parse", "HEAD")
+    changes = _git(checkout, "status", "--porcelain", "--", ".", ":(exclude)bench/results")
     return record.Provenance(
         tool_version=metadata.version("quantbench"),
-        commit=commit or variables.get("GITHUB_SHA") or None,
+        commit=commit,
         dirty=None if commit is None or changes is None else bool(changes),
         workflow=variables.get("GITHUB_WORKFLOW") or None,
         run_id=variables.get("GITHUB_RUN_ID") or None,
@@ -179,11 +180,15 @@ def provenance(
     )
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """git's answer, or None where there is no git, no repository, or no commit."""
+def _git(checkout: Path, *arguments: str) -> str | None:
+    """git's answer, or None where there is no git, no commit, or the folder is no checkout.
+
+    It is asked of this very folder: git would also look above it, and at $GIT_DIR.
+    """
+    repository = ["--git-dir", str(checkout / ".git"), "--work-tree", str(checkout)]
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments],
+            ["git", "-C", str(checkout), *repository, *arguments],
             capture_output=True,
             text=True,
             check=True,

@@ -81,8 +81,8 @@ def measure(
     say(f"{needed} of {len(jobs)} stages to measure; {len(jobs) - needed} current")
     if not needed:
         return Outcome()
-    folder = (logs or places.new_run_folder()).resolve()
-    outcome = run(experiment, jobs, Settings(results.resolve(), folder, port, server_timeout))
+    folder = logs or places.new_run_folder()
+    outcome = run(experiment, jobs, Settings(results, folder, port, server_timeout))
     say(outcome.summary())
     return outcome
 

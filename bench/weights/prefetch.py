@@ -60,7 +60,7 @@ class Prefetch:
         with self._log.open("ab") as output:
             self._process = Supervised(
                 [sys.executable, "-P", "-m", "bench.weights.prefetch", wanted],
-                environment={"PYTHONPATH": str(places.ROOT)},
+                environment={"PYTHONPATH": str(places.CODE)},
                 cwd=self._log.parent,
                 stdout=output,
                 stderr=output,

@@ -1,7 +1,8 @@
 """What a checkpoint says of itself without its weights: headers and configuration, a few MB.
 
-bench/checkpoints.json keeps these facts for the variants of models.toml, so that `bench plan` can
-tell what fits on a clean clone without the network. Each entry says where it comes from.
+checkpoints.json keeps these facts for the variants of models.toml, so that `bench plan` can tell
+what fits on a clean clone without the network. Each entry says where it comes from. A project
+elsewhere keeps a file of its own at the same path, bench/weights/checkpoints.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench import places
 from bench.config import Variant
 from bench.errors import ConfigError
 from bench.weights import headers
@@ -69,13 +71,26 @@ def key(variant: Variant) -> str:
     return f"{variant.repo}:{variant.file}" if variant.file else f"{variant.repo}"
 
 
-def known(path: Path | None = None) -> dict[str, Sizes]:
-    """The facts kept in a file (by default, `KNOWN`), by `key`; empty if there is no file.
+def kept() -> Path:
+    """The project's own file of facts; in a checkout of this program, `KNOWN` itself."""
+    return places.project() / "bench" / "weights" / KNOWN.name
+
+
+def known() -> dict[str, Sizes]:
+    """All facts at hand by `key`: those that come with this program, and over them the project's.
+
+    Raises:
+        ConfigError: a file is not what `keep` writes.
+    """
+    return read(KNOWN) | read(kept())
+
+
+def read(path: Path) -> dict[str, Sizes]:
+    """The facts kept in a file, by `key`; empty if there is no file.
 
     Raises:
         ConfigError: the file is not what `keep` writes.
     """
-    path = path or KNOWN
     if not path.exists():
         return {}
     try:
@@ -84,11 +99,11 @@ def known(path: Path | None = None) -> dict[str, Sizes]:
         raise ConfigError(f"{path} is not a list of checkpoints", "run `bench pin`") from error
 
 
-def keep(found: Mapping[str, Sizes], path: Path | None = None) -> None:
-    """Adds facts to the file, replacing those of the same checkpoint."""
-    path = path or KNOWN
-    entries = known(path) | dict(found)
+def keep(found: Mapping[str, Sizes], path: Path) -> None:
+    """Adds facts to a file, made if it is missing; replaces those of the same checkpoint."""
+    entries = read(path) | dict(found)
     value = {name: asdict(sizes) for name, sizes in sorted(entries.items())}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
@@ -118,12 +133,12 @@ def read_hub(variant: Variant, cache: Path) -> Sizes:
 
 
 def keep_from_hub(variants: Iterable[Variant], cache: Path) -> None:
-    """Keeps what the Hub says of these variants' checkpoints; see `read_hub`.
+    """Keeps in the project what the Hub says of these variants' checkpoints; see `read_hub`.
 
     Bundled ones are not on the Hub, and random weights need no checkpoint that could be asked.
     """
     asked = (v for v in variants if v.repo and v.serve.load_format != "dummy")
-    keep({key(variant): read_hub(variant, cache) for variant in asked})
+    keep({key(variant): read_hub(variant, cache) for variant in asked}, kept())
 
 
 def from_tensors(

@@ -71,6 +71,7 @@ def build(
         marker = {"engine": chosen, "pages": sorted(names)}
         _write(site / _MARKER, json.dumps(marker, indent=2, sort_keys=True) + "\n")
         _replace(site, out)
+    assert not [name for name in names if not (out / name).is_file()], out  # as it will be said
     return Site(out, names, chosen)
 
 

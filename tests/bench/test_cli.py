@@ -14,11 +14,11 @@ from typing import Any
 import click
 import pytest
 import synthetic
+from folders import ROOT
 from models_texts import VALID
 from synthetic_parts import Variant
 
 from bench import cli, command, errors
-from bench.places import ROOT
 from bench.records import store
 
 HEAVY = {"altair", "huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy"}

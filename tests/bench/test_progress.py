@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
+from folders import ROOT
 
 from bench import progress
-from bench.places import ROOT
 
 CLOCK = r"^\[\d\d:\d\d\] "
 

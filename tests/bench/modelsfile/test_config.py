@@ -7,6 +7,7 @@ import tomllib
 
 import jsonschema
 import pytest
+from folders import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from models_texts import LAYERS
@@ -15,7 +16,6 @@ from pydantic import ValidationError
 from bench import config
 from bench.config import QualityOptions, ServeOptions, SpeedOptions, slug
 from bench.modelsfile import problems
-from bench.places import ROOT
 
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9 .,_+()-]{0,79}\Z")
 

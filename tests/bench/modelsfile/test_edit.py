@@ -227,10 +227,10 @@ def test_a_base_model_that_is_no_name_is_none(
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where the command keeps sizes and downloads, in place of the repository and the home."""
+    """Where the command keeps sizes, of a project that is no checkout; downloads are near."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(sizes, "KNOWN", tmp_path / "checkpoints.json")
-    return tmp_path / "checkpoints.json"
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "bench" / "weights" / "checkpoints.json"
 
 
 def measurable() -> Repo:
@@ -247,7 +247,7 @@ def test_what_was_added_is_planned_with_its_size_and_whether_it_fits(
     hub.repos["acme/tiny-new"] = measurable()
     ran = bench("add", "acme/tiny-new", "--name", "New", "--models", models)
     assert (ran.code, ran.err) == (0, "")
-    assert list(sizes.known(kept)) == ["acme/tiny-new"]
+    assert list(sizes.read(kept)) == ["acme/tiny-new"]
     ran = bench("plan", "--models", models, "--results", tmp_path, "--variants", "new", "--json")
     for row in json.loads(ran.out):
         assert row["fits"] is True
@@ -348,7 +348,7 @@ def test_pin_keeps_sizes_where_there_is_a_checkpoint(
     assert (ran.code, ran.err) == (0, "")
     commit = hub.repos["acme/tiny"].commit
     assert ran.out.startswith(f"Tiny BF16: revision newest -> {commit}\n")
-    assert list(sizes.known(kept)) == ["acme/tiny", "acme/tiny-awq"]
+    assert list(sizes.read(kept)) == ["acme/tiny", "acme/tiny-awq"]
 
 
 def test_pin_leaves_commits_where_they_are(hub: Hub, models: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from folders import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from models_texts import VALID
@@ -20,7 +21,6 @@ from models_texts import VALID
 from bench import config
 from bench.modelsfile import problems
 from bench.modelsfile.problems import Problem
-from bench.places import ROOT
 
 # Lines 1 to 19; a case changes it or adds lines from 20 on, inside the table of variant "B".
 BUNDLED = VALID.replace('repo = "a/b"', 'bundled = "smollm2-135m-bf16"')

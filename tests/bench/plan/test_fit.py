@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from folders import ROOT
 from hub_server import Content, Hub, Repo, serve_client
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,6 @@ from published_checkpoints import CHECKPOINTS, LLAMA_70B, QWEN3_8B, gguf_rows, w
 from bench.config import Hardware, ServeOptions, Variant
 from bench.errors import ConfigError, WeightsError
 from bench.modelsfile.problems import load_experiment
-from bench.places import ROOT
 from bench.plan import fit
 from bench.records import store
 from bench.weights import headers, sizes
@@ -524,7 +524,7 @@ def judge(facts: sizes.Sizes) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoints.json"
         sizes.keep({"a/b": facts}, path)
-        assert sizes.known(path) == {"a/b": facts}
+        assert sizes.read(path) == {"a/b": facts}
 
 
 @pytest.mark.parametrize("head", [b"", b"PK\x03\x04" + b"\0" * 40, b"GGUF" + b"\1" + b"\0" * 40])
@@ -655,4 +655,4 @@ def test_a_damaged_list_of_facts_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoints.json"
     path.write_text('{"a/b": {"weights_bytes": "many"}}')
     with pytest.raises(ConfigError, match=r"checkpoints\.json"):
-        sizes.known(path)
+        sizes.read(path)

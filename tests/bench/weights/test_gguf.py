@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from folders import ROOT
 
 from bench.config import ServeOptions
 from bench.demo import inputs
@@ -22,7 +23,6 @@ from bench.engine import installed, launch
 from bench.measure import checkpoint
 from bench.measure.checkpoint import Checkpoint
 from bench.modelsfile import problems
-from bench.places import ROOT
 from bench.records.record import ModelFacts
 
 pytestmark = pytest.mark.engine
