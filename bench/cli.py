@@ -81,7 +81,7 @@ def demo(
 
 
 @cli.command(example="bench validate\nbench validate my-models.toml --json")
-@click.argument("file", type=places.given(), default=partial(in_project, places.MODELS))
+@click.argument("file", type=places.PathType(), default=partial(in_project, places.MODELS))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.option("--online", is_flag=True, help="Also ask the Hub about every repository.")
 def validate(file: Path, as_json: bool, online: bool) -> int:
@@ -156,7 +156,7 @@ def plan(
 @click.option("--hardware", help="The id of this machine's entry; may be left out if only one.")
 @force_option
 @click.option("--repeats", type=click.IntRange(3, 100), help="Instead of models.toml's.")
-@click.option("--logs", type=places.given(), help="Keep the logs in this folder.")
+@click.option("--logs", type=places.PathType(), help="Keep the logs in this folder.")
 @with_server_options
 def run(
     models: Path,
@@ -189,7 +189,7 @@ def run(
 
 
 @cli.command(example="bench plan --json > plan.json\nbench ingest incoming --plan plan.json")
-@click.argument("folder", type=places.given())
+@click.argument("folder", type=places.PathType())
 @file_option("--plan", "plan.json", "What was asked for: `bench plan --json`.")
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
@@ -311,9 +311,9 @@ cli.add_command(actions)
 
 
 @actions.command()
-@click.argument("measured", type=places.given())
+@click.argument("measured", type=places.PathType())
 @results_option
-@click.option("--out", type=places.given(), required=True, help="comment.json.")
+@click.option("--out", type=places.PathType(), required=True, help="comment.json.")
 def describe(measured: Path, results: Path, out: Path) -> None:
     """Writes the comment on a pull request's new records, against their baselines."""
     from bench.github import annotations, comment

@@ -57,7 +57,7 @@ def file_option(
     name: str, default: str, text: str, *, is_folder: bool = False
 ) -> Callable[[Function], Function]:
     """An option that names a file or folder; the default is one of the project."""
-    kind = places.given(file_okay=not is_folder, dir_okay=is_folder)
+    kind = places.PathType(file_okay=not is_folder, dir_okay=is_folder)
     here = partial(in_project, default)
     return click.option(name, type=kind, default=here, show_default=default, help=text)
 

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,9 +18,18 @@ from bench.errors import MachineError
 CODE = Path(__file__).resolve().parents[1]  # holds the packages: a checkout, or site-packages
 MODELS = "models.toml"  # in the project, as is RESULTS
 RESULTS = "bench/results"
-# The type of every path that a person gives: made absolute here, so that nothing inside depends on
-# the working folder.
-given = partial(click.Path, path_type=Path, resolve_path=True)
+
+
+class PathType(click.Path):
+    """The type of every path that a person gives: absolute, so that nothing inside asks from where.
+
+    A link keeps its name: messages say what was named.
+    """
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """The path made absolute."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return path.absolute() if path.is_symlink() else path.resolve()
 
 
 def project() -> Path:

@@ -19,9 +19,8 @@ from bench.errors import ConfigError, RefusedError
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
 UPLOAD_MINUTES = 30
 _PULL = "pull_request_target"
-_FOLDER = places.given(file_okay=False)
-_FILE = places.given(dir_okay=False)
-_FILE_OR_LINK = places.given(dir_okay=False, resolve_path=False)
+_FOLDER = places.PathType(file_okay=False)
+_FILE = places.PathType(dir_okay=False)
 _force_option = click.option("--force", default="false", type=click.Choice(["true", "false", ""]))
 
 
@@ -31,7 +30,7 @@ def actions() -> None:
 
 
 @actions.command()
-@click.option("--models", type=_FILE_OR_LINK, required=True)  # a link is told as a problem
+@click.option("--models", type=_FILE, required=True)
 @click.option("--results", type=_FOLDER, required=True)
 @click.option("--out", type=_FOLDER, required=True, help="Where the comment's document goes.")
 def review(models: Path, results: Path, out: Path) -> None:

@@ -107,6 +107,7 @@ def test_a_machine_without_a_gpu_measures_on_cpu(tmp_path: Path) -> None:
     assert checks["Python"].ok is True
     assert checks["git"].ok is True
     assert "cuda engine" not in checks
+    assert not (tmp_path / "cache").exists()  # looking makes nothing
 
 
 def test_gpu_hardware_without_a_gpu_is_another_machines_work(tmp_path: Path) -> None:

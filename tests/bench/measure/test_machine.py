@@ -137,7 +137,29 @@ def test_a_changed_or_new_file_makes_it_dirty(repository: Path, name: str) -> No
     assert machine.provenance(NOW, NOW, repository, {}).dirty is True
 
 
+def test_a_program_that_is_no_checkout_names_nobody_elses_commit(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the repository that holds its environment, nor of one that git was told of."""
+    installed = repository / ".venv" / "lib"
+    installed.mkdir(parents=True)
+    monkeypatch.chdir(repository)
+    assert machine.provenance(NOW, NOW, installed, {}).commit is None
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    assert machine.provenance(NOW, NOW, installed, {}).commit is None
+
+
+def test_a_linked_working_tree_is_a_checkout(repository: Path) -> None:
+    linked = repository / "linked"
+    git(repository, "worktree", "add", "-q", str(linked))
+    git(linked, "commit", "-q", "--allow-empty", "-m", "second")
+    made = machine.provenance(NOW, NOW, linked, {})
+    assert (made.commit, made.dirty) == (git(linked, "rev-parse", "HEAD"), False)
+    assert made.commit != git(repository, "rev-parse", "HEAD")
+
+
 def test_on_github_actions_outside_a_repository(tmp_path: Path) -> None:
+    """The commit that Actions names is of the workflow's repository, not of this program's."""
     variables = {
         "GITHUB_SHA": "a" * 40,
         "GITHUB_WORKFLOW": "benchmark",
@@ -145,5 +167,5 @@ def test_on_github_actions_outside_a_repository(tmp_path: Path) -> None:
         "GITHUB_RUN_ATTEMPT": "2",
     }
     made = machine.provenance(NOW, NOW, tmp_path, variables)
-    assert (made.commit, made.dirty) == ("a" * 40, None)
+    assert (made.commit, made.dirty) == (None, None)
     assert (made.workflow, made.run_id, made.run_attempt) == ("benchmark", "123", 2)
