@@ -18,7 +18,6 @@ from bench.command import (
     Listed,
     file_option,
     force_option,
-    in_project,
     invoke,
     models_option,
     results_option,
@@ -81,7 +80,7 @@ def demo(
 
 
 @cli.command(example="bench validate\nbench validate my-models.toml --json")
-@click.argument("file", type=places.PathType(), default=partial(in_project, places.MODELS))
+@click.argument("file", type=places.PathType(), default=partial(places.project, places.MODELS))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.option("--online", is_flag=True, help="Also ask the Hub about every repository.")
 def validate(file: Path, as_json: bool, online: bool) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -58,17 +57,14 @@ def file_option(
 ) -> Callable[[Function], Function]:
     """An option that names a file or folder; the default is one of the project."""
     kind = places.PathType(file_okay=not is_folder, dir_okay=is_folder)
-    here = partial(in_project, default)
+    here = partial(places.project, default)  # asked when a command runs, not when help is shown
     return click.option(name, type=kind, default=here, show_default=default, help=text)
 
 
-def in_project(path: str) -> Path:
-    """A path of the project; asked when a command runs, as help must not depend on the folder."""
-    return places.project() / path
-
-
 models_option = file_option("--models", places.MODELS, "The experiment.")
-results_option = file_option("--results", places.RESULTS, "Where records are kept.", is_folder=True)
+results_option = file_option(
+    "--results", "bench/results", "Where records are kept.", is_folder=True
+)
 variants_option = click.option(
     "--variants", type=Listed(), default=[], help="Names or ids, by commas; all by default."
 )

@@ -16,26 +16,28 @@ import click
 from bench.errors import MachineError
 
 CODE = Path(__file__).resolve().parents[1]  # holds the packages: a checkout, or site-packages
-MODELS = "models.toml"  # in the project, as is RESULTS
-RESULTS = "bench/results"
+MODELS = "models.toml"
 
 
 class PathType(click.Path):
     """The type of every path that a person gives: absolute, so that nothing inside asks from where.
 
-    A link keeps its name: messages say what was named.
+    A link keeps its name: messages say what was named, and a shell's <(…) is such a link too.
     """
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Path:
         """The path made absolute."""
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        return path.absolute() if path.is_symlink() else path.resolve()
+        path = os.fsdecode(super().convert(value, param, ctx))
+        # Those of pathlib raise where a folder may not be read; who uses the path says it better.
+        is_link = os.path.islink(path)  # noqa: PTH114
+        return Path(path).absolute() if is_link else Path(os.path.realpath(path))
 
 
-def project() -> Path:
-    """The nearest folder upwards that has a models.toml; if none has, the working folder."""
+def project(*parts: str) -> Path:
+    """A place in the nearest folder upwards with a models.toml, or else in the working folder."""
     here = Path.cwd()
-    return next((at for at in (here, *here.parents) if (at / MODELS).is_file()), here)
+    root = next((at for at in (here, *here.parents) if (at / MODELS).is_file()), here)
+    return root.joinpath(*parts)
 
 
 def cached(*parts: str) -> Path:

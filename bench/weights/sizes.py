@@ -73,7 +73,7 @@ def key(variant: Variant) -> str:
 
 def kept() -> Path:
     """The project's own file of facts; in a checkout of this program, `KNOWN` itself."""
-    return places.project() / "bench" / "weights" / KNOWN.name
+    return places.project("bench", "weights", KNOWN.name)
 
 
 def known() -> dict[str, Sizes]:

@@ -87,6 +87,9 @@ def test_a_link_keeps_its_name_and_all_else_is_resolved(
     assert kind.convert("../link", None, None) == project / "mine" / "other" / ".." / "link"
     assert kind.convert("..", None, None) == project / "mine"
     assert kind.convert("new", None, None) == project / "mine" / "other" / "new"
+    (project / "loop").symlink_to("loop")
+    for name in ("loop", "loop/below"):
+        assert kind.convert(f"{project}/{name}", None, None) == project / name
 
 
 def test_help_needs_no_folder_at_all(tmp_path: Path) -> None:
