@@ -70,8 +70,9 @@ def build(
         names = tuple(f"{page.path}.html" for page in made)
         marker = {"engine": chosen, "pages": sorted(names)}
         _write(site / _MARKER, json.dumps(marker, indent=2, sort_keys=True) + "\n")
+        missing = [name for name in names if not (site / name).is_file()]
+        assert not missing, missing  # a renderer that was content without them
         _replace(site, out)
-    assert not [name for name in names if not (out / name).is_file()], out  # as it will be said
     return Site(out, names, chosen)
 
 
