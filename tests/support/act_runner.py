@@ -1,8 +1,8 @@
 """The unmodified workflow files under act, against a bare origin and a stand-in of the API.
 
 act runs the jobs on this machine ("host mode"). The third-party actions are stand-ins of the same
-inputs and effects (tests/act/standin.py), `git` reaches a bare repository through `insteadOf`, and
-the two programs that take minutes are recorded (tests/act/recorded.py).
+inputs and effects (tests/support/act/standin.py), `git` reaches a bare repository through `insteadOf`, and
+the two programs that take minutes are recorded (tests/support/act/recorded.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from github_server import REPOSITORY, TOKEN, State
 from bench import places
 
 ROOT = Path(__file__).resolve().parents[2]
-STANDINS = ROOT / "tests" / "act"
+STANDINS = ROOT / "tests" / "support" / "act"
 SERVER = "https://github.invalid"
 # Each action with its inputs, as far as the workflows use them, and the stand-in's name.
 ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -200,7 +200,7 @@ class Workshop:
         return {path.stem: path for path in sorted(found)}
 
     def set(self, name: str) -> None:
-        """Something for the recorded programs to do; see tests/act/recorded.py."""
+        """Something for the recorded programs to do; see tests/support/act/recorded.py."""
         (self.standin / name).touch()
 
     # -- act -------------------------------------------------------------------------------------

@@ -163,8 +163,8 @@ def test_a_killed_download_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path) 
     hub.faults.stall_after["model.safetensors"] = 12_000_000
     code = (
         "import sys; from pathlib import Path; from bench.config import Variant; "
-        "from bench.weights import snapshot; snapshot.resolve(Variant(name='A', family='F', repo='acme/tiny'), "
-        "Path(sys.argv[1]))"
+        "from bench.weights import snapshot; "
+        "snapshot.resolve(Variant(name='A', family='F', repo='acme/tiny'), Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path.cwd())}) as process:
