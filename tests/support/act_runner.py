@@ -1,8 +1,8 @@
 """The unmodified workflow files under act, against a bare origin and a stand-in of the API.
 
 act runs the jobs on this machine ("host mode"). The third-party actions are stand-ins of the same
-inputs and effects (tests/support/act/standin.py), `git` reaches a bare repository through `insteadOf`, and
-the two programs that take minutes are recorded (tests/support/act/recorded.py).
+inputs and effects (act/standin.py), `git` reaches a bare repository through `insteadOf`, and
+the two programs that take minutes are recorded (act/recorded.py).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from folders import ROOT, SUPPORT
 from github_server import REPOSITORY, TOKEN, State
 
 from bench import places
 
-ROOT = Path(__file__).resolve().parents[2]
-STANDINS = ROOT / "tests" / "support" / "act"
+STANDINS = SUPPORT / "act"
 SERVER = "https://github.invalid"
 # Each action with its inputs, as far as the workflows use them, and the stand-in's name.
 ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -266,7 +266,7 @@ class Workshop:
             "BENCH_CACHE": str(places.cache()),
             "MYPY_CACHE_DIR": str(self.folder.parent / "mypy"),  # of all tests of this session
             "STANDIN": str(self.standin),
-            "RECORDED": str(ROOT / "tests"),
+            "RECORDED": str(SUPPORT),
             "GITHUB_API_URL": self.state.url,
             "GITHUB_SERVER_URL": SERVER,
             "GITHUB_REPOSITORY": REPOSITORY,

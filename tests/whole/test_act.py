@@ -9,7 +9,8 @@ from typing import Any
 
 import github_server
 import pytest
-from act_runner import MODELS, ROOT, Run, Workshop
+from act_runner import MODELS, Run, Workshop
+from folders import ROOT
 
 from bench.demo import inputs
 from bench.engine import installed
