@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 STAGES: tuple[Stage, ...] = ("speed", "quality")
 Stage = Literal["speed", "quality"]
-Engine = Literal["cpu", "cuda"]
+Build = Literal["cpu", "cuda"]  # of the engine, vLLM
+Table = Literal["serve", "speed", "quality"]  # the tables that are laid over each other
 Bundled = Literal[
     "smollm2-135m-bf16",
     "smollm2-135m-int8-w8a8",
@@ -113,6 +114,11 @@ class ServeOptions(Model):
     enable_expert_parallel: bool | None = None
     distributed_executor_backend: Literal["mp", "ray"] | None = None
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one server runs on, over all nodes."""
+        return (self.tensor_parallel_size or 1) * (self.pipeline_parallel_size or 1)
+
 
 class SpeedOptions(Model):
     """One workload of `vllm bench serve` on its random data set, at each request rate."""
@@ -156,7 +162,7 @@ class Hardware(Model):
 
     id: Id
     name: Name
-    engine: Engine
+    engine: Build
     runner: Annotated[tuple[Runner, ...], Field(min_length=1, max_length=8)]
     gpus: Annotated[int, Field(ge=0, le=1024)] = 1  # over all nodes
     nodes: Annotated[int, Field(gt=0, le=128)] = 1
@@ -206,6 +212,10 @@ class Variant(Model):
         """The name as a slug: safe in file names and URLs."""
         return slug(self.name)
 
+    def runs_on(self, hardware: Hardware) -> bool:
+        """Whether it is to be measured on this hardware."""
+        return self.hardware is None or hardware.id in self.hardware
+
 
 class Experiment(Model):
     """The whole of models.toml."""
@@ -222,7 +232,7 @@ class Experiment(Model):
         """Every variant with every hardware it is to be measured on, in the file's order."""
         for hardware in self.hardware:
             for variant in self.variant:
-                if variant.hardware is None or hardware.id in variant.hardware:
+                if variant.runs_on(hardware):
                     yield variant, hardware
 
     def with_repeats(self, repeats: int) -> Experiment:
@@ -245,20 +255,28 @@ class Experiment(Model):
         speed = self.speed.merged(override)
         return self.model_copy(update={"speed": speed, "variant": variants})
 
+    def layers(
+        self, table: Table, variant: Variant, hardware: Hardware
+    ) -> tuple[Model | None, ...]:
+        """A table for a variant on a hardware, from the widest layer to the narrowest.
+
+        The file's, the hardware's, the variant's, and the variant's on this hardware; a later one
+        wins, key by key.
+        """
+        on = variant.on.get(hardware.id)
+        return tuple(getattr(owner, table, None) for owner in (self, hardware, variant, on))
+
     def serve_options(self, variant: Variant, hardware: Hardware) -> ServeOptions:
-        """Defaults, then the hardware's, the variant's, and the variant's on this hardware."""
-        on = variant.on.get(hardware.id, Overrides())
-        return self.serve.merged(hardware.serve, variant.serve, on.serve)
+        """The options of `vllm serve` for a variant on a hardware; see `layers`."""
+        return self.serve.merged(*self.layers("serve", variant, hardware))
 
     def speed_options(self, variant: Variant, hardware: Hardware) -> SpeedOptions:
-        """The defaults with the variant's changes, then its changes on this hardware."""
-        return self.speed.merged(variant.speed, variant.on.get(hardware.id, Overrides()).speed)
+        """The speed stage's options for a variant on a hardware; see `layers`."""
+        return self.speed.merged(*self.layers("speed", variant, hardware))
 
     def quality_options(self, variant: Variant, hardware: Hardware) -> QualityOptions:
-        """The defaults with the variant's changes, then its changes on this hardware."""
-        return self.quality.merged(
-            variant.quality, variant.on.get(hardware.id, Overrides()).quality
-        )
+        """The quality stage's options for a variant on a hardware; see `layers`."""
+        return self.quality.merged(*self.layers("quality", variant, hardware))
 
 
 def parse(model: type[AnyModel], table: dict[str, Any]) -> AnyModel:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import places
-from bench.config import Engine as Build
-from bench.config import Experiment, Hardware
+from bench.config import Build, Experiment, Hardware
 from bench.engine import installed
 from bench.errors import BenchError
 from bench.measure.telemetry import load_nvml

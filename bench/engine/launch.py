@@ -9,8 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from bench.config import Engine as Build
-from bench.config import ServeOptions
+from bench.config import Build, ServeOptions
 from bench.engine import arguments
 from bench.engine import facts as server_facts
 from bench.engine.installed import Engine

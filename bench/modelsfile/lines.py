@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]  # such as ("variant", 2, "serve", "dtype")
 
 # Far more than any models.toml needs, far less than costs a parser minutes or its stack.
 _DEEPEST = 16
@@ -42,27 +42,27 @@ def find_excess(text: str) -> tuple[int, str] | None:
     return None
 
 
-def key_lines(text: str) -> dict[Path, int]:
+def key_lines(text: str) -> dict[KeyPath, int]:
     """Maps the path of every table, array element and key to its 1-based line.
 
     Args:
         text: a TOML document that `tomllib.loads` accepts.
     """
-    lines: dict[Path, int] = {(): 1}
+    lines: dict[KeyPath, int] = {(): 1}
     for path, line, _ in _places(text):
         for depth in range(1, len(path) + 1):
             lines.setdefault(path[:depth], line)
     return lines
 
 
-def find_repeated(text: str) -> tuple[Path, int, int] | None:
+def find_repeated(text: str) -> tuple[KeyPath, int, int] | None:
     """The first key or table that a text has twice: its path, and the lines of both.
 
     Args:
         text: a TOML document with nothing else wrong before that.
     """
-    lines: dict[Path, int] = {}
-    keys: set[Path] = set()
+    lines: dict[KeyPath, int] = {}
+    keys: set[KeyPath] = set()
     for path, line, kind in _places(text):
         if kind == "value":
             continue
@@ -79,16 +79,16 @@ def find_repeated(text: str) -> tuple[Path, int, int] | None:
     return None
 
 
-def _places(text: str) -> Iterator[tuple[Path, int, str]]:
-    """Path, line and kind of all that is written, in its order.
+def _places(text: str) -> Iterator[tuple[KeyPath, int, str]]:
+    """KeyPath, line and kind of all that is written, in its order.
 
     The kind is "table", "key", "inner" (a key between the braces of a value), or "value".
     """
-    lengths: dict[Path, int] = {}  # of arrays of tables
-    table: Path = ()
-    inside: list[tuple[Path, int | None]] = []  # open brackets; in an array, which element
+    lengths: dict[KeyPath, int] = {}  # of arrays of tables
+    table: KeyPath = ()
+    inside: list[tuple[KeyPath, int | None]] = []  # open brackets; in an array, which element
     key: list[str] = []
-    value: Path | None = None  # what is being read; None while a key is expected
+    value: KeyPath | None = None  # what is being read; None while a key is expected
     header = 0
     for kind, piece, line in _tokens(text):
         if kind != "mark":
@@ -121,7 +121,7 @@ def _places(text: str) -> Iterator[tuple[Path, int, str]]:
             value = inside.pop()[0]
 
 
-def line_of(lines: dict[Path, int], path: Path) -> int:
+def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int:
     """The line of the longest part of `path` that the file has."""
     while path not in lines:
         path = path[:-1]
@@ -147,9 +147,9 @@ def _plain(key: str) -> str:
     return plain
 
 
-def _enter_table(key: list[str], is_array: bool, lengths: dict[Path, int]) -> Path:
+def _enter_table(key: list[str], is_array: bool, lengths: dict[KeyPath, int]) -> KeyPath:
     """The path a header opens; the last element of an array of tables is the open one."""
-    path: Path = ()
+    path: KeyPath = ()
     for depth, part in enumerate(key, 1):
         path += (part,)
         if is_array and depth == len(key):

@@ -10,7 +10,6 @@ import stat
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bench import config
 from bench.errors import ConfigError
 from bench.modelsfile import consistency
 from bench.modelsfile import lines as toml_lines
+from bench.modelsfile.lines import KeyPath
 
 MAX_BYTES = 128 * 1024
 _MOST = 100  # problems that anybody reads; finding the nearest word for thousands takes minutes
@@ -91,12 +91,11 @@ def load_experiment(path: Path) -> config.Experiment:
         ConfigError: naming every problem of the file, not just the first.
     """
     text, problems = read_text(path)
-    if not problems:
-        problems = find_problems(text)
-    if problems:
+    experiment, problems = (None, problems) if problems else check(text)
+    if experiment is None or problems:
         listing = "\n".join(f"  {path}:{problem}" for problem in problems)
         raise ConfigError(f"{path} has {len(problems)} problem(s):\n{listing}")
-    return config.parse(config.Experiment, tomllib.loads(text))
+    return experiment
 
 
 def read_text(path: Path) -> tuple[str, list[Problem]]:
@@ -124,31 +123,42 @@ def read_text(path: Path) -> tuple[str, list[Problem]]:
 
 def find_problems(text: str) -> list[Problem]:
     """All problems of a models.toml's text, in the order of its lines; of very many, the first."""
+    return check(text)[1]
+
+
+def check(text: str) -> tuple[config.Experiment | None, list[Problem]]:
+    """The experiment as the schema has it, and everything wrong with it.
+
+    In two rounds: what the schema refuses; and when that is mended, where tables disagree.
+    """
     if excess := toml_lines.find_excess(text):
         line, reason = excess
-        return [Problem(line, "file", reason, "write only what `bench schema models` knows")]
+        fix = "write only what `bench schema models` knows"
+        return None, [Problem(line, "file", reason, fix)]
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        return [_syntax_problem(text, str(error))]
+        return None, [_syntax_problem(text, str(error))]
     lines = toml_lines.key_lines(text)
-    found: dict[tuple[int, str, str], Problem] = {}
-    for path, message, fix in _schema_problems(raw, lines):
+    try:
+        experiment = config.parse(config.Experiment, raw)
+    except ValidationError as error:
+        return None, _located(_refusals(error, raw, lines), lines)
+    return experiment, _located(consistency.disagreements(experiment), lines)
+
+
+def _located(found: Iterable[consistency.Disagreement], lines: dict[KeyPath, int]) -> list[Problem]:
+    """Each with its line, in their order; what many variants share is said of the first."""
+    problems: dict[tuple[int, str, str], Problem] = {}
+    for path, message, fix in found:
         problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
-        found[problem.line, problem.key, fix] = problem
-    refused = {(line, key) for line, key, _ in found}
-    for path, message, fix in islice(consistency.findings(raw), _MOST + 1):
-        problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
-        # What is no word at all is no word of the engine's either. And what many variants share is
-        # said of the first: the fix is the same.
-        if not ("serve" in path and (problem.line, problem.key) in refused):
-            found.setdefault((problem.line, problem.key, fix), problem)
-    ordered = sorted(found.values(), key=lambda problem: (problem.line, problem.key))
+        problems.setdefault((problem.line, problem.key, fix), problem)
+        if len(problems) > _MOST:
+            break
+    ordered = sorted(problems.values(), key=lambda problem: (problem.line, problem.key))
     if len(ordered) > _MOST:
-        last = Problem(
-            ordered[_MOST].line, "file", "has further problems", "mend those above first"
-        )
-        return [*ordered[:_MOST], last]
+        line = ordered[_MOST].line
+        ordered[_MOST:] = [Problem(line, "file", "has further problems", "mend those above first")]
     return ordered
 
 
@@ -167,37 +177,35 @@ def _syntax_problem(text: str, message: str) -> Problem:
     return Problem(line, "syntax", reason[:1].lower() + reason[1:], "write valid TOML 1.0 here")
 
 
-def _schema_problems(
-    raw: dict[str, Any], lines: dict[toml_lines.Path, int]
-) -> Iterator[consistency.Finding]:
-    try:
-        config.parse(config.Experiment, raw)
-    except ValidationError as error:
-        details: list[tuple[toml_lines.Path, str, str]] = []
-        seen: set[toml_lines.Path] = set()
-        for detail in error.errors(include_url=False):
-            path = _written_part(raw, detail["loc"], detail["type"])
-            # A union's branches fail one by one: one of them is enough to say.
-            told = len(path) < len(detail["loc"]) and path in seen
-            seen.add(path)
-            # Some arrays are too short only because pydantic left out elements with problems.
-            short = detail["type"] == "too_short" and _at(raw, path)
-            if not told and not short:
-                details.append((path, detail["type"], detail["msg"]))
-        details.sort(key=lambda detail: toml_lines.line_of(lines, detail[0]))
-        for path, kind, message in details[: _MOST + 1]:
-            yield (path, *_explain(path, kind, message))
+def _refusals(
+    error: ValidationError, raw: dict[str, Any], lines: dict[KeyPath, int]
+) -> Iterator[consistency.Disagreement]:
+    """What the schema refuses, in the order of the lines."""
+    details: list[tuple[KeyPath, str, str]] = []
+    seen: set[KeyPath] = set()
+    for detail in error.errors(include_url=False):
+        path = _written_part(raw, detail["loc"], detail["type"])
+        # A union's branches fail one by one: one of them is enough to say.
+        told = len(path) < len(detail["loc"]) and path in seen
+        seen.add(path)
+        # Some arrays are too short only because pydantic left out elements with problems.
+        short = detail["type"] == "too_short" and _at(raw, path)
+        if not told and not short:
+            details.append((path, detail["type"], detail["msg"]))
+    details.sort(key=lambda detail: toml_lines.line_of(lines, detail[0]))
+    for path, kind, message in details:
+        yield (path, *_explain(path, kind, message))
 
 
-def _at(value: Any, path: toml_lines.Path) -> Any:
+def _at(value: Any, path: KeyPath) -> Any:
     for part in path:
         value = value[part]
     return value
 
 
-def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> toml_lines.Path:
+def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> KeyPath:
     """Cuts what pydantic adds to a location (union branches) off; keeps a missing key."""
-    path: toml_lines.Path = ()
+    path: KeyPath = ()
     for part in loc:
         try:
             raw = raw[part]
@@ -207,7 +215,7 @@ def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> toml_lines
     return path
 
 
-def _explain(path: toml_lines.Path, kind: str, message: str) -> tuple[str, str]:
+def _explain(path: KeyPath, kind: str, message: str) -> tuple[str, str]:
     key = str(path[-1]) if path else "file"
     if kind == "tuple_type" and path in _LISTS:
         return "is one table, not a list of tables", f"write [[{key}]] above each"
@@ -225,7 +233,7 @@ def _explain(path: toml_lines.Path, kind: str, message: str) -> tuple[str, str]:
     return message[0].lower() + message[1:], fix
 
 
-def _known_keys(table: toml_lines.Path) -> list[str]:
+def _known_keys(table: KeyPath) -> list[str]:
     names = [part for part in table if isinstance(part, str)]
     if not names:
         return list(config.Experiment.model_fields)

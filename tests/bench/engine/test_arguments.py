@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Engine as Build
-from bench.config import ServeOptions
+from bench.config import Build, ServeOptions
 from bench.engine import arguments, installed
 from bench.engine.arguments import Refusal
 from bench.modelsfile import problems

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.modelsfile import lines as toml_lines
 from bench.modelsfile import problems
-from bench.modelsfile.lines import Path
+from bench.modelsfile.lines import KeyPath
 
 SCALARS = (
     "1", "-1.5e3", "inf", "true", "1979-05-27 07:32:00.999", '""', "''", '"a # [b] = \\" {"',
@@ -29,13 +29,13 @@ class Written:
     def __init__(self, draw: Any) -> None:
         self.draw = draw
         self.text = ""
-        self.lines: dict[Path, int] = {(): 1}
+        self.lines: dict[KeyPath, int] = {(): 1}
         self._keys = 0
 
     def one_of(self, choices: Any) -> Any:
         return self.draw(st.sampled_from(choices))
 
-    def note(self, path: Path) -> None:
+    def note(self, path: KeyPath) -> None:
         for depth in range(1, len(path) + 1):
             self.lines.setdefault(path[:depth], self.text.count("\n") + 1)
 
@@ -45,14 +45,14 @@ class Written:
         written = self.one_of(KEYS).format(self._keys)
         return written, next(iter(tomllib.loads(f"{written} = 0")))
 
-    def pair(self, table: Path, depth: int) -> None:
+    def pair(self, table: KeyPath, depth: int) -> None:
         parts = [self.key() for _ in range(self.one_of((1, 1, 2, 3)))]
         path = table + tuple(plain for _, plain in parts)
         self.note(path)
         self.text += self.one_of((".", " . ")).join(written for written, _ in parts) + " = "
         self.value(path, depth)
 
-    def value(self, path: Path, depth: int) -> None:
+    def value(self, path: KeyPath, depth: int) -> None:
         self.note(path)
         kind = self.one_of(("scalar", "array", "inline")) if depth else "scalar"
         if kind == "scalar":
@@ -71,20 +71,20 @@ class Written:
                 self.pair(path, depth - 1)
             self.text += " }"
 
-    def pairs(self, table: Path) -> None:
+    def pairs(self, table: KeyPath) -> None:
         for _ in range(self.one_of((0, 1, 2))):
             self.text += self.one_of(("", "\n", "# [x]\n", '# """\n'))
             self.pair(table, 2)
             self.text += self.one_of(("\n", "  # a = '''\n"))
 
-    def table(self, written: str, path: Path) -> None:
+    def table(self, written: str, path: KeyPath) -> None:
         self.note(path)
         self.text += written + self.one_of(("\n", " # [[ ]\n"))
         self.pairs(path)
 
 
 @st.composite
-def documents(draw: Any) -> tuple[str, dict[Path, int]]:
+def documents(draw: Any) -> tuple[str, dict[KeyPath, int]]:
     """A TOML document and the line of everything in it."""
     doc = Written(draw)
     doc.pairs(())
@@ -104,7 +104,7 @@ def documents(draw: Any) -> tuple[str, dict[Path, int]]:
     return doc.text.replace("\n", doc.one_of(("\n", "\r\n"))), doc.lines
 
 
-def paths(value: Any, path: Path = ()) -> set[Path]:
+def paths(value: Any, path: KeyPath = ()) -> set[KeyPath]:
     """The path of everything in a document as read."""
     children: Any = ()
     if isinstance(value, dict):
@@ -115,7 +115,7 @@ def paths(value: Any, path: Path = ()) -> set[Path]:
 
 
 @given(documents())
-def test_every_key_is_where_it_stands(made: tuple[str, dict[Path, int]]) -> None:
+def test_every_key_is_where_it_stands(made: tuple[str, dict[KeyPath, int]]) -> None:
     text, lines = made
     assert paths(tomllib.loads(text)) == set(lines)  # else the generator itself is wrong
     assert toml_lines.key_lines(text) == lines
@@ -142,7 +142,7 @@ def test_every_key_is_where_it_stands(made: tuple[str, dict[Path, int]]) -> None
         ("[[a]]\n[a.b]\n[[a]]\n[a.b]\n[a.b]\n", (("a", 1, "b"), 4, 5)),
     ],
 )
-def test_what_is_there_twice(text: str, found: tuple[Path, int, int]) -> None:
+def test_what_is_there_twice(text: str, found: tuple[KeyPath, int, int]) -> None:
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads(text)
     assert toml_lines.find_repeated(text) == found
