@@ -648,7 +648,7 @@ def test_all_problems_of_a_round_at_once_by_line_in_words_under_a_second(tmp_pat
     after = resource.getrusage(resource.RUSAGE_CHILDREN)  # its own time: neighbours do not count
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
     for mended in (
-        ("a/b", "B"),
+        ('name = "a/b"', 'name = "B"'),
         ("prize = 1\n", "\n"),
         ('"a"', '"a/c"'),
         ("dtype = 1", 'dtype = "half"'),
