@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from filelock import FileLock, Timeout
 
 from bench.errors import MachineError
 
@@ -72,13 +73,15 @@ def only_one(purpose: str) -> Iterator[None]:
     Raises:
         MachineError: another process holds it.
     """
-    path = cache("locks") / f"{purpose}.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise MachineError(
-                f"another `bench` on this machine is {purpose}",
-                "wait for it to end, or stop it; the lock goes with the process",
-            ) from error
+    lock = FileLock(cache("locks") / f"{purpose}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise MachineError(
+            f"another `bench` on this machine is {purpose}",
+            "wait for it to end, or stop it; the lock goes with the process",
+        ) from error
+    try:
         yield
+    finally:
+        lock.release()

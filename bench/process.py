@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from bench import places, supervise
+from bench import supervise
 from bench.progress import say
 
 _SUPERVISE = Path(supervise.__file__)
@@ -45,9 +41,8 @@ class Supervised:
         stderr: int | IO[Any],
         grace_s: float = GRACE_S,
     ) -> None:
-        self._note = places.cache("running") / uuid.uuid4().hex
         reading, self._lifeline = os.pipe()  # not inheritable: only this process holds the end
-        supervisor = [str(_SUPERVISE), str(reading), str(self._note), str(grace_s)]
+        supervisor = [str(_SUPERVISE), str(reading), str(grace_s)]
         try:
             self.popen = subprocess.Popen(
                 # -I: neither the folder it runs in nor PYTHON* variables can change what it is.
@@ -89,7 +84,6 @@ class Supervised:
             self.popen.wait()
         finally:
             self.popen.wait()  # also after a Ctrl-C; only one comes, see `stoppable`
-        _end_what_is_noted(self._note)  # nothing, unless the supervisor was killed
         for stream in (self.popen.stdin, self.popen.stdout):
             if stream:
                 with contextlib.suppress(BrokenPipeError):
@@ -152,55 +146,3 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def clean_up() -> None:
-    """Ends what earlier runs left behind whose supervisors were killed with them.
-
-    One that still lives is given the time it needs to stop what it supervises.
-    """
-    for note in places.cache("running").iterdir():
-        with note.open("a") as file:
-            deadline = time.monotonic() + 2 * GRACE_S
-            while not _lock(file) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            if _lock(file):
-                _end_what_is_noted(note)
-
-
-def _lock(file: IO[Any]) -> bool:
-    """Whether no supervisor holds the note (any more)."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _end_what_is_noted(note: Path) -> None:
-    """Stops and removes what a killed supervisor had noted; see `supervise`."""
-    if not note.exists():
-        return
-    log, temporary, *segments = [*note.read_text().splitlines(), "", ""]
-    if _writing_to(Path(log)):
-        say(f"stopping what was left behind by a killed process: {log}")
-    supervise.end(lambda: _writing_to(Path(log)), GRACE_S)
-    if Path(temporary).name.startswith(supervise.TEMPORARY):
-        shutil.rmtree(temporary, ignore_errors=True)
-    left = set(map(Path, segments)) - supervise.shared_memory(supervise.processes())
-    for segment in left:
-        if segment.parent == supervise.SHARED_MEMORY:
-            segment.unlink(missing_ok=True)
-    note.unlink(missing_ok=True)
-
-
-def _writing_to(log: Path) -> list[int]:
-    """The processes whose standard error is this file: neither a name nor a session changes it."""
-    if not log.is_file():  # a pipe: its programs have no children that would outlive them
-        return []
-    wanted, found = log.stat(), []
-    for pid in supervise.processes():
-        with contextlib.suppress(OSError):
-            if os.path.samestat(Path(f"/proc/{pid}/fd/2").stat(), wanted) and pid != os.getpid():
-                found.append(pid)
-    return found

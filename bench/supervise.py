@@ -7,10 +7,9 @@ it stops the program and everything the program started. It adopts their orphans
 subreaper), so a grandchild whose parent died is found too.
 
 If this process is itself killed, the kernel hangs up the terminal it leads, and with it the
-program and all it started. What escapes that (a session of its own, shared memory, temporary
-files) is in the note this process keeps while it lives: `process.clean_up` ends it later.
+program and all it started, unless that made a session of its own.
 
-Usage: supervise.py LIFELINE_FD NOTE GRACE_S PROGRAM [ARGUMENT ...]
+Usage: supervise.py LIFELINE_FD GRACE_S PROGRAM [ARGUMENT ...]
 Exits as the program did; 128 + N after signal N. Standard library only; imports nothing of bench.
 """
 
@@ -112,26 +111,22 @@ def _living() -> list[int]:
 class _Segments:
     """The shared memory that the program made: seen mapped, or named after one of its processes."""
 
-    def __init__(self, note: Path) -> None:
-        self._note = note
+    def __init__(self) -> None:
         self._changed = SHARED_MEMORY.stat().st_mtime_ns
         self._foreign = set(SHARED_MEMORY.iterdir())
         self._look_until = 0.0
         self._found: set[Path] = set()
 
-    def look(self) -> None:
+    def look(self, *, now: bool = False) -> None:
         """Looks if anything was made under /dev/shm lately; maps are long and not read for fun."""
         changed = SHARED_MEMORY.stat().st_mtime_ns
         if changed != self._changed:
             self._changed, self._look_until = changed, time.monotonic() + _MAPPED_WITHIN_S
-        if time.monotonic() < self._look_until:
+        if now or time.monotonic() < self._look_until:
             pids = descendants(os.getpid())
             names = set(map(str, pids))
             named = {p for p in SHARED_MEMORY.iterdir() if names & set(re.split(r"\W|_", p.name))}
-            new = (shared_memory(pids) | named) - self._foreign - self._found
-            self._found |= new
-            with contextlib.suppress(OSError), self._note.open("a") as file:  # a full disk
-                file.writelines(f"{path}\n" for path in new)
+            self._found |= (shared_memory(pids) | named) - self._foreign
 
     def remove(self) -> None:
         """Removes what the program left and nobody else uses."""
@@ -165,17 +160,15 @@ def _on_signal(*_: object) -> None:
     _told_to_stop = True
 
 
-def _supervise(lifeline: int, note: Path, grace_s: float, program: list[str]) -> int:
-    segments = _Segments(note)
+def _supervise(lifeline: int, grace_s: float, program: list[str]) -> int:
+    segments = _Segments()
     # Not below the folder of the logs: a socket's path has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True) as temporary:
-        log = Path("/proc/self/fd/2").readlink()
-        with note.open("w") as file:
-            file.write(f"{log}\n{temporary}\n")
         child = subprocess.Popen(program, env={**os.environ, "TMPDIR": temporary})
         try:
             status = _wait(child, lifeline, segments)
         finally:
+            segments.look(now=True)
             end(_living, grace_s)
             segments.remove()
     if status is None:
@@ -185,18 +178,13 @@ def _supervise(lifeline: int, note: Path, grace_s: float, program: list[str]) ->
 
 def main() -> int:
     """Starts the program, waits for its end or the tool's, and leaves nothing."""
-    lifeline, note, grace_s, *program = sys.argv[1:]
+    lifeline, grace_s, *program = sys.argv[1:]
     # Handlers, unlike "ignore", are not inherited: the program has every signal at its default.
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
     ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _lead_terminal()
-    with Path(note).open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # says that this process lives
-        try:
-            return _supervise(int(lifeline), Path(note), float(grace_s), program)
-        finally:
-            Path(note).unlink()
+    return _supervise(int(lifeline), float(grace_s), program)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,6 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
     if not needed:
         return Outcome()
     with process.stoppable(), places.only_one("measuring"), ExitStack() as stack:
-        process.clean_up()
         inputs.clean_up()
         wanted = dict.fromkeys((job.hardware.id, job.variant.id) for job in needed)
         store.prepare(settings.results, wanted)

@@ -2,21 +2,22 @@
 
 A record is `<hardware>/<variant>/<stage>-<UTC time>-<first 8 digits of the key>.json`; its
 sidecars lie beside it, named by their hash. A newer record with the same key supersedes an older.
+The disk must know hard links: only a link takes a name at once, and only if it is free.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gzip
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ from bench.records.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
 MIGRATIONS: dict[int, Any] = {}
 
 _WRITING = ".writing-"  # what the name of a file begins with until it is whole
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)  # FAT, some networks'
+_LEFT_AFTER_S = 3600  # such a file is nobody's any more
 _SPACE = "free some disk space, then run again: finished stages are kept"
 _WRITABLE = "make the folder writable, or name another with --results"
 _FOLDER = "name a folder with --results"
@@ -130,7 +131,9 @@ def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:
             finally:
                 probe.unlink(missing_ok=True)
     for left in root.glob(f"*/*/{_WRITING}*"):
-        _remove_unheld(left)
+        with contextlib.suppress(OSError):  # whole in the meantime, or another user's to remove
+            if left.stat().st_mtime < time.time() - _LEFT_AFTER_S:
+                left.unlink()
 
 
 @contextlib.contextmanager
@@ -144,61 +147,16 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _write_once(path: Path, data: bytes) -> bool:
     """Whether the file is new; one that is there stays as it is."""
-    file, temporary = _temporary(path.parent)
-    try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            return _give_name(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _temporary(folder: Path) -> tuple[IO[bytes], Path]:
-    """A new file, held until it is closed."""
-    while True:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=_WRITING)
-        _hold(handle)
-        if os.fstat(handle).st_nlink:
-            return os.fdopen(handle, "wb"), Path(name)
-        os.close(handle)  # removed by another process before it was held
-
-
-def _give_name(temporary: Path, path: Path) -> bool:
-    try:
-        os.link(temporary, path)  # fails if the name is taken, unlike a rename
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_WRITING) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        Path(file.name).chmod(0o644)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # what a link does at once: look, and take it
-            if path.exists():
-                return False
-            temporary.rename(path)
-        finally:
-            os.close(folder)
+            os.link(file.name, path)  # fails if the name is taken, unlike a rename
+        except FileExistsError:
+            return False
     return True
-
-
-def _hold(handle: int) -> bool:
-    """Takes the file for this process; not where another has it, or the disk knows no locks."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _remove_unheld(path: Path) -> None:
-    # It may have been whole in the meantime, or be another user's to remove.
-    with contextlib.suppress(FileNotFoundError, PermissionError), path.open("r+b") as file:
-        if _hold(file.fileno()):
-            path.unlink()
 
 
 def _refuse_constant(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,18 +114,13 @@ class Place:
     def wait_for(self, moment: str, times: int = 1) -> int:
         """The process that reached this moment, as soon as it was so many times.
 
-        A server's shared memory is then known to its supervisor (a tenth of a second later).
+        A server's shared memory is then known to its supervisor: it looks ten times a second.
         """
         wait_until(
             lambda: [name for name, _ in self.moments()].count(moment) >= times, self.moments
         )
-        notes = self.folder / "cache" / "running"
-        wait_until(
-            lambda: (
-                {str(path) for path in self.made() if path.exists()}
-                <= {line for note in notes.iterdir() for line in note.read_text().splitlines()}
-            )
-        )
+        if any(path.exists() for path in self.made()):
+            time.sleep(0.5)
         return self.pid(moment)
 
     def finished(self) -> dict[str, bytes]:
@@ -158,11 +154,17 @@ class Place:
         """Every process has ended."""
         wait_until(lambda: not self.living(), what=self.living)
 
+    def remove_what_is_left(self) -> None:
+        """Shared memory and temporary folders of runs that were killed with their supervisors."""
+        for path in self.made():
+            path.unlink(missing_ok=True)
+        for path in (self.folder / "tmp").iterdir():
+            shutil.rmtree(path)
+
     def check_nothing_left(self) -> None:
-        """No process, no shared memory, no temporary folder, no note of them."""
+        """No process, no shared memory, no temporary folder."""
         self.check_no_process()
         assert not [path for path in self.segments | self.made() if path.exists()]
-        assert list((self.folder / "cache" / "running").iterdir()) == []
         assert list((self.folder / "tmp").iterdir()) == []
 
 

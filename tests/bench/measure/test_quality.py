@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config import QualityOptions
+from bench.demo import inputs
 from bench.engine.installed import Engine
 from bench.errors import ConfigError, MeasurementError
 from bench.measure import quality
 from bench.measure.client import Client
-from bench.measure.tasks import TaskData, Tasks, check_bundled, requests
+from bench.measure.tasks import TaskData, Tasks, requests
 from bench.records import store
 from bench.records.record import Record
 
@@ -293,7 +294,7 @@ def test_the_bundled_data_is_refused_for_what_it_cannot_serve(
     with pytest.raises(ConfigError, match=message) as refused:
         requests(options)
     assert 'or data = "hub"' in refused.value.fix
-    check_bundled(QualityOptions(data="bundled"))
+    inputs.check_tasks(QualityOptions(data="bundled"))
 
 
 @pytest.mark.parametrize("name", ["empty", "unknown"])
