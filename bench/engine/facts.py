@@ -10,6 +10,9 @@ import math
 import re
 from dataclasses import dataclass, fields, replace
 
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -35,7 +38,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `/metrics` tells: the KV cache, and tokens counted since the server started."""
+    """What `/metrics` tells: the KV cache, and what was counted since the server started."""
 
     kv_cache_tokens: int | None = None
     kv_cache_gib: float | None = None
@@ -44,6 +47,7 @@ class Metrics:
     prefix_cache_hits: int | None = None
     prompt_tokens: int | None = None
     generation_tokens: int | None = None
+    requests_running: int | None = None
 
 
 # The first pattern that matches anywhere in the log gives the fact.
@@ -81,10 +85,6 @@ _ATTENTION_LINES = (
     r"Using (?:AttentionBackendEnum\.)?([A-Z][A-Z0-9_]+) backend(?:\.| out of| \(selected)",
     r"Using ([A-Z][\w ]*?) backend on V1 engine",  # 0.9.1: Flash Attention, FlashInfer, Triton
 )
-_SAMPLE = re.compile(
-    r'^(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>(?:[^"}]|"(?:[^"\\]|\\.)*")*)\})? (?P<value>\S+)'
-)
-_LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
 def parse_log(text: str) -> Facts:
@@ -129,7 +129,7 @@ def from_metrics(text: str) -> Metrics:
     versions leave one to, is wrong for models whose requests take blocks of several kinds.
     """
     samples = _samples(text)
-    cache = next((labels for name, labels, _ in samples if name == "vllm:cache_config_info"), {})
+    cache = next((one.labels for one in samples if one.name == "vllm:cache_config_info"), {})
     size_bytes = _number(cache.get("kv_cache_memory_bytes"))
     tokens = _number(cache.get("kv_cache_size_tokens"))
     if tokens is None:
@@ -137,29 +137,29 @@ def from_metrics(text: str) -> Metrics:
         size = _number(cache.get("block_size"))
         tokens = None if blocks is None or size is None else blocks * size
 
-    def count(counter: str) -> int | None:
-        values = [value for name, _, value in samples if name == f"vllm:{counter}_total"]
+    def count(name: str) -> int | None:
+        values = [one.value for one in samples if one.name == f"vllm:{name}"]
         return round(sum(values)) if values else None
 
     return Metrics(
         kv_cache_tokens=None if tokens is None else int(tokens),
         kv_cache_gib=None if size_bytes is None else size_bytes / 2**30,
         max_concurrency=_number(cache.get("kv_cache_max_concurrency")),
-        prefix_cache_queries=count("prefix_cache_queries"),
-        prefix_cache_hits=count("prefix_cache_hits"),
-        prompt_tokens=count("prompt_tokens"),
-        generation_tokens=count("generation_tokens"),
+        prefix_cache_queries=count("prefix_cache_queries_total"),
+        prefix_cache_hits=count("prefix_cache_hits_total"),
+        prompt_tokens=count("prompt_tokens_total"),
+        generation_tokens=count("generation_tokens_total"),
+        requests_running=count("num_requests_running"),
     )
 
 
-def _samples(text: str) -> list[tuple[str, dict[str, str], float]]:
-    samples = []
-    for line in text.splitlines():
-        match = _SAMPLE.match(line)
-        value = _number(match["value"]) if match else None
-        if match and value is not None and math.isfinite(value):
-            samples.append((match["name"], dict(_LABEL.findall(match["labels"] or "")), value))
-    return samples
+def _samples(text: str) -> list[Sample]:
+    """Every number that is one; of a text that is not Prometheus's, none."""
+    try:
+        samples = [one for family in text_string_to_metric_families(text) for one in family.samples]
+    except ValueError:
+        return []
+    return [one for one in samples if math.isfinite(one.value)]
 
 
 def combine(log: Facts, metrics: Metrics) -> Facts:

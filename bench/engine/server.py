@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx2
+
+from bench.engine import facts
 from bench.errors import BenchError, ServerError
 from bench.process import GRACE_S, Supervised
 from bench.progress import Step, step
 
 HOST = "127.0.0.1"
-# Asks the server itself, whatever proxy this machine reaches others by.
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-UNANSWERED = (OSError, http.client.HTTPException)  # refused, too late, cut off in the middle
+# Asks the server itself, whatever proxy this machine reaches others by, and keeps no connection: a
+# server that is to stop waits for those it has.
+_HTTP = httpx2.Client(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
 # What the log says while the server starts, in the order it happens, in words for a person.
 _PHASES = (
     ("Starting to load model", "loading weights"),
@@ -35,8 +36,6 @@ _PHASES = (
 _PREFIX = re.compile(r"(?:\([\w-]+ pid=\d+\) ?)?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
 # Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
 _NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|Traceback|Warning:|\d+%\|")
-# What there is to do, and what was done of it.
-_WORK = re.compile(r"(?m)^vllm:(num_requests_running|\w+_tokens_total)\{.*\} (\S+)$")
 _REASON = re.compile(r"[Ee]rror|Exception|[Kk]illed|out of memory|not supported|invalid|[Ff]ail")
 
 
@@ -64,7 +63,7 @@ class Server:
     idle_limit_s: float = 600.0
     _ask_at: float = field(default=0.0, init=False)
     _look_at: float = field(default=0.0, init=False)
-    _work: dict[str, float] = field(default_factory=dict, init=False)
+    _work: facts.Metrics = field(default=facts.Metrics(), init=False)
     _silent_since: float | None = field(default=None, init=False)
 
     def get(self, path: str) -> str:
@@ -74,10 +73,10 @@ class Server:
             ServerError: the server died or did not answer.
         """
         try:
-            return _get(self.url + path, timeout_s=30)
-        except UNANSWERED as error:
-            failure = ServerError(f"the server did not answer {path}: {error}", _see(self.log))
-            raise self.explain(failure) from error
+            return ask(self.url + path, timeout_s=30)
+        except httpx2.HTTPError as error:
+            reason = f"the server did not answer {path}: {first_line(error)}"
+            raise self.explain(ServerError(reason, _see(self.log))) from error
 
     def check(self) -> None:
         """Does nothing while the server runs, answers and gets on; asks it as seldom as stated.
@@ -106,15 +105,14 @@ class Server:
 
     def _check_work(self) -> None:
         try:
-            metrics = _get(self.url + "/metrics", self.ask_every_s)
-        except UNANSWERED:
+            told = ask(self.url + "/metrics", self.ask_every_s)
+        except httpx2.HTTPError:
             return  # it answered /health just now: too busy to count
-        before, self._work = self._work, {name: float(n) for name, n in _WORK.findall(metrics)}
-        requests = self._work.get("num_requests_running", 0)
-        if requests and self._work == before:
+        before, self._work = self._work, facts.from_metrics(told)
+        if self._work.requests_running and self._work == before:
             raise ServerError(
-                f"the vLLM server has {requests:.0f} requests and has worked on none of them for "
-                f"{self.idle_limit_s:.0f} s: its engine hangs",
+                f"the vLLM server has {self._work.requests_running} requests and has worked on "
+                f"none of them for {self.idle_limit_s:.0f} s: its engine hangs",
                 _see(self.log),
             )
 
@@ -227,19 +225,26 @@ def _wait_until_healthy(server: Server, limit_s: float, current: Step) -> None:
 
 def _is_healthy(url: str, timeout_s: float = 5) -> bool:
     try:
-        _get(url + "/health", timeout_s)
-    except UNANSWERED:
+        ask(url + "/health", timeout_s)
+    except httpx2.HTTPError:
         return False
     return True
 
 
-def _get(url: str, timeout_s: float) -> str:
-    try:
-        with DIRECT.open(url, timeout=timeout_s) as answer:
-            return str(answer.read().decode())
-    except urllib.error.HTTPError as error:
-        error.close()  # it is an answer as well, with a connection
-        raise
+def ask(url: str, timeout_s: float, body: Any = None) -> str:
+    """What a server answers to GET, or to POST with a JSON body.
+
+    Raises:
+        httpx2.HTTPError: it refuses, is too late, cuts the answer off, or answers with an error.
+    """
+    method = "GET" if body is None else "POST"
+    answer = _HTTP.request(method, url, json=body, timeout=timeout_s)
+    return answer.raise_for_status().text
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without advice on where to read more."""
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def phase(log: str) -> str:

@@ -8,16 +8,14 @@ quantization did long before an answer does. The text is this project's own.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from pydantic import BaseModel, ValidationError
 
-from bench.engine.server import DIRECT, UNANSWERED
+from bench.engine.server import ask, first_line
 from bench.errors import MeasurementError
 from bench.measure.speed import Endpoint
 from bench.records import store
@@ -78,24 +76,17 @@ def _ask(target: Endpoint, paragraph: str) -> list[dict[str, Any]]:
         "prompt_logprobs": TOP,
         "return_token_ids": True,
     }
-    request = urllib.request.Request(  # noqa: S310
-        f"{target.url}/v1/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
     try:
-        with DIRECT.open(request, timeout=600) as answer:
-            [choice] = _Answer.model_validate_json(answer.read()).choices
+        told = ask(f"{target.url}/v1/completions", 600, body)
+        [choice] = _Answer.model_validate_json(told).choices
         pairs = zip(choice.prompt_token_ids, choice.prompt_logprobs, strict=True)
         return [_row(token, position) for token, position in pairs if position]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise _no_logprobs(f"{where}: {first['msg']}") from error
-    except (*UNANSWERED, LookupError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it is an answer as well, with a connection
-        raise _no_logprobs(f"{type(error).__name__}: {error}") from error
+    except (httpx2.HTTPError, LookupError, ValueError) as error:
+        raise _no_logprobs(f"{type(error).__name__}: {first_line(error)}") from error
 
 
 def _no_logprobs(reason: str) -> MeasurementError:

@@ -57,7 +57,7 @@ def test_the_own_token_is_kept_and_the_most_likely_ones() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (400, b'{"error": "prompt_logprobs is not supported"}', "HTTP Error 400: Bad Request"),
+        (400, b'{"error": "prompt_logprobs is not supported"}', "400 Bad Request"),
         (200, b"<html>", "Invalid JSON"),
         (200, b'{"choices": []}', "choices"),
         (200, choice(prompt_logprobs=None), "prompt_logprobs: Field required"),
@@ -88,7 +88,7 @@ def test_a_server_that_gives_none(status: int, body: bytes, said: str) -> None:
 def test_a_server_that_is_cut_off_or_away() -> None:
     with (
         answering(200, choice(), length=10_000) as endpoint,
-        pytest.raises(MeasurementError, match="IncompleteRead"),
+        pytest.raises(MeasurementError, match="without sending complete message"),
     ):
         fidelity.measure(endpoint)
     with pytest.raises(MeasurementError, match="Connection refused"):
