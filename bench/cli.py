@@ -6,6 +6,7 @@ This is the one module that knows both halves: it calls `bench` to measure and `
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -15,7 +16,6 @@ import click
 from bench import places
 from bench.command import (
     Group,
-    Listed,
     file_option,
     force_option,
     invoke,
@@ -54,7 +54,7 @@ def cli() -> None:
 @force_option
 @with_server_options
 def demo(
-    out: Path, variants: list[str], force: bool, port: int | None, server_timeout: float
+    out: Path, variants: tuple[str, ...], force: bool, port: int | None, server_timeout: float
 ) -> int:
     """Measure the bundled small model on this machine's CPU and render the report.
 
@@ -111,40 +111,37 @@ def validate(file: Path, as_json: bool, online: bool) -> int:
 @results_option
 @variants_option
 @stages_option
-@click.option("--hardware", type=Listed(), default=[], help="Ids; all by default.")
+@click.option("--hardware", metavar="ID", multiple=True, help="Only this; all by default.")
 @force_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-@click.option("--commands", is_flag=True, help="Print the exact command lines, run nothing.")
 @click.option("--github-output", is_flag=True, help="Write the matrix to $GITHUB_OUTPUT.")
 def plan(
     models: Path,
     results: Path,
-    variants: list[str],
-    stages: list[str],
-    hardware: list[str],
+    variants: tuple[str, ...],
+    stages: tuple[str, ...],
+    hardware: tuple[str, ...],
     force: bool,
     as_json: bool,
-    commands: bool,
     github_output: bool,
 ) -> None:
     """Show what would be measured and why, whether it fits, and how long it may take."""
     from bench.github import annotations
+    from bench.github.actions import make_matrix
     from bench.modelsfile import problems
     from bench.plan import forecast
-    from bench.plan import jobs as planning
+    from bench.plan.jobs import find_jobs
 
     experiment = problems.load_experiment(models)
-    jobs = planning.jobs(
+    jobs = find_jobs(
         experiment, results, variants=variants, stages=stages, hardware=hardware, force=force
     )
-    if commands:
-        click.echo(forecast.command_lines(experiment, jobs))
-        return
-    rows = forecast.rows(jobs, results)
+    forecasts = forecast.for_jobs(jobs, results)
     if github_output:
-        entries = planning.matrix(jobs)
-        annotations.set_outputs(matrix=json.dumps({"include": entries}), count=str(len(entries)))
-    click.echo(json.dumps(rows, indent=2) if as_json else forecast.table(rows))
+        matrix = make_matrix(jobs)
+        annotations.set_outputs(matrix=json.dumps({"include": matrix}), count=str(len(matrix)))
+    rows = [asdict(one) for one in forecasts]
+    click.echo(json.dumps(rows, indent=2) if as_json else forecast.table(forecasts))
 
 
 @cli.command(example="bench run --hardware l40 --variants qwen3-8b-bf16 --stages speed")
@@ -160,8 +157,8 @@ def plan(
 def run(
     models: Path,
     results: Path,
-    variants: list[str],
-    stages: list[str],
+    variants: tuple[str, ...],
+    stages: tuple[str, ...],
     hardware: str | None,
     force: bool,
     repeats: int | None,
@@ -239,14 +236,14 @@ def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
 @click.option("--name", help="Instead of one made from the Hub's facts.")
 @click.option("--family", help="Likewise.")
 @click.option("--tokenizer", help="For a GGUF file: the repository that has its tokenizer.")
-@click.option("--hardware", type=Listed(), default=[], help="Restrict it to these ids.")
+@click.option("--hardware", metavar="ID", multiple=True, help="Only on this; all by default.")
 def add(
     repository: str,
     models: Path,
     name: str | None,
     family: str | None,
     tokenizer: str | None,
-    hardware: list[str],
+    hardware: tuple[str, ...],
 ) -> None:
     """Write the table of a Hub model to models.toml; the rest of the file stays as it is.
 
@@ -264,7 +261,7 @@ def add(
         name=name,
         family=family,
         tokenizer=tokenizer,
-        hardware=tuple(hardware),
+        hardware=hardware,
     )
     license_ = added.license or "unknown"
     click.echo(f"{added.text}\n{added.download_gib:.1f} GiB to download; licence: {license_}")

@@ -40,18 +40,6 @@ class Group(click.Group):
         return list(self.commands)
 
 
-class Listed(click.ParamType[list[str]]):
-    """Words separated by commas; a name may hold spaces, and commas too: see `plan.jobs`."""
-
-    name = "a,b,…"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:  # noqa: ARG002
-        """The words without the blanks around them."""
-        if isinstance(value, list):
-            return value
-        return [word.strip() for word in str(value).split(",") if word.strip()]
-
-
 def file_option(
     name: str, default: str, text: str, *, is_folder: bool = False
 ) -> Callable[[Function], Function]:
@@ -66,10 +54,10 @@ results_option = file_option(
     "--results", "bench/results", "Where records are kept.", is_folder=True
 )
 variants_option = click.option(
-    "--variants", type=Listed(), default=[], help="Names or ids, by commas; all by default."
+    "--variants", metavar="ID", multiple=True, help="Only this one; give more of it for others."
 )
 stages_option = click.option(
-    "--stages", type=Listed(), default=[], help=f"Some of: {', '.join(STAGES)}; all by default."
+    "--stages", type=click.Choice(STAGES), multiple=True, help="Only this one; both by default."
 )
 force_option = click.option(
     "--force", is_flag=True, help="Measure again what is current; the older record is kept."

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-
 from filelock import FileLock, Timeout
 
 from bench.errors import MachineError

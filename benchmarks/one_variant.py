@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -29,7 +30,7 @@ from tabulate import tabulate
 
 from bench.engine import installed, launch
 from bench.engine.server import serving
-from bench.measure import checkpoint, dryrun, fidelity, quality, run, speed, tasks
+from bench.measure import checkpoint, fidelity, quality, run, speed, tasks
 from bench.measure import machine as environment
 from bench.measure.client import Client
 from bench.measure.speed import Target
@@ -175,7 +176,9 @@ def serve(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> 
         title="published way: server",
     ) as server:
         target = Target.of(server, VARIANT.id, str(ready.tokenizer))
-        for rate, seed, prompts in dryrun.client_runs(load):
+        warmup = (math.inf, load.seed, load.warmup_prompts)
+        repeats = [(rate, n, load.prompts) for rate, seeds in speed.seeds(load) for n in seeds]
+        for rate, seed, prompts in (warmup, *repeats):
             say(f"published way: vllm bench serve, rate {rate}, seed {seed}")
             argv = speed.arguments(target, load, rate, seed, prompts)
             finish(cpu.command("bench", "serve", *argv), folder)

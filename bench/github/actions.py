@@ -7,26 +7,38 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench import places
+from bench.config import STAGES
 from bench.errors import ConfigError, RefusedError
+
+if TYPE_CHECKING:
+    from bench.plan.jobs import Job
 
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
 UPLOAD_MINUTES = 30
 _PULL = "pull_request_target"
 _FOLDER = places.PathType(file_okay=False)
 _FILE = places.PathType(dir_okay=False)
+_stages_option = click.option(
+    "--stages", type=click.Choice(STAGES), multiple=True, envvar="STAGES", help="Both by default."
+)
 _force_option = click.option("--force", default="false", type=click.Choice(["true", "false", ""]))
 
 
 @click.group(hidden=True)
 def actions() -> None:
-    """What the GitHub workflows run; each command reads the event from Actions' environment."""
+    """What the GitHub workflows run; each command reads the event from Actions' environment.
+
+    What was asked for by hand is read from there too, words between blanks: VARIANTS, STAGES and
+    HARDWARE.
+    """
 
 
 @actions.command()
@@ -38,7 +50,7 @@ def review(models: Path, results: Path, out: Path) -> None:
     from bench.github import annotations, comment, lookup
     from bench.modelsfile import problems
     from bench.plan import forecast
-    from bench.plan import jobs as plan
+    from bench.plan.jobs import find_jobs
 
     text, found = problems.read_text(models)
     if models.is_symlink():
@@ -49,9 +61,9 @@ def review(models: Path, results: Path, out: Path) -> None:
     if found:
         document = annotations.describe_problems(head_sha(), found)
     else:
-        jobs = plan.jobs(problems.load_experiment(models), results)
-        rows = forecast.rows(jobs, results)
-        document = annotations.describe_plan(head_sha(), rows, lookup.fill(rows, jobs))
+        jobs = find_jobs(problems.load_experiment(models), results)
+        forecasts, unknown = lookup.fill(forecast.for_jobs(jobs, results), jobs)
+        document = annotations.describe_plan(head_sha(), forecasts, unknown)
     comment.write(document, out / comment.FILE)
     annotations.summarize(document)
     if found:
@@ -62,29 +74,28 @@ def review(models: Path, results: Path, out: Path) -> None:
 @click.option("--models", type=_FILE, required=True)
 @click.option("--results", type=_FOLDER, required=True)
 @click.option("--out", type=_FOLDER, required=True, help="The plan and the models.toml it is of.")
-@click.option("--variants", default="", help="Names or ids, separated by commas; all if empty.")
-@click.option("--stages", default="")
-@click.option("--hardware", default="")
+@click.option("--variants", multiple=True, envvar="VARIANTS", help="Ids; all by default.")
+@_stages_option
+@click.option("--hardware", multiple=True, envvar="HARDWARE", help="Ids; all by default.")
 @click.option("--repeats", default="", help="In place of [speed] repeats: another experiment.")
 @_force_option
 def make_plan(
     models: Path,
     results: Path,
     out: Path,
-    variants: str,
-    stages: str,
-    hardware: str,
+    variants: tuple[str, ...],
+    stages: tuple[str, ...],
+    hardware: tuple[str, ...],
     repeats: str,
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
-    from bench.github import annotations, modelsfile
-    from bench.github import incoming as arrivals
+    from bench.github import annotations, incoming, modelsfile
     from bench.github.api import Api
     from bench.ingest import Ticket
     from bench.modelsfile import problems
     from bench.plan import forecast
-    from bench.plan import jobs as plan
+    from bench.plan.jobs import find_jobs
 
     event, name = _event(), os.environ["GITHUB_EVENT_NAME"]
     out.mkdir(parents=True, exist_ok=True)
@@ -95,24 +106,24 @@ def make_plan(
     if repeats:
         modelsfile.set_repeats(asked, repeats)
     select = partial(
-        plan.jobs,
+        find_jobs,
         problems.load_experiment(asked),
         results,
-        variants=_split(variants),
-        stages=_split(stages),
-        hardware=_split(hardware),
+        variants=variants,
+        stages=stages,
+        hardware=hardware,
         force=force == "true",
     )
     adopted: list[Path] = []
     if name == "push":
         keys = {Ticket(job.hardware.id, job.variant.id, job.stage): job.key for job in select()}
-        arrivals.adopt(event, Api.from_environment(), keys, out / "adopted")
-        adopted = arrivals.take(out / "adopted", results)
+        incoming.adopt(event, Api.from_environment(), keys, out / "adopted")
+        adopted = incoming.take(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
-    rows = forecast.rows(jobs, results)
-    (out / "plan.json").write_text(json.dumps(rows, indent=1))
-    annotations.summarize(annotations.describe_plan(head_sha(), rows))
-    matrix = _matrix(plan.matrix(jobs))
+    forecasts = forecast.for_jobs(jobs, results)
+    (out / "plan.json").write_text(json.dumps([asdict(one) for one in forecasts], indent=1))
+    annotations.summarize(annotations.describe_plan(head_sha(), forecasts))
+    matrix = _capped(make_matrix(jobs))
     annotations.set_outputs(
         matrix=json.dumps({"include": matrix}),
         count=str(len(matrix)),
@@ -121,7 +132,28 @@ def make_plan(
     )
 
 
-def _matrix(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def make_matrix(jobs: list[Job]) -> list[dict[str, Any]]:
+    """The Actions matrix: one entry per variant and hardware that has something to do."""
+    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    for job in jobs:
+        if job.needed:
+            entry = entries.setdefault(
+                (job.variant.id, job.hardware.id),
+                {
+                    "variant": job.variant.id,
+                    "hardware": job.hardware.id,
+                    "runner": list(job.hardware.runner),
+                    "timeout_minutes": job.hardware.timeout_minutes,
+                    "stages": [],
+                    "keys": [],
+                },
+            )
+            entry["stages"].append(job.stage)
+            entry["keys"].append(job.key)
+    return list(entries.values())
+
+
+def _capped(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries as far as one matrix holds them; what does not fit is said, not dropped."""
     if len(entries) > MAX_MATRIX:
         left = ", ".join(f"{e['variant']} on {e['hardware']}" for e in entries[MAX_MATRIX:])
@@ -149,44 +181,49 @@ def _approved_models(event: dict[str, Any]) -> bytes:
 @click.option("--results", type=_FOLDER, required=True, help="Those of the newest main.")
 @click.option("--variant", required=True)
 @click.option("--hardware", required=True)
-@click.option("--stages", required=True)
+@_stages_option
 @_force_option
 def missing(
-    models: Path, results: Path, variant: str, hardware: str, stages: str, force: str
+    models: Path,
+    results: Path,
+    variant: str,
+    hardware: str,
+    stages: tuple[str, ...],
+    force: str,
 ) -> None:
     """Which of a job's stages are still to be measured: it may have queued behind its like."""
     from bench.github import annotations
     from bench.modelsfile import problems
-    from bench.plan import jobs as plan
+    from bench.plan.jobs import find_jobs
 
-    jobs = plan.jobs(
+    jobs = find_jobs(
         problems.load_experiment(models),
         results,
         variants=[variant],
-        stages=_split(stages),
+        stages=stages,
         hardware=[hardware],
         force=force == "true",
     )
     needed = [job.stage for job in jobs if job.needed]
     click.echo(f"to measure: {', '.join(needed) or 'nothing, main has it by now'}")
-    annotations.set_outputs(stages=",".join(needed))
+    annotations.set_outputs(stages=" ".join(needed))
 
 
 @actions.command()
-@click.argument("incoming", type=_FOLDER)
+@click.argument("folder", type=_FOLDER)
 @click.option("--plan", "plan_folder", type=_FOLDER, required=True)
 @click.option("--out", type=_FOLDER, required=True)
-def keep(incoming: Path, plan_folder: Path, out: Path) -> None:
+def keep(folder: Path, plan_folder: Path, out: Path) -> None:
     """Checks a pull request's records and keeps the sound ones for its merge."""
-    from bench.github import incoming as arrivals
+    from bench.github import incoming
     from bench.ingest import read_plan
 
     out.mkdir(parents=True, exist_ok=True)
-    _fail_if(arrivals.gather(incoming, read_plan(plan_folder / "plan.json"), out))
+    _fail_if(incoming.gather(folder, read_plan(plan_folder / "plan.json"), out))
 
 
 @actions.command()
-@click.argument("incoming", type=_FOLDER)
+@click.argument("folder", type=_FOLDER)
 @click.option("--plan", "plan_folder", type=_FOLDER, required=True)
 @click.option("--repository", type=_FOLDER, required=True)
 @click.option("--results", type=_FOLDER, required=True, help="Inside the repository.")
@@ -194,7 +231,7 @@ def keep(incoming: Path, plan_folder: Path, out: Path) -> None:
 @click.option("--checksums", type=_FILE, required=True, help="Written: what to attest.")
 @_force_option
 def commit(
-    incoming: Path,
+    folder: Path,
     plan_folder: Path,
     repository: Path,
     results: Path,
@@ -207,23 +244,22 @@ def commit(
     What is attested and published is all of this run that main has in the end, not what this
     attempt added: so a rerun makes up for an attempt that pushed and got no further.
     """
-    from bench.github import annotations
-    from bench.github import incoming as arrivals
+    from bench.github import annotations, incoming
     from bench.github.commit import commit_and_push
     from bench.ingest import read_plan
 
-    with tempfile.TemporaryDirectory() as folder:
-        staged = Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary)
         if (plan_folder / "adopted").is_dir():
             shutil.copytree(plan_folder / "adopted", staged, dirs_exist_ok=True)
-        refused = arrivals.gather(incoming, read_plan(plan_folder / "plan.json"), staged)
+        refused = incoming.gather(folder, read_plan(plan_folder / "plan.json"), staged)
 
         def add() -> tuple[list[Path], str]:
-            paths = arrivals.take(staged, results, force=force == "true")
+            paths = incoming.take(staged, results, force=force == "true")
             return paths, _message(paths, results)
 
         sha = commit_and_push(repository, branch, add)
-        ours = arrivals.present(staged, results)
+        ours = incoming.present(staged, results)
     lines = [
         f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(results)}" for p in ours
     ]
@@ -261,8 +297,3 @@ def head_sha() -> str:
 def _run_url() -> str:
     server, repository = os.environ["GITHUB_SERVER_URL"], os.environ["GITHUB_REPOSITORY"]
     return f"{server}/{repository}/actions/runs/{os.environ['GITHUB_RUN_ID']}"
-
-
-def _split(names: str) -> list[str]:
-    """Names between commas; a variant's own name may hold a comma, its id cannot."""
-    return [name.strip() for name in names.split(",") if name.strip()]

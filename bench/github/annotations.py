@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.errors import BenchError, ConfigError
 from bench.github.comment import Document, Table, render
 from bench.modelsfile.problems import Problem
+from bench.plan.forecast import Forecast
 
 MAX_ANNOTATIONS = 10  # Actions shows no more of one step
 
@@ -46,20 +46,19 @@ def describe_problems(head_sha: str, problems: list[Problem]) -> Document:
 
 
 def describe_plan(
-    head_sha: str, rows: list[dict[str, Any]], remarks: Sequence[str] = ()
+    head_sha: str, forecasts: Sequence[Forecast], remarks: Sequence[str] = ()
 ) -> Document:
     """What would be measured as text: where, whether it fits, how long, how large, and why.
 
     Args:
-        rows: of `outlook.rows`.
         remarks: lines to add below the table.
     """
-    needed = [row for row in rows if row["needed"]]
-    current = f"{len(rows) - len(needed)} are current"
+    needed = [one for one in forecasts if one.needed]
+    current = f"{len(forecasts) - len(needed)} are current"
     if not needed:
         return Document("plan", head_sha, f"Nothing would be measured: {current}.")
     columns = ("Variant", "Hardware", "Stage", "Why", "Fits", "Download", "Time")
-    table = Table("", columns, (*(_plan_row(row) for row in needed[:100]), _total_row(needed)))
+    table = Table("", columns, (*(_plan_row(one) for one in needed[:100]), _total_row(needed)))
     notes = [
         "Fits is an estimate. Time is that of the last such measurement, or the least it can be.",
         "A machine downloads each checkpoint once, whatever its stages.",
@@ -67,30 +66,30 @@ def describe_plan(
     ]
     if len(needed) > 100:
         notes.append(f"and {len(needed) - 100} more stages")
-    headline = f"{len(needed)} of {len(rows)} stages would be measured, {current}."
+    headline = f"{len(needed)} of {len(forecasts)} stages would be measured, {current}."
     return Document("plan", head_sha, headline, (table,), tuple(notes))
 
 
-def _plan_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _plan_row(one: Forecast) -> tuple[str, ...]:
     return (
-        row["variant"],
-        row["hardware"],
-        row["stage"],
-        row["state"],
-        {True: "yes", False: "no", None: "unknown"}[row["fits"]],
-        _sum([row["download_gib"]], "GiB"),
-        _time([row]),
+        one.variant,
+        one.hardware,
+        one.stage,
+        one.state,
+        {True: "yes", False: "no", None: "unknown"}[one.fits],
+        _sum([one.download_gib], "GiB"),
+        _time([one]),
     )
 
 
-def _total_row(needed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    downloads = {(row["hardware"], row["checkpoint"]): row["download_gib"] for row in needed}
+def _total_row(needed: Sequence[Forecast]) -> tuple[str, ...]:
+    downloads = {(one.hardware, one.checkpoint): one.download_gib for one in needed}
     return ("Total", "", "", "", "", _sum([*downloads.values()], "GiB"), _time(needed))
 
 
-def _time(rows: Sequence[Mapping[str, Any]]) -> str:
-    expected = [row["expected_minutes"] for row in rows]
-    least = [row["least_minutes"] for row in rows if row["expected_minutes"] is None]
+def _time(forecasts: Sequence[Forecast]) -> str:
+    expected = [one.expected_minutes for one in forecasts]
+    least = [one.least_minutes for one in forecasts if one.expected_minutes is None]
     known = [minutes for minutes in (*expected, *least) if minutes is not None]
     return _sum(known, "min", is_floor=bool(least))
 

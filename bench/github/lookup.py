@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from bench.config import Variant
 from bench.errors import BenchError
 from bench.plan import forecast
+from bench.plan.forecast import Forecast
 from bench.plan.jobs import Job
 from bench.weights import hub, sizes
 from bench.weights.hub import UnreachableError
@@ -24,29 +25,35 @@ _MOST_NOTES = 10
 
 
 def fill(
-    rows: Sequence[dict[str, Any]], jobs: Sequence[Job], within_s: float = WITHIN_S
-) -> list[str]:
-    """Adds the Hub's answer to the rows to measure whose checkpoint is not known.
+    forecasts: Sequence[Forecast], jobs: Sequence[Job], within_s: float = WITHIN_S
+) -> tuple[list[Forecast], list[str]]:
+    """The forecasts with the Hub's answer where a checkpoint to measure is not known.
 
     Args:
-        rows: of `outlook.rows` for these jobs, in their order.
+        forecasts: of these jobs, in their order.
         within_s: for all answers together.
 
     Returns:
-        A line for each checkpoint that stays unknown, and why.
+        The forecasts, and a line for each checkpoint that stays unknown, with the reason.
     """
-    pairs = [
-        (row, job)
-        for row, job in zip(rows, jobs, strict=True)
-        if job.needed and job.variant.repo and row["download_gib"] is None
-    ]
-    found, reasons = ask({row["checkpoint"]: job.variant for row, job in pairs}, within_s)
-    for row, job in pairs:
-        estimate = forecast.memory(job, found.get(row["checkpoint"]))
-        row.update(fits=estimate.fits, download_gib=estimate.download_gib, basis=estimate.basis)
+    pairs = list(zip(forecasts, jobs, strict=True))
+    unknown = {
+        sizes.key(job.variant): job.variant
+        for one, job in pairs
+        if job.needed and job.variant.repo and one.download_gib is None
+    }
+    found, reasons = ask(unknown, within_s)
+    filled = []
+    for one, job in pairs:
+        if job.needed and (checkpoint := found.get(sizes.key(job.variant))):
+            estimate = forecast.memory(job, checkpoint)
+            known = replace(one, fits=estimate.fits, download_gib=estimate.download_gib)
+            filled.append(replace(known, basis=estimate.basis))
+        else:
+            filled.append(one)
     lines = [f"{name}: {reason}" for name, reason in reasons.items()]
     more = [f"and {len(lines) - _MOST_NOTES} more are unknown"] if len(lines) > _MOST_NOTES else []
-    return lines[:_MOST_NOTES] + more
+    return filled, lines[:_MOST_NOTES] + more
 
 
 def ask(

@@ -9,8 +9,7 @@ import tomlkit
 
 from bench.errors import ConfigError, RefusedError
 from bench.modelsfile import problems
-from bench.plan import jobs as plan
-from bench.plan.jobs import Job
+from bench.plan.jobs import Job, find_jobs
 
 
 def keep_mains_hardware(theirs: Path, main: Path) -> None:
@@ -22,23 +21,22 @@ def keep_mains_hardware(theirs: Path, main: Path) -> None:
         ConfigError: the file has problems.
         RefusedError: it names hardware that main does not have.
     """
-    named = [entry.id for entry in problems.load_experiment(theirs).hardware]
+    asked = [entry.id for entry in problems.load_experiment(theirs).hardware]
     ours = {entry["id"]: entry for entry in tomllib.loads(main.read_text())["hardware"]}
-    if unknown := [name for name in named if name not in ours]:
+    if unknown := [name for name in asked if name not in ours]:
         raise RefusedError(
             f"main has no [[hardware]] {', '.join(unknown)}",
             "merge the hardware first, without the label: only main decides what runs where",
         )
     document = tomllib.loads(theirs.read_text())
-    document["hardware"] = [ours[name] for name in named]
+    document["hardware"] = [ours[name] for name in asked]
     theirs.write_text(tomlkit.dumps(document))
 
 
 def changed(jobs: list[Job], main: Path, results: Path) -> list[Job]:
     """What a pull request adds or changes: the jobs that main does not ask for in these words."""
-    asked = {
-        (job.variant.id, job.key) for job in plan.jobs(problems.load_experiment(main), results)
-    }
+    mains = find_jobs(problems.load_experiment(main), results)
+    asked = {(job.variant.id, job.key) for job in mains}
     return [job for job in jobs if (job.variant.id, job.key) not in asked]
 
 

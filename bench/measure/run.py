@@ -28,8 +28,7 @@ from bench.measure.session import Outcome, Part, Session, Settings, now
 from bench.measure.speed import Target
 from bench.measure.telemetry import Watch
 from bench.modelsfile import problems
-from bench.plan import jobs as plan
-from bench.plan.jobs import Job
+from bench.plan.jobs import Job, find_jobs
 from bench.progress import Step, say, step
 from bench.records import store
 from bench.records.record import Load, Record
@@ -69,7 +68,7 @@ def measure(
     if hardware is None and len(known) > 1:
         fix = f"--hardware {'|'.join(known)}"
         raise ConfigError(f"{models} has {len(known)} kinds of hardware", fix)
-    jobs = plan.jobs(
+    jobs = find_jobs(
         experiment,
         results,
         variants=variants,
@@ -91,7 +90,7 @@ def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
     """Measures every needed job; a failed stage is recorded as such and the next one goes on.
 
     Args:
-        jobs: of one hardware entry, as `plan.jobs` gives them.
+        jobs: of one hardware entry, as `find_jobs` gives them.
 
     Raises:
         MachineError: this machine cannot run it at all, or can store nothing: seen before anything

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config import STAGES, Experiment, Hardware, Stage, Variant
+from bench.config import (
+    STAGES,
+    Experiment,
+    Hardware,
+    QualityOptions,
+    ServeOptions,
+    SpeedOptions,
+    Stage,
+    Variant,
+)
 from bench.engine import installed
 from bench.errors import ConfigError
 from bench.records import store
@@ -23,7 +32,8 @@ class Job:
     """One stage of one variant on one kind of hardware.
 
     Attributes:
-        spec: everything that decides what is measured; `key` is its hash.
+        serve, speed, quality: the options that apply to the two, all layers laid over each other.
+        spec: everything that decides what is measured, as JSON; `key` is its hash.
         current: the record that makes it unnecessary, if there is one.
         reason: why it would run, or "current".
     """
@@ -31,6 +41,9 @@ class Job:
     variant: Variant
     hardware: Hardware
     stage: Stage
+    serve: ServeOptions
+    speed: SpeedOptions
+    quality: QualityOptions
     spec: dict[str, Any]
     key: str
     current: Path | None
@@ -42,7 +55,7 @@ class Job:
         return self.reason != "current"
 
 
-def jobs(
+def find_jobs(
     experiment: Experiment,
     results: Path,
     *,
@@ -54,20 +67,18 @@ def jobs(
     """Every job of the experiment, restricted as asked, in the order they would run.
 
     Args:
-        variants: names or ids; all where empty. A name with commas may come in its parts, as
-            splitting a list at its commas leaves it. Likewise `stages` and `hardware` (ids).
+        variants: ids or names; all where empty. Likewise `stages` and `hardware` (ids).
         force: measure again also what is current.
 
     Raises:
-        ConfigError: a name that models.toml does not have, or not together.
+        ConfigError: a name that models.toml does not have.
     """
-    variants = _joined(variants, [variant.name for variant in experiment.variant])
-    ids = {variant.id for variant in experiment.variant}
-    _check_known("variant", variants, ids, {variant.name for variant in experiment.variant})
+    names = {variant.name for variant in experiment.variant}
+    _check_known("variant", variants, {variant.id for variant in experiment.variant}, names)
     _check_known("stage", stages, set(STAGES))
     _check_known("hardware", hardware, {entry.id for entry in experiment.hardware})
     return [
-        job(experiment, variant, entry, stage, results, force)
+        _job(experiment, variant, entry, stage, results, force)
         for variant, entry in experiment.pairs()
         if not variants or variant.name in variants or variant.id in variants
         if not hardware or entry.id in hardware
@@ -76,16 +87,19 @@ def jobs(
     ]
 
 
-def job(
+def _job(
     experiment: Experiment,
     variant: Variant,
     hardware: Hardware,
     stage: Stage,
     results: Path,
-    force: bool = False,
+    force: bool,
 ) -> Job:
     """One job, compared with the records there are."""
-    asked = spec(experiment, variant, hardware, stage)
+    serve = experiment.serve_options(variant, hardware)
+    speed = experiment.speed_options(variant, hardware)
+    quality = experiment.quality_options(variant, hardware)
+    asked = _spec(variant, hardware, stage, serve, speed if stage == "speed" else quality)
     key = spec_key(asked)
     current = store.current(results, hardware.id, variant.id, stage, key)
     if current is None:
@@ -94,11 +108,15 @@ def job(
         reason = "changed since measured, or failed" if older else "not measured yet"
     else:
         reason = "forced" if force else "current"
-    return Job(variant, hardware, stage, asked, key, current, reason)
+    return Job(variant, hardware, stage, serve, speed, quality, asked, key, current, reason)
 
 
-def spec(
-    experiment: Experiment, variant: Variant, hardware: Hardware, stage: Stage
+def _spec(
+    variant: Variant,
+    hardware: Hardware,
+    stage: Stage,
+    serve: ServeOptions,
+    options: SpeedOptions | QualityOptions,
 ) -> dict[str, Any]:
     """What is asked, as plain JSON: model, engine, server options, the stage's options."""
     source = variant.model_dump(
@@ -106,8 +124,6 @@ def spec(
         include={"repo", "bundled", "file", "revision", "tokenizer", "tokenizer_revision"},
         exclude_none=True,
     )
-    serve = experiment.serve_options(variant, hardware)
-    staged = experiment.speed_options if stage == "speed" else experiment.quality_options
     return {
         "stage": stage,
         "hardware": hardware.id,
@@ -118,45 +134,8 @@ def spec(
         },
         "model": source,
         "serve": serve.model_dump(mode="json", exclude_none=True),
-        stage: staged(variant, hardware).model_dump(mode="json"),
+        stage: options.model_dump(mode="json"),
     }
-
-
-def matrix(planned: list[Job]) -> list[dict[str, Any]]:
-    """The Actions matrix: one entry per variant and hardware that has something to do."""
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
-    for item in planned:
-        if item.needed:
-            entry = entries.setdefault(
-                (item.variant.id, item.hardware.id),
-                {
-                    "variant": item.variant.id,
-                    "hardware": item.hardware.id,
-                    "runner": list(item.hardware.runner),
-                    "timeout_minutes": item.hardware.timeout_minutes,
-                    "stages": [],
-                    "keys": [],
-                },
-            )
-            entry["stages"].append(item.stage)
-            entry["keys"].append(item.key)
-    return list(entries.values())
-
-
-def _joined(asked: Collection[str], names: Collection[str]) -> list[str]:
-    """What was asked for, with names put together again that a split at commas took apart."""
-    whole = {_parts(name): name for name in names}
-    parts = [part for text in asked for part in _parts(text)]
-    found = []
-    while parts:
-        most = next((n for n in range(len(parts), 0, -1) if tuple(parts[:n]) in whole), 1)
-        found.append(whole.get(tuple(parts[:most]), parts[0]))
-        del parts[:most]
-    return found
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(","))
 
 
 def _check_known(

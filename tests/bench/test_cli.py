@@ -127,6 +127,8 @@ def test_an_error_is_one_message_its_fix_and_its_exit_code(
         (["plan", "--nope"], "No such option"),
         (["run", "--repeats", "2"], "2 is not in the range"),
         (["run", "--port", "80"], "80 is not in the range"),
+        (["run", "--stages", "speed,quality"], "'speed,quality' is not one of"),
+        (["plan", "--variants", "a,b"], "error: unknown variant 'a,b'"),
         (["schema", "x"], "'x' is not one of"),
         (["plan", "--models", "/"], "is a directory"),
         (["plan", "--github-output"], "GITHUB_OUTPUT is not set"),
@@ -228,11 +230,3 @@ def test_an_interrupt_says_that_nothing_is_lost(
         command.invoke(group)
     assert end.value.code == 130
     assert "the same command continues" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("written", "words"),
-    [("a,b", ["a", "b"]), (" A b , c ,", ["A b", "c"]), ("", []), (",", []), (["x"], ["x"])],
-)
-def test_listed_words_are_split_at_commas(written: Any, words: list[str]) -> None:
-    assert command.Listed().convert(written, None, None) == words

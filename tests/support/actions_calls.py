@@ -19,9 +19,14 @@ MERGE = "c" * 40
 
 
 def invoke(
-    folder: Path, *arguments: str, event: dict[str, Any], name: str = "push", url: str = ""
+    folder: Path,
+    *arguments: str,
+    event: dict[str, Any],
+    name: str = "push",
+    url: str = "",
+    **variables: str,
 ) -> Result:
-    """A command in an environment such as Actions sets."""
+    """A command in an environment such as Actions sets, with some variables of the step's own."""
     (folder / "event.json").write_text(json.dumps(event))
     environment = {
         "GITHUB_EVENT_NAME": name,
@@ -34,6 +39,7 @@ def invoke(
         "GITHUB_REPOSITORY": github_server.REPOSITORY,
         "GITHUB_API_URL": url,
         "GITHUB_TOKEN": github_server.TOKEN,
+        **variables,
     }
     return CliRunner().invoke(cli, ["actions", *arguments], env=environment)
 

@@ -295,7 +295,7 @@ def test_what_was_measured_is_kept_and_committed_whatever_else_fails() -> None:
     assert [step["if"] for step in uploads] == ["always()", "always()"]
     assert all(step["with"]["overwrite"] is True for step in uploads)
     measure = next(step for step in job["steps"] if step.get("name") == "Measure")
-    assert measure["run"].startswith("exec ")
+    assert "\nexec tool/run bench run " in measure["run"]
     assert measure["timeout-minutes"] == "${{ matrix.timeout_minutes }}"
     assert job["timeout-minutes"] == "${{ matrix.job_timeout_minutes }}"
     assert "!cancelled()" in JOBS["benchmark/commit"]["if"]
@@ -361,10 +361,11 @@ def test_a_cancelled_jobs_signal_reaches_bench_itself(tmp_path: Path) -> None:
     shell = subprocess.Popen(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step.sh"],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        env={**os.environ, "VARIANT": "a b", "HARDWARE": "h", "STAGES": "speed"},
+        env={**os.environ, "VARIANT": "a b", "HARDWARE": "h", "STAGES": "speed quality"},
     )  # fmt: skip
     output, _ = shell.communicate(timeout=30)
     assert output.split()[:3] == [str(shell.pid), "run", "--models"]
+    assert output.endswith("--hardware h --stages=speed --stages=quality\n")
 
 
 def test_a_failed_build_leaves_the_old_site_up() -> None:

@@ -20,13 +20,16 @@ import synthetic
 from actions_calls import MERGE, PULL, SHA, document, invoke, outputs, review
 from click.testing import Result
 from github_server import State
+from plans import EXPERIMENT
+from plans import measured as record_of
 from synthetic_parts import Variant
 
 from bench.errors import BenchError, ConfigError, RefusedError
 from bench.github import approval
+from bench.github.actions import make_matrix
 from bench.github.commit import git
 from bench.modelsfile import problems
-from bench.plan import jobs
+from bench.plan.jobs import find_jobs
 from bench.records import store
 
 MODELS = hostile.models('repo = "Qwen/Qwen3-8B"')
@@ -120,6 +123,25 @@ def test_more_jobs_than_a_matrix_holds_are_said(tmp_path: Path, state: State) ->
     assert "v299 on h" in answer.output
 
 
+def test_the_matrix_has_one_entry_per_server_with_something_to_do(tmp_path: Path) -> None:
+    jobs = find_jobs(EXPERIMENT, tmp_path)
+    for job in (jobs[0], jobs[4], jobs[5]):
+        store.write(tmp_path, record_of(job))
+    jobs = find_jobs(EXPERIMENT, tmp_path)
+    assert make_matrix(jobs) == [
+        {
+            "variant": "v",
+            "hardware": hardware,
+            "runner": ["x"],
+            "timeout_minutes": 360,
+            "stages": [job.stage for job in found],
+            "keys": [job.key for job in found],
+        }
+        for hardware, found in (("a", jobs[1:2]), ("b", jobs[2:4]))
+    ]
+    assert make_matrix([]) == []
+
+
 @pytest.mark.parametrize("repeats", ["0", "-3", "3.5", "３", "x", "2"])
 def test_repeats_are_a_number_of_at_least_three(repeats: str, tmp_path: Path, state: State) -> None:
     answer = make_plan(tmp_path, state, "--repeats", repeats)
@@ -138,7 +160,7 @@ def measured(folder: Path, state: State, models: str, *stages: str, number: int 
     experiment = problems.load_experiment(folder / "theirs.toml")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for job in jobs.jobs(experiment, folder / "none", stages=stages or ["speed"]):
+        for job in find_jobs(experiment, folder / "none", stages=stages or ["speed"]):
             make = synthetic.speed_record if job.stage == "speed" else synthetic.quality_record
             record, sidecars = make(Variant("V", "F", True))
             names = {"variant": "v", "hardware": "h", "variant_name": "V"}
@@ -251,15 +273,15 @@ def test_hardware_that_main_does_not_have_is_refused(tmp_path: Path, state: Stat
 # -- missing ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("force", "stages"), [("", "quality"), ("true", "speed,quality")])
+@pytest.mark.parametrize(("force", "stages"), [("", "quality"), ("true", "speed quality")])
 def test_what_main_has_by_now_is_not_measured_unless_forced(
     force: str, stages: str, tmp_path: Path, state: State
 ) -> None:
     main = measured(tmp_path, state, MODELS)
     answer = invoke(
         tmp_path, "missing", "--models", str(tmp_path / "theirs.toml"), "--results", str(main),
-        "--variant", "v", "--hardware", "h", "--stages", "speed,quality", "--force", force,
-        event={},
+        "--variant", "v", "--hardware", "h", "--force", force,
+        event={}, STAGES="speed quality",
     )  # fmt: skip
     assert answer.exit_code == 0
     assert outputs(tmp_path) == {"stages": stages}

@@ -18,10 +18,8 @@ from github_server import State
 
 from bench.errors import BenchError, RefusedError
 from bench.github import comment
-from bench.github.annotations import annotate, describe_plan, set_outputs
 from bench.github.api import Api
 from bench.github.comment import Document, Table, combine, inert, render
-from bench.modelsfile.problems import Problem
 
 SHA = "a" * 40
 OTHER_SHA = "b" * 40
@@ -262,54 +260,3 @@ def test_a_wrong_token_is_said(state: State) -> None:
     with pytest.raises(BenchError, match="401") as failed:
         Api(state.url, github_server.REPOSITORY, "wrong").get("pulls/7")
     assert "wrong" not in str(failed.value)
-
-
-# -- annotations -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", hostile.TEXTS)
-def test_an_annotation_is_one_line_and_one_command(kind: str) -> None:
-    text = hostile.TEXTS[kind]
-    (line,) = annotate("models.toml", [Problem(3, text, text, text)])
-    assert line.splitlines() == [line]
-    properties = line.removeprefix("::error ").split("::")[0].split(",")
-    assert properties[:2] == ["file=models.toml", "line=3"]
-    assert len(properties) == 3
-
-
-def test_more_annotations_than_are_shown_are_counted() -> None:
-    problems = [Problem(i, "k", "m", "f") for i in range(30)]
-    lines = annotate("models.toml", problems)
-    assert len(lines) == 10
-    assert "21 more" in lines[-1]
-
-
-def test_a_plan_adds_up_what_is_known_and_says_what_is_not() -> None:
-    base = {"needed": True, "state": "not measured yet", "hardware": "l40", "fits": None}
-    speed = {**base, "variant": "a", "stage": "speed", "checkpoint": "x/a", "download_gib": 15.3}
-    rows = [
-        {**speed, "fits": True, "expected_minutes": 61.0, "least_minutes": None},
-        {**speed, "stage": "quality", "expected_minutes": None, "least_minutes": 3.5},
-        {**speed, "hardware": "h100", "expected_minutes": None, "least_minutes": None},
-        {**speed, "needed": False, "variant": "old", "expected_minutes": 99.0},
-    ]
-    document = describe_plan(SHA, rows, ["a remark"])
-    (table,) = document.tables
-    assert [row[-3:] for row in table.rows] == [
-        ("yes", "15.3 GiB", "61.0 min"),
-        ("unknown", "15.3 GiB", "at least 3.5 min"),
-        ("unknown", "15.3 GiB", "unknown"),
-        ("", "30.6 GiB", "at least 64.5 min"),
-    ]
-    assert document.notes[-1] == "a remark"
-    unknown = {**speed, "checkpoint": "x/b", "download_gib": None, "expected_minutes": 1.0}
-    (table,) = describe_plan(SHA, [rows[0], unknown]).tables
-    assert table.rows[-1][-2:] == ("at least 15.3 GiB", "62.0 min")
-
-
-def test_outputs_are_one_line_each(tmp_path: Any) -> None:
-    path = tmp_path / "output"
-    set_outputs({"GITHUB_OUTPUT": str(path)}, a="1", b="x y")
-    assert path.read_text() == "a=1\nb=x y\n"
-    with pytest.raises(ValueError, match="line break"):
-        set_outputs({"GITHUB_OUTPUT": str(path)}, a="1\nmatrix=[]")

@@ -7,7 +7,6 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hostile
 import pytest
@@ -18,8 +17,8 @@ from published_checkpoints import QWEN3_8B
 from bench.github import lookup
 from bench.modelsfile import problems
 from bench.plan import forecast
-from bench.plan import jobs as plan
-from bench.plan.jobs import Job
+from bench.plan.forecast import Forecast
+from bench.plan.jobs import Job, find_jobs
 
 _GPU = hostile.HARDWARE_TABLE.replace('engine = "cpu"', 'engine = "cuda"\ngpu_memory_gib = 44.4')
 _SHARD = json.dumps({"w": {"dtype": "BF16", "shape": [64, 64], "data_offsets": [0, 8192]}}).encode()
@@ -38,22 +37,23 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield server
 
 
-def asked(folder: Path, *variants: str) -> tuple[list[dict[str, Any]], list[Job]]:
-    """The plan of these variants, and its rows."""
+def asked(folder: Path, *variants: str) -> tuple[list[Forecast], list[Job]]:
+    """What is planned of these variants, and its forecasts."""
     first, *others = variants
     tables = [f'[[variant]]\nname = "V{i}"\nfamily = "F"\n{v}\n' for i, v in enumerate(others)]
     (folder / "models.toml").write_text(hostile.models(first, _GPU) + "".join(tables))
-    jobs = plan.jobs(problems.load_experiment(folder / "models.toml"), folder / "results")
-    return forecast.rows(jobs, folder / "results"), jobs
+    jobs = find_jobs(problems.load_experiment(folder / "models.toml"), folder / "results")
+    return forecast.for_jobs(jobs, folder / "results"), jobs
 
 
 def test_a_new_checkpoint_gets_its_fit_and_its_download(hub: Hub, tmp_path: Path) -> None:
-    rows, jobs = asked(tmp_path, 'repo = "acme/good"')
-    assert {row["fits"] for row in rows} == {None}
-    assert lookup.fill(rows, jobs) == []
-    assert {row["fits"] for row in rows} == {True}
+    forecasts, jobs = asked(tmp_path, 'repo = "acme/good"')
+    assert {one.fits for one in forecasts} == {None}
+    filled, notes = lookup.fill(forecasts, jobs)
+    assert notes == []
+    assert {one.fits for one in filled} == {True}
     size = sum(file.size for file in hub.repos["acme/good"].files.values())
-    assert rows[0]["download_gib"] == size / 2**30
+    assert filled[0].download_gib == size / 2**30
     assert len(hub.asked("/api/models/acme/good")) == 1  # for both stages
 
 
@@ -67,26 +67,22 @@ def test_the_review_of_a_pull_request_says_it(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_known_and_bundled_checkpoints_are_not_asked_for(hub: Hub, tmp_path: Path) -> None:
-    rows, jobs = asked(tmp_path, 'repo = "Qwen/Qwen3-8B"', 'bundled = "smollm2-135m-bf16"')
-    before = [dict(row) for row in rows]
-    assert lookup.fill(rows, jobs) == []
-    assert rows == before
+    forecasts, jobs = asked(tmp_path, 'repo = "Qwen/Qwen3-8B"', 'bundled = "smollm2-135m-bf16"')
+    assert lookup.fill(forecasts, jobs) == (forecasts, [])
     assert not hub.requests
 
 
 def test_a_missing_repository_is_said_and_the_others_are_still_asked(
     hub: Hub, tmp_path: Path
 ) -> None:
-    rows, jobs = asked(tmp_path, 'repo = "acme/none"', 'repo = "acme/good"')
-    (note,) = lookup.fill(rows, jobs)
+    filled, (note,) = lookup.fill(*asked(tmp_path, 'repo = "acme/none"', 'repo = "acme/good"'))
     assert note.startswith("acme/none: there is no repository acme/none")
-    assert [row["fits"] for row in rows] == [None, None, True, True]
+    assert [one.fits for one in filled] == [None, None, True, True]
 
 
 def test_a_hub_that_is_down_is_asked_once(hub: Hub, tmp_path: Path) -> None:
     hub.faults.down = True
-    rows, jobs = asked(tmp_path, *(f'repo = "acme/v{i}"' for i in range(20)))
-    notes = lookup.fill(rows, jobs)
+    _, notes = lookup.fill(*asked(tmp_path, *(f'repo = "acme/v{i}"' for i in range(20))))
     assert notes[0] == "acme/v0: the Hub answers 503 for acme/v0"
     assert notes[-1] == "and 10 more are unknown"
     assert {path for _, path, _, _ in hub.requests} == {"/api/models/acme/v0"}
@@ -94,8 +90,9 @@ def test_a_hub_that_is_down_is_asked_once(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_hub_that_stalls_is_not_waited_for(hub: Hub, tmp_path: Path) -> None:
     hub.faults.stall_after["model.safetensors"] = 3
-    rows, jobs = asked(tmp_path, 'repo = "acme/slow"')
+    forecasts, jobs = asked(tmp_path, 'repo = "acme/slow"')
     began = time.monotonic()
-    assert lookup.fill(rows, jobs, within_s=1) == ["acme/slow: the Hub did not answer within 1 s"]
+    filled, notes = lookup.fill(forecasts, jobs, within_s=1)
     assert time.monotonic() - began < 5
-    assert {row["fits"] for row in rows} == {None}
+    assert notes == ["acme/slow: the Hub did not answer within 1 s"]
+    assert filled == forecasts

@@ -24,7 +24,7 @@ from bench import config
 from bench.errors import MachineError, MeasurementError
 from bench.measure import run, telemetry
 from bench.measure.telemetry import Sample
-from bench.plan import jobs
+from bench.plan.jobs import find_jobs
 
 
 class FakeNvmlError(Exception):
@@ -297,7 +297,7 @@ def test_a_stage_watches_the_gpus_its_server_uses_and_no_other(
 ) -> None:
     """Eight GPUs a node: the others' power and co-tenants are not this variant's."""
     experiment = config.parse(config.Experiment, tomllib.loads(FLEET))
-    asked = jobs.jobs(experiment, tmp_path, variants=[name], hardware=[hardware], stages=["speed"])
+    asked = find_jobs(experiment, tmp_path, variants=[name], hardware=[hardware], stages=["speed"])
     monkeypatch.setattr(telemetry, "load_nvml", FakeNvml)
     server: Any = SimpleNamespace(process=SimpleNamespace(pid=os.getpgrp()))
     with run._watch(server, experiment, asked[0]) as watching:

@@ -23,22 +23,24 @@ def run() -> int:
     from synthetic_parts import Machine, Variant
 
     from bench.modelsfile import problems
-    from bench.plan import jobs as plan
+    from bench.plan.jobs import find_jobs
     from bench.records import store
 
     parser = argparse.ArgumentParser()
-    for name in ("models", "results", "logs", "variants", "hardware", "stages"):
+    for name in ("models", "results", "logs", "hardware"):
         parser.add_argument(f"--{name}", required=True)
+    for name in ("variants", "stages"):
+        parser.add_argument(f"--{name}", action="append", required=True)
     asked = parser.parse_args(sys.argv[2:])
     logs = Path(asked.logs)
     logs.mkdir(exist_ok=True)
     (logs / "server.log").write_text("recorded\n")
     experiment = problems.load_experiment(Path(asked.models))
-    jobs = plan.jobs(
+    jobs = find_jobs(
         experiment,
         Path(asked.results),
-        variants=asked.variants.split(","),
-        stages=asked.stages.split(","),
+        variants=asked.variants,
+        stages=asked.stages,
         hardware=[asked.hardware],
     )
     for job in jobs:
