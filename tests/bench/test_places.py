@@ -74,7 +74,7 @@ def paths(command: click.Command, name: str = "bench") -> Iterator[tuple[str, cl
 
 def test_every_path_of_every_command_is_made_absolute_where_it_enters() -> None:
     found = dict(paths(cli.cli))
-    assert {"bench report out", "bench validate file", "bench actions keep incoming"} <= set(found)
+    assert {"bench report out", "bench validate file", "bench actions keep folder"} <= set(found)
     assert not [name for name, one in found.items() if type(one.type) is not places.PathType]
 
 
