@@ -29,7 +29,7 @@ from bench.errors import BenchError, ConfigError
 from bench.github.actions import actions
 
 if TYPE_CHECKING:
-    from bench.measure.session import Outcome
+    from bench.measure.run import RunOutcome
 
 Renderer = Literal["auto", "quarto", "pandoc"]
 
@@ -72,7 +72,7 @@ def demo(
         hardware="cpu",
         force=force,
         port=port,
-        server_timeout=server_timeout,
+        server_timeout_s=server_timeout,
     )
     page = _build_site(out / "results", out / "site", "auto")
     click.echo(f"records: {out / 'results'}\nreport:  {page}")
@@ -179,7 +179,7 @@ def run(
         force=force,
         repeats=repeats,
         port=port,
-        server_timeout=server_timeout,
+        server_timeout_s=server_timeout,
     )
     return _status(outcome)
 
@@ -336,7 +336,7 @@ def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None
     return site.path / "index.html"
 
 
-def _status(outcome: Outcome) -> int:
+def _status(outcome: RunOutcome) -> int:
     """The first failed stage's exit code, after all that could be measured was."""
     errors: list[BenchError] = outcome.errors
     for error in errors:

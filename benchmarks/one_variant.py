@@ -30,14 +30,14 @@ from tabulate import tabulate
 
 from bench.engine import installed, launch
 from bench.engine.server import serving
-from bench.measure import checkpoint, fidelity, quality, run, speed, tasks
+from bench.measure import fidelity, quality, run, speed, tasks
 from bench.measure import machine as environment
-from bench.measure.client import Client
-from bench.measure.speed import Target
+from bench.measure.client import Client, Target
 from bench.modelsfile import problems
 from bench.process import Supervised
 from bench.progress import say
 from bench.records import store
+from bench.weights.checkpoint import Checkpoint
 
 MODELS = Path(__file__).parent.parent / "bench" / "demo" / "models.toml"
 TOLERANCE = 1e-3  # of a log-likelihood, as in tests/test_real_engine.py
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="of each way; every second is BA")
     repeats = parser.parse_args().repeats
     cpu = installed.ensure("cpu")
-    ready = checkpoint.prepare(VARIANT, cpu, [str(VARIANT.bundled)], say)
+    ready = run.prepare_checkpoint(VARIANT, cpu, [str(VARIANT.bundled)], say)
     published: list[Way] = []
     ours: list[Way] = []
     with tempfile.TemporaryDirectory() as name:
@@ -94,7 +94,7 @@ def main() -> None:
         print(same_answers(other.rows, own.rows))
 
 
-def warm_up(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> None:
+def warm_up(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> None:
     """Reads what both ways read, and has lm-eval's documents prepared once."""
     say("warming the page cache")
     for place in (ready.path, cpu.python.parent.parent):
@@ -109,7 +109,7 @@ def warm_up(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -
         prepared.wait()
 
 
-def bench_run(folder: Path, _cpu: installed.Engine, _ready: checkpoint.Checkpoint) -> Way:
+def bench_run(folder: Path, _cpu: installed.Engine, _ready: Checkpoint) -> Way:
     """`bench run` of both stages, and where its time went."""
     SPENT.clear()
     began = time.monotonic()
@@ -150,7 +150,7 @@ def count_seconds() -> None:
     count(Supervised, "stop", lambda *_: STOP)
 
 
-def published_way(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> Way:
+def published_way(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> Way:
     """The programs that were called by hand, one after the other."""
     began = time.monotonic()
     load_s = serve(folder, cpu, ready)
@@ -165,7 +165,7 @@ def published_way(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpo
     return Way(rows, seconds)
 
 
-def serve(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> float:
+def serve(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> float:
     """A server and `vllm bench serve` against it; the seconds that the server took to start."""
     load = EXPERIMENT.speed
     with serving(
@@ -175,7 +175,7 @@ def serve(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> 
         limit_s=600,
         title="published way: server",
     ) as server:
-        target = Target.of(server, VARIANT.id, str(ready.tokenizer))
+        target = Target(server, VARIANT.id, ready)
         warmup = (math.inf, load.seed, load.warmup_prompts)
         repeats = [(rate, n, load.prompts) for rate, seeds in speed.seeds(load) for n in seeds]
         for rate, seed, prompts in (warmup, *repeats):
@@ -185,7 +185,7 @@ def serve(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> 
     return server.startup_s
 
 
-def lm_eval(folder: Path, cpu: installed.Engine, ready: checkpoint.Checkpoint) -> Rows:
+def lm_eval(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> Rows:
     """`lm_eval --model vllm`; each document's answers."""
     say("published way: lm_eval --model vllm")
     model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={OPTIONS.max_model_len}"

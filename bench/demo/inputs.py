@@ -21,9 +21,9 @@ from bench import places, process
 from bench.config import QualityOptions
 from bench.engine.installed import Engine
 from bench.errors import ConfigError, MachineError, WeightsError
-from bench.measure.checkpoint import Checkpoint
 from bench.progress import step
 from bench.records.record import ModelFacts, ModelFile
+from bench.weights.checkpoint import Checkpoint
 
 _HERE = Path(__file__).parent
 MODELS = _HERE / "models.toml"

@@ -16,9 +16,9 @@ from typing import Any
 from bench import places
 from bench.demo import inputs
 from bench.engine.installed import Engine
-from bench.measure.checkpoint import Checkpoint
 from bench.progress import step
 from bench.records.record import ModelFacts
+from bench.weights.checkpoint import Checkpoint
 
 TOKENIZER = f"{inputs.PREFIX}bf16"
 # The published configuration of Qwen/Qwen3-8B.

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bench.config import Build, ServeOptions
 from bench.engine import arguments
@@ -15,8 +15,8 @@ from bench.engine import facts as server_facts
 from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import MeasurementError
-from bench.measure.checkpoint import Checkpoint
 from bench.records.record import EngineFacts
+from bench.weights.checkpoint import Checkpoint
 
 # What this program's caller set reaches the server too, and changes what runs and how fast. These
 # names with these values are recorded: numbers anywhere but where they are a secret or an address,
@@ -129,18 +129,8 @@ def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts
         build=engine.build,
         lm_eval_version=engine.lm_eval_version,
         lock_sha256=engine.lock_sha256,
-        argv=("vllm", *public(server.argv[3:], checkpoint)),
+        argv=("vllm", *checkpoint.public(server.argv[3:])),
         environment={**inherited(os.environ), **environment(engine.build)},
         startup_s=round(server.startup_s, 3),
         **dataclasses.asdict(said),
     )
-
-
-def public(argv: Sequence[str], checkpoint: Checkpoint) -> tuple[str, ...]:
-    """A command line with this machine's folders replaced by what anybody can say."""
-    model = checkpoint.facts
-    named = {
-        str(checkpoint.tokenizer): model.tokenizer or model.repo or model.bundled or "MODEL",
-        str(checkpoint.path): model.repo or model.bundled or "MODEL",
-    }
-    return tuple(named.get(argument, argument) for argument in argv)

@@ -9,16 +9,27 @@ import json
 import selectors
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.engine.installed import Engine
-from bench.engine.server import last_words
+from bench.engine.server import Server, last_words
 from bench.errors import MeasurementError
 from bench.process import Supervised
+from bench.weights.checkpoint import Checkpoint
 
 _WORKER = Path(__file__).with_name("worker.py")
 _LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a client is pointed at: a server, and the checkpoint that it serves under a name."""
+
+    server: Server
+    served_name: str
+    checkpoint: Checkpoint
 
 
 class Client:

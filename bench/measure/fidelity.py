@@ -17,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 
 from bench.engine.server import ask, first_line
 from bench.errors import MeasurementError
-from bench.measure.speed import Endpoint
 from bench.records import store
 from bench.records.record import Fidelity
 
@@ -39,8 +38,12 @@ class _Answer(BaseModel):
     choices: tuple[_Choice]
 
 
-def measure(target: Endpoint) -> tuple[Fidelity, bytes]:
+def measure(url: str, served_name: str) -> tuple[Fidelity, bytes]:
     """Asks for the most likely tokens at every position of the text, a paragraph a request.
+
+    Args:
+        url: the server's.
+        served_name: of the model there.
 
     Returns:
         The result and the bytes of its sidecar, one row per position (the first token of each
@@ -52,7 +55,9 @@ def measure(target: Endpoint) -> tuple[Fidelity, bytes]:
     text = TEXT.read_text(encoding="utf-8")
     rows: list[dict[str, Any]] = []
     for number, paragraph in enumerate(text.strip().split("\n\n")):
-        rows += [{"paragraph": number, **position} for position in _ask(target, paragraph)]
+        rows += [
+            {"paragraph": number, **position} for position in _ask(url, served_name, paragraph)
+        ]
     if not rows:
         raise _no_logprobs("none at any position")
     sidecar, data = store.pack_sidecar(rows)
@@ -67,9 +72,9 @@ def measure(target: Endpoint) -> tuple[Fidelity, bytes]:
     return result, data
 
 
-def _ask(target: Endpoint, paragraph: str) -> list[dict[str, Any]]:
+def _ask(url: str, served_name: str, paragraph: str) -> list[dict[str, Any]]:
     body = {
-        "model": target.served_name,
+        "model": served_name,
         "prompt": paragraph,
         "max_tokens": 1,
         "temperature": 0,
@@ -77,7 +82,7 @@ def _ask(target: Endpoint, paragraph: str) -> list[dict[str, Any]]:
         "return_token_ids": True,
     }
     try:
-        told = ask(f"{target.url}/v1/completions", 600, body)
+        told = ask(f"{url}/v1/completions", 600, body)
         [choice] = _Answer.model_validate_json(told).choices
         pairs = zip(choice.prompt_token_ids, choice.prompt_logprobs, strict=True)
         return [_row(token, position) for token, position in pairs if position]

@@ -16,8 +16,7 @@ from typing import Any
 
 from bench.config import QualityOptions
 from bench.errors import MeasurementError
-from bench.measure.client import Client
-from bench.measure.speed import Endpoint, Target
+from bench.measure.client import Client, Target
 from bench.measure.tasks import TaskData
 from bench.measure.telemetry import Watch
 from bench.records import store
@@ -88,15 +87,15 @@ def measure(
 
 
 def request(
-    target: Endpoint, options: QualityOptions, chosen: dict[str, list[int]], max_model_len: int
+    target: Target, options: QualityOptions, chosen: dict[str, list[int]], max_model_len: int
 ) -> dict[str, Any]:
     """What `lm_eval.simple_evaluate` is asked."""
     model_args = {
         "model": target.served_name,
-        "base_url": f"{target.url}/v1/completions",
+        "base_url": f"{target.server.url}/v1/completions",
         "num_concurrent": options.concurrency,
         "max_retries": 1,
-        "tokenizer": target.tokenizer,
+        "tokenizer": str(target.checkpoint.tokenizer),
         "tokenizer_backend": "huggingface",
         "tokenized_requests": True,
         "max_length": max_model_len,

@@ -7,35 +7,95 @@ quality stage runs. Nothing but the measurement runs while a speed stage does.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Collection
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from bench import places, process
-from bench.config import Experiment
-from bench.demo import inputs
-from bench.engine import launch
-from bench.engine.server import Server, check_port, serving
-from bench.errors import BenchError, ConfigError, MachineError, ServerError, WeightsError
-from bench.measure import checkpoint, fidelity, quality, speed, telemetry
-from bench.measure.checkpoint import Checkpoint
-from bench.measure.client import Client
-from bench.measure.session import Outcome, Part, Session, Settings, now
-from bench.measure.speed import Target
+from bench.config import Experiment, Variant
+from bench.demo import inputs, shapes
+from bench.engine import installed, launch
+from bench.engine.installed import Engine
+from bench.engine.server import HOST, Server, check_port, serving
+from bench.errors import (
+    BenchError,
+    ConfigError,
+    MachineError,
+    MeasurementError,
+    ServerError,
+    WeightsError,
+)
+from bench.measure import fidelity, machine, quality, speed, telemetry
+from bench.measure.client import Client, Target
+from bench.measure.tasks import Tasks
 from bench.measure.telemetry import Watch
 from bench.modelsfile import problems
 from bench.plan.jobs import Job, find_jobs
 from bench.progress import Step, say, step
 from bench.records import store
-from bench.records.record import Load, Record
+from bench.records.record import EngineFacts, Failure, QualityResult, Record, SpeedResult
 from bench.weights import prefetch
+from bench.weights.checkpoint import Checkpoint
 from bench.weights.prefetch import Prefetch
 
 Measured = tuple[Record, list[bytes], BenchError | None]  # the error made the record partial
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How to run.
+
+    Attributes:
+        results: the store's root.
+        folder: for logs and temporary files.
+        port: where servers listen; a free port if None.
+        server_timeout_s: how long a server may take to become healthy.
+    """
+
+    results: Path
+    folder: Path
+    port: int | None
+    server_timeout_s: float
+
+
+@dataclass
+class RunOutcome:
+    """What a run did.
+
+    Attributes:
+        written: the records' paths.
+        errors: of stages that failed; each has a record that says so.
+        server_s, measuring_s, total_s: where the wall time went.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    errors: list[BenchError] = field(default_factory=list)
+    server_s: float = 0.0
+    measuring_s: float = 0.0
+    total_s: float = 0.0
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Counts the block's time as measurement."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.measuring_s += time.monotonic() - began
+
+    def summary(self) -> str:
+        """Where the time went, for a person: what is neither loading nor measuring is ours."""
+        own_s = self.total_s - self.server_s - self.measuring_s
+        return (
+            f"{self.total_s:.0f} s: {self.server_s:.0f} s loading servers, "
+            f"{self.measuring_s:.0f} s measuring, {own_s:.0f} s everything else"
+        )
 
 
 def measure(
@@ -49,9 +109,11 @@ def measure(
     force: bool = False,
     repeats: int | None = None,
     port: int | None = None,
-    server_timeout: float = 1800.0,
-) -> Outcome:
-    """Plans a models.toml for one hardware entry, runs what is needed, says where the time went.
+    server_timeout_s: float = 1800.0,
+) -> RunOutcome:
+    """Measures what a models.toml asks for on one kind of hardware and has no current record of.
+
+    A failed stage is recorded as such and the next one goes on.
 
     Args:
         logs: where the logs are kept; a folder in the cache by default.
@@ -59,7 +121,9 @@ def measure(
 
     Raises:
         ConfigError: an invalid file, or a name that is not in it.
-        MachineError: as `run`.
+        MachineError: this machine cannot run it at all, or can store nothing: seen before anything
+            is started where that is possible.
+        ServerError: the port asked for is taken.
     """
     experiment = problems.load_experiment(models)
     if repeats is not None:
@@ -76,166 +140,293 @@ def measure(
         hardware=[hardware or known[0]],
         force=force,
     )
-    needed = sum(job.needed for job in jobs)
-    say(f"{needed} of {len(jobs)} stages to measure; {len(jobs) - needed} current")
+    needed = [job for job in jobs if job.needed]
+    say(f"{len(needed)} of {len(jobs)} stages to measure; {len(jobs) - len(needed)} current")
     if not needed:
-        return Outcome()
-    folder = logs or places.new_run_folder()
-    outcome = run(experiment, jobs, Settings(results, folder, port, server_timeout))
+        return RunOutcome()
+    settings = RunSettings(results, logs or places.new_run_folder(), port, server_timeout_s)
+    outcome = _measure_all(experiment, needed, settings)
     say(outcome.summary())
     return outcome
 
 
-def run(experiment: Experiment, jobs: list[Job], settings: Settings) -> Outcome:
-    """Measures every needed job; a failed stage is recorded as such and the next one goes on.
-
-    Args:
-        jobs: of one hardware entry, as `find_jobs` gives them.
-
-    Raises:
-        MachineError: this machine cannot run it at all, or can store nothing: seen before anything
-            is started where that is possible.
-        ServerError: the port asked for is taken.
-    """
+def _measure_all(experiment: Experiment, needed: list[Job], settings: RunSettings) -> RunOutcome:
     began = time.monotonic()
-    needed = [job for job in jobs if job.needed]
-    if not needed:
-        return Outcome()
     with process.stoppable(), places.only_one("measuring"), ExitStack() as stack:
         inputs.clean_up()
-        wanted = dict.fromkeys((job.hardware.id, job.variant.id) for job in needed)
-        store.prepare(settings.results, wanted)
+        store.prepare(
+            settings.results,
+            dict.fromkeys((job.hardware.id, job.variant.id) for job in needed),
+        )
         if settings.port is not None:
             check_port(settings.port)
         settings.folder.mkdir(parents=True, exist_ok=True)
-        session = Session(stack, experiment, needed, settings)
+        run = Run(stack, experiment, needed, settings)
         groups = [list(group) for _, group in groupby(needed, lambda job: job.variant)]
         for number, group in enumerate(groups, 1):
             later = (other[0].variant for other in groups[number:])
             following = prefetch.following(group[0].variant, later)
             with Prefetch(following, settings.folder) as ahead:
-                _measure_variant(session, group, ahead)
-    session.outcome.total_s = time.monotonic() - began
-    return session.outcome
+                _measure_variant(run, group, ahead)
+    run.outcome.total_s = time.monotonic() - began
+    return run.outcome
 
 
-def _measure_variant(session: Session, jobs: list[Job], ahead: Prefetch) -> None:
+def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
     """One server and the variant's stages, until one of them ends with the server's failure."""
-    began, variant, hardware = now(), jobs[0].variant, jobs[0].hardware
-    options = session.experiment.serve_options(variant, hardware)
+    began, variant = _now(), jobs[0].variant
     try:
-        session.warm_up()
+        run.warm_up()
         with step(f"{variant.name}: checkpoint") as current:
-            ready = checkpoint.prepare(variant, session.engine, session.bundled, current.note)
+            checkpoint = prepare_checkpoint(variant, run.engine, run.bundled, current.note)
         ahead.start()
         with serving(
-            launch.command(session.engine, ready, options, variant.id),
-            environment=launch.environment(session.engine.build),
-            folder=session.settings.folder / variant.id,
-            port=session.settings.port,
-            limit_s=session.settings.server_timeout_s,
+            launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),
+            environment=launch.environment(run.engine.build),
+            folder=run.settings.folder / variant.id,
+            port=run.settings.port,
+            limit_s=run.settings.server_timeout_s,
             title=f"{variant.name}: server",
         ) as server:
-            session.outcome.server_s += server.startup_s
+            run.outcome.server_s += server.startup_s
             launch.check_quantized(server)
             for job in jobs:
-                if isinstance(_measure_stage(session, job, ready, server, ahead), ServerError):
+                attempt = Attempt(run, job, Target(server, variant.id, checkpoint))
+                if isinstance(_measure_stage(attempt, ahead), ServerError):
                     break  # the other stages were not attempted: the next run measures them
     except MachineError:
         raise
     except BenchError as error:  # no stage can be measured
-        session.outcome.errors.append(error)
+        run.outcome.errors.append(error)
         say(f"{variant.name}: {error}")
         for job in jobs if not isinstance(error, WeightsError) else ():  # nothing was run
-            _store(session, Part(session, job, began=began).record(error=error), [])
+            run.store(Attempt(run, job, began=began).record(error=error), [])
 
 
-def _measure_stage(
-    session: Session, job: Job, ready: Checkpoint, server: Server, ahead: Prefetch
-) -> BenchError | None:
+def prepare_checkpoint(
+    variant: Variant, engine: Engine, all_bundled: Iterable[str], note: Callable[[str], None]
+) -> Checkpoint:
+    """The variant's checkpoint on this machine: the Hub's, or made of what the demo brings.
+
+    Args:
+        all_bundled: every bundled checkpoint this run will need; they are made together.
+        note: is told about progress.
+
+    Raises:
+        WeightsError: the Hub, a download, or the making of a bundled checkpoint.
+        MachineError: the disk is full.
+    """
+    if variant.bundled in shapes.SHAPES:
+        return shapes.checkpoint(engine, variant.bundled)
+    if variant.bundled is not None:
+        wanted = [name for name in all_bundled if name not in shapes.SHAPES]
+        return inputs.checkpoints(engine, wanted)[variant.bundled]
+    from bench.weights import hub, snapshot
+
+    def progress(done: int, total: int, per_second: float) -> None:
+        note(f"{done / 2**30:.2f} of {total / 2**30:.2f} GiB, {per_second / 2**20:.0f} MiB/s")
+
+    return snapshot.resolve(variant, hub.default_cache(), progress)
+
+
+def _measure_stage(attempt: Attempt, ahead: Prefetch) -> BenchError | None:
     """One stage and its record, which has the error that is returned."""
-    part = Part(session, job, ready)
+    run, job, target = attempt.run, attempt.job, attempt.target
+    assert target
     if job.stage == "speed":
         ahead.stop()
     else:
         ahead.start()
     try:
-        part = replace(part, engine=launch.facts(session.engine, server, ready))
-        client = session.client(job.stage, server)
-        part = replace(part, began=now())
-        with session.outcome.measuring(), step(f"{job.variant.name}: {job.stage}") as current:
-            measure = _speed if job.stage == "speed" else _quality
-            record, sidecars, error = measure(part, ready, client, server, current)
+        facts = launch.facts(run.engine, target.server, target.checkpoint)
+        client = run.client(job.stage, target.server)
+        attempt = replace(attempt, engine=facts, began=_now())
+        with run.outcome.measuring(), step(f"{job.variant.name}: {job.stage}") as current:
+            measure_it = _speed if job.stage == "speed" else _quality
+            record, sidecars, error = measure_it(attempt, target, client, current)
     except MachineError:
         raise
     except BenchError as failure:
-        error = failure if isinstance(failure, ServerError) else server.explain(failure)
-        record, sidecars = part.record(error=error), []
+        error = failure if isinstance(failure, ServerError) else target.server.explain(failure)
+        record, sidecars = attempt.record(error=error), []
     if error is not None:
-        session.outcome.errors.append(error)
+        run.outcome.errors.append(error)
         say(f"{job.variant.name}: {error}")
-    _store(session, record, sidecars)
+    run.store(record, sidecars)
     return error
 
 
-def _speed(
-    part: Part, ready: Checkpoint, client: Client, server: Server, current: Step
-) -> Measured:
+def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> Measured:
     result, sidecar, error = speed.measure(
         client,
-        Target.of(server, part.job.variant.id, str(ready.tokenizer)),
-        part.session.speed(part.job),
-        random_weights=ready.facts.source == "random",
-        watch=partial(_watch, server, part.session.experiment, part.job),
+        target,
+        attempt.job.speed,
+        watch=partial(_watch, target.server, attempt.job),
         note=current.note,
     )
-    result = result.model_copy(
-        update={"loads": tuple(_public(ready, load) for load in result.loads)}
-    )
-    return part.record(speed=result, error=error), [sidecar], error
+    return attempt.record(speed=result, error=error), [sidecar], error
 
 
-def _public(ready: Checkpoint, load: Load) -> Load:
-    return load.model_copy(update={"argv": launch.public(load.argv, ready)})
-
-
-def _quality(
-    part: Part, ready: Checkpoint, client: Client, server: Server, current: Step
-) -> Measured:
-    options = part.session.quality(part.job)
-    target = Target.of(server, part.job.variant.id, str(ready.tokenizer))
-    part.session.tasks.load(options)
+def _quality(attempt: Attempt, target: Target, client: Client, current: Step) -> Measured:
+    options, tasks = attempt.job.quality, attempt.run.tasks
+    tasks.load(options)
     current.note(f"{options.documents} documents of {', '.join(options.tasks)}")
     result, sidecars = quality.measure(
         client,
         target,
         options,
-        part.session.tasks.wait(server.check),
-        max_model_len=launch.max_model_len(server),
-        watch=partial(_watch, server, part.session.experiment, part.job),
+        tasks.wait(target.server.check),
+        max_model_len=launch.max_model_len(target.server),
+        watch=partial(_watch, target.server, attempt.job),
     )
     current.note("log-probabilities of the fixed text")
     try:
-        expected, data = fidelity.measure(target)
+        expected, data = fidelity.measure(target.server.url, target.served_name)
     except BenchError as failure:  # what lm-eval measured stands without it
-        error = server.explain(failure)
+        error = target.server.explain(failure)
         if isinstance(error, ServerError):
-            return part.record(quality=result, error=error), sidecars, error
-        say(f"{part.job.variant.name}: recorded without fidelity: {error}")
-        return part.record(quality=result), sidecars, None
+            return attempt.record(quality=result, error=error), sidecars, error
+        say(f"{attempt.job.variant.name}: recorded without fidelity: {error}")
+        return attempt.record(quality=result), sidecars, None
     result = result.model_copy(update={"fidelity": expected})
-    return part.record(quality=result), [*sidecars, data], None
+    return attempt.record(quality=result), [*sidecars, data], None
 
 
-def _watch(server: Server, experiment: Experiment, job: Job) -> AbstractContextManager[Watch]:
+def _watch(server: Server, job: Job) -> AbstractContextManager[Watch]:
     gpus: list[int] = []
     if job.hardware.engine == "cuda":
-        options = experiment.serve_options(job.variant, job.hardware)
-        gpus = telemetry.gpu_indices(telemetry.gpus_used(options, job.hardware.nodes))
+        gpus = telemetry.gpu_indices(telemetry.gpus_used(job.serve, job.hardware.nodes))
     return telemetry.watch(server.process.pid, gpus)
 
 
-def _store(session: Session, record: Record, sidecars: list[bytes]) -> None:
-    path = store.write(session.settings.results, record, sidecars)
-    session.outcome.written.append(path)
-    say(f"{record.variant_name}: {record.stage} {record.status}: {path}")
+def _now() -> datetime:
+    """The time to the second, in UTC, as records have it."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Run:
+    """What all variants of one run share: the engine, the machine, the warm measuring programs."""
+
+    def __init__(
+        self, stack: ExitStack, experiment: Experiment, needed: list[Job], settings: RunSettings
+    ) -> None:
+        self.experiment = experiment
+        self.settings = settings
+        self.outcome = RunOutcome()
+        self.bundled = [job.variant.bundled for job in needed if job.variant.bundled]
+        self.engine = installed.ensure(needed[0].hardware.engine)
+        self._clients: dict[str, Client] = {}
+        self._first = {job.stage: job for job in reversed(needed)}
+        # No proxy between the clients and the server, whatever this machine reaches the Hub by.
+        direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+        direct = f"{direct},{HOST}".lstrip(",")
+        self._environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        self._environment |= {"no_proxy": direct, "NO_PROXY": direct}
+        if all(job.quality.data == "bundled" for job in needed if job.stage == "quality"):
+            self._environment["HF_HUB_OFFLINE"] = "1"
+        stack.callback(self._stop_clients)
+        for stage in self._first:
+            self._log(stage).unlink(missing_ok=True)
+        self.warm_up()
+        self.machine = machine.describe(self.engine.python, self.engine.build)
+
+    def warm_up(self) -> None:
+        """Starts the measuring programs that are not there, or not any more, and their imports."""
+        for stage, job in self._first.items():
+            if stage in self._clients:
+                if self._clients[stage].usable:
+                    continue
+                self._clients[stage].stop()
+            client = Client(self.engine, self._environment, self._log(stage))
+            self._clients[stage] = client
+            if stage == "quality":
+                self.tasks = Tasks(client)
+                self.tasks.load(job.quality)
+            else:
+                client.send("prepare_speed")
+
+    def client(self, stage: str, server: Server) -> Client:
+        """A stage's client, once nothing is being imported or prepared any more.
+
+        Raises:
+            MeasurementError: it cannot be prepared, or died.
+            ServerError: the server died meanwhile.
+        """
+        self.warm_up()
+        for name, client in self._clients.items():
+            try:
+                if name == "quality":
+                    self.tasks.wait(server.check)
+                else:
+                    client.settle(server.check)
+            except MeasurementError:
+                if name == stage:  # the other one's turn will come
+                    raise
+        return self._clients[stage]
+
+    def store(self, record: Record, sidecars: list[bytes]) -> None:
+        """Writes a record, and says where."""
+        path = store.write(self.settings.results, record, sidecars)
+        self.outcome.written.append(path)
+        say(f"{record.variant_name}: {record.stage} {record.status}: {path}")
+
+    def _log(self, stage: str) -> Path:
+        return self.settings.folder / f"{stage}-client.log"
+
+    def _stop_clients(self) -> None:
+        with ExitStack() as stack:  # each, whatever comes in between
+            for client in self._clients.values():
+                stack.callback(client.stop)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a stage: what is known before it is measured; `record` adds what came of it."""
+
+    run: Run
+    job: Job
+    target: Target | None = None  # None where the server did not come so far
+    engine: EngineFacts | None = None
+    began: datetime = field(default_factory=_now)
+
+    def record(
+        self,
+        *,
+        speed: SpeedResult | None = None,
+        quality: QualityResult | None = None,
+        error: BenchError | None = None,
+    ) -> Record:
+        """The stage's record; with an error and a result it is partial, with an error failed."""
+        job, experiment = self.job, self.run.experiment
+        family = next(entry for entry in experiment.family if entry.name == job.variant.family)
+        finished = _now()
+        return Record(
+            key=job.key,
+            stage=job.stage,
+            status="ok" if error is None else "partial" if speed or quality else "failed",
+            error=None if error is None else _failure(error, self.run.settings.folder),
+            variant=job.variant.id,
+            variant_name=job.variant.name,
+            family=family.name,
+            baseline=family.baseline == job.variant.name,
+            hardware=job.hardware.id,
+            hardware_name=job.hardware.name,
+            price_per_hour_usd=job.hardware.price_per_hour_usd,
+            service_level=experiment.service_level.model_dump(),
+            reproduces=job.variant.reproduces,
+            spec=job.spec,
+            model=self.target.checkpoint.facts if self.target else None,
+            engine=self.engine,
+            speed=speed,
+            quality=quality,
+            environment=self.run.machine,
+            provenance=machine.provenance(self.began, finished),
+        )
+
+
+def _failure(error: BenchError, folder: Path) -> Failure:
+    """The error without this machine's folders: records are published."""
+    text = error.message
+    for place, name in ((folder, "RUN"), (places.cached(), "CACHE"), (Path.home(), "HOME")):
+        text = text.replace(str(place), name)
+    return Failure(kind=type(error).__name__, message=text)

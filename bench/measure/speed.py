@@ -11,15 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from bench.config import SpeedOptions
 from bench.engine import facts
-from bench.engine.server import Server
 from bench.errors import BenchError, MeasurementError, ServerError
-from bench.measure.client import Client
+from bench.measure.client import Client, Target
 from bench.measure.telemetry import Watch
 from bench.records import store
 from bench.records.record import Load, Repeat, SpeedResult, Summary, Workload
@@ -28,34 +26,13 @@ _METRICS = ("ttft", "tpot", "itl", "e2el")
 _MS = 1000.0
 
 
-@dataclass(frozen=True)
-class Endpoint:
-    """Where to ask: an address, the name a model is served under, and its tokenizer."""
-
-    url: str
-    served_name: str
-    tokenizer: str
-
-
-@dataclass(frozen=True)
-class Target(Endpoint):
-    """An endpoint with the server behind it, which may die."""
-
-    server: Server
-
-    @classmethod
-    def of(cls, server: Server, served_name: str, tokenizer: str) -> Target:
-        """The endpoint of a server of ours."""
-        return cls(server.url, served_name, tokenizer, server)
-
-
 def arguments(
-    target: Endpoint, options: SpeedOptions, rate: float, seed: int, prompts: int
+    target: Target, options: SpeedOptions, rate: float, seed: int, prompts: int
 ) -> list[str]:
     """The arguments after `vllm bench serve` for one run of the workload."""
     return [
-        *("--backend", "openai", "--base-url", target.url, "--endpoint", "/v1/completions"),
-        *("--model", target.served_name, "--tokenizer", target.tokenizer),
+        *("--backend", "openai", "--base-url", target.server.url, "--endpoint", "/v1/completions"),
+        *("--model", target.served_name, "--tokenizer", str(target.checkpoint.tokenizer)),
         *("--dataset-name", "random", "--random-input-len", str(options.input_tokens)),
         *("--random-output-len", str(options.output_tokens), "--num-prompts", str(prompts)),
         *("--request-rate", str(rate), "--seed", str(seed), "--temperature", "0", "--ignore-eos"),
@@ -80,7 +57,6 @@ def measure(
     target: Target,
     options: SpeedOptions,
     *,
-    random_weights: bool,
     watch: Callable[[], AbstractContextManager[Watch]],
     note: Callable[[str], None],
 ) -> tuple[SpeedResult, bytes, BenchError | None]:
@@ -88,7 +64,6 @@ def measure(
 
     Args:
         client: a worker that has been asked to `prepare_speed`.
-        random_weights: whether the model's weights mean nothing (the record says so).
         watch: starts the telemetry of one load.
         note: is told what runs now.
 
@@ -123,7 +98,7 @@ def measure(
         prompts=options.prompts,
         warmup_prompts=options.warmup_prompts,
         warmup_seed=options.seed,
-        random_weights=random_weights,
+        random_weights=target.checkpoint.facts.source == "random",
     )
     result = SpeedResult(workload=workload, loads=tuple(loads), requests=sidecar)
     return result, data, failure
@@ -149,7 +124,7 @@ def _load(
     argv = arguments(target, options, rate, rate_seeds[0], options.prompts)
     load = Load(
         request_rate_rps=_rate(rate),
-        argv=("vllm", "bench", "serve", *argv),
+        argv=target.checkpoint.public(("vllm", "bench", "serve", *argv)),
         repeats=tuple(repeats),
         telemetry=watching.result(sum(repeat.output_tokens for repeat in repeats)),
     )

@@ -137,6 +137,8 @@ def _unknown_memory(hardware: Sequence[Hardware]) -> Iterator[Disagreement]:
 def _words(experiment: Experiment) -> Iterator[Disagreement]:
     """Options and words that the engine of the hardware they are for does not know."""
     for path, serve, hardware in _serve_tables(experiment):
+        if not serve.model_fields_set:
+            continue
         if serve.load_format == "dummy" and (path[0], len(path)) != ("variant", 3):
             fix = "write it in the serve table of each variant that is to have them"
             yield (*path, "load_format"), "random weights are a variant's own choice", fix
@@ -149,15 +151,15 @@ def _serve_tables(
     experiment: Experiment,
 ) -> Iterator[tuple[KeyPath, ServeOptions, Sequence[Hardware]]]:
     """Every serve table as it is written, and the hardware it is for."""
-    everywhere = experiment.hardware
-    yield ("serve",), experiment.serve, everywhere
-    for h, entry in enumerate(everywhere):
+    hardware = experiment.hardware
+    yield ("serve",), experiment.serve, hardware
+    for h, entry in enumerate(hardware):
         yield ("hardware", h, "serve"), entry.serve, [entry]
     for i, variant in enumerate(experiment.variant):
-        its = [entry for entry in everywhere if variant.runs_on(entry)]
+        its = [entry for entry in hardware if variant.runs_on(entry)]
         yield ("variant", i, "serve"), variant.serve, its
         for name, changes in variant.on.items():
-            its = [entry for entry in everywhere if entry.id == name]
+            its = [entry for entry in hardware if entry.id == name]
             yield ("variant", i, "on", name, "serve"), changes.serve, its
 
 

@@ -134,7 +134,7 @@ def pin(path: Path) -> list[Pinned]:
     unpinned = [
         (lines[("variant", i, asked.revision_key if asked.revision else asked.key)], i, asked)
         for i, variant in enumerate(experiment.variant)
-        for asked in snapshot.wanted_from(variant)
+        for asked in snapshot.sources(variant)
         if not hub.is_commit(asked.revision)
     ]
     pinned = []
@@ -153,7 +153,7 @@ def pin(path: Path) -> list[Pinned]:
     return pinned[::-1]
 
 
-def _pin_row(rows: list[str], at: int, asked: snapshot.Wanted, commit: str) -> None:
+def _pin_row(rows: list[str], at: int, asked: snapshot.Source, commit: str) -> None:
     """Replaces the revision on its line, or adds one below the repository's, aligned with it."""
     row, key = rows[at], asked.revision_key
     if given := re.match(rf"(\s*{key}\s*=\s*)(\"[^\"]*\"|'[^']*')", row):

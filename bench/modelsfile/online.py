@@ -36,24 +36,24 @@ def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
 
 
 def _findings(variant: Variant, cache: Path) -> Iterator[Finding]:
-    for wanted in snapshot.wanted_from(variant):
+    for source in snapshot.sources(variant):
         try:
-            _check(wanted, cache)
+            _check(source, cache)
         except hub.UnreachableError:
             raise
         except hub.RevisionError as error:
-            yield wanted.revision_key, error.message, error.fix
+            yield source.revision_key, error.message, error.fix
         except snapshot.FileError as error:
             yield "file", error.message, error.fix
         except WeightsError as error:
-            yield wanted.key, error.message, error.fix
+            yield source.key, error.message, error.fix
 
 
-def _check(wanted: snapshot.Wanted, cache: Path) -> None:
-    found = hub.describe(wanted.repo, wanted.revision)
+def _check(source: snapshot.Source, cache: Path) -> None:
+    found = hub.describe(source.repo, source.revision)
     hub.check_access(found)
-    chosen = wanted.choice(found.files, partial(snapshot.remote_shards, found, cache))
-    if wanted.key == "tokenizer":
+    chosen = source.choice(found.files, partial(snapshot.remote_shards, found, cache))
+    if source.key == "tokenizer":
         return
     if "config.json" in {file.name for file in chosen}:
         hub.load_json(hub.fetch(found.name, found.commit, "config.json", cache))

@@ -1,4 +1,4 @@
-"""From a variant to a pinned local snapshot, holding only the files that are served."""
+"""From a variant to a checkpoint on this machine, pinned, with only the files that are served."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bench.config import Variant
 from bench.errors import ConfigError, WeightsError
-from bench.records.record import ModelFile
+from bench.records.record import ModelFacts, ModelFile
 from bench.weights import download, hub
+from bench.weights.checkpoint import Checkpoint
 
 INDEX = "model.safetensors.index.json"
 # Configuration and tokenizer. No pickles, no Python: nothing that runs is ever downloaded.
@@ -38,22 +39,7 @@ class FileError(WeightsError):
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What will be served, pinned: `path` is the folder, or the GGUF file, that vLLM is given."""
-
-    path: Path
-    repo: str
-    revision: str
-    files: tuple[ModelFile, ...]
-    quantization_config: dict[str, Any] | None
-    license: str | None
-    tokenizer_path: Path | None = None
-    tokenizer: str | None = None
-    tokenizer_revision: str | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
+class Source:
     """What a variant asks of one repository, and the keys that name it in models.toml."""
 
     repo: str
@@ -73,7 +59,7 @@ class _Held:
     license: str | None
 
 
-def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Snapshot:
+def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Checkpoint:
     """The variant's weights on this machine, downloaded as far as they are not there yet.
 
     Offline, and with pinned revisions also where the Hub does not answer, the cache will do.
@@ -90,87 +76,87 @@ def resolve(variant: Variant, cache: Path, progress: download.Progress | None = 
     online = partial(_download, cache=cache, progress=progress)
     offline = partial(_cached, cache=cache)
     if hub.is_offline():
-        return _snapshot(variant, offline)
+        return _checkpoint(variant, offline)
     try:
-        return _snapshot(variant, online)
+        return _checkpoint(variant, online)
     except hub.UnreachableError as unreachable:
-        if not all(hub.is_commit(wanted.revision) for wanted in wanted_from(variant)):
+        if not all(hub.is_commit(source.revision) for source in sources(variant)):
             raise
         try:
-            return _snapshot(variant, offline)
+            return _checkpoint(variant, offline)
         except WeightsError:
             raise unreachable from None
 
 
-def wanted_from(variant: Variant) -> list[Wanted]:
+def sources(variant: Variant) -> list[Source]:
     """What a variant asks of each repository it names.
 
     The tokenizer first: it is small, and its absence should not cost 40 GB.
     """
-    wanted = []
+    found = []
     if name := variant.tokenizer:
         choice: Choice = partial(choose_tokenizer, name)
         revision = variant.tokenizer_revision
-        wanted.append(Wanted(name, revision, choice, "tokenizer", "tokenizer_revision"))
+        found.append(Source(name, revision, choice, "tokenizer", "tokenizer_revision"))
     if name := variant.repo:
         choice = partial(choose, name, variant.file)
         if variant.serve.load_format == "dummy":  # random weights of the same shapes
             choice = partial(choose_tokenizer, name)
-        wanted.append(Wanted(name, variant.revision, choice, "repo", "revision"))
-    return wanted
+        found.append(Source(name, variant.revision, choice, "repo", "revision"))
+    return found
 
 
-def _snapshot(variant: Variant, hold: Callable[[Wanted], _Held]) -> Snapshot:
+def _checkpoint(variant: Variant, hold: Callable[[Source], _Held]) -> Checkpoint:
     if variant.repo is None:
         raise ConfigError(f"{variant.name} has no repo", "only variants with a repo have weights")
-    held = {wanted.key: hold(wanted) for wanted in wanted_from(variant)}
+    held = {source.key: hold(source) for source in sources(variant)}
     model, tokenizer = held["repo"], held.get("tokenizer")
     config = model.folder / "config.json"
     quantization = hub.load_json(config).get("quantization_config") if config.exists() else None
-    if not isinstance(quantization, dict):
-        quantization = None
-    return Snapshot(
-        path=model.folder / variant.file if variant.file else model.folder,
+    path = model.folder / variant.file if variant.file else model.folder
+    facts = ModelFacts(
+        source="random" if variant.serve.load_format == "dummy" else "hub",
         repo=variant.repo,
         revision=model.commit,
-        files=model.files,
-        quantization_config=quantization,
-        license=model.license,
-        tokenizer_path=tokenizer.folder if tokenizer else None,
+        file=variant.file,
         tokenizer=variant.tokenizer,
         tokenizer_revision=tokenizer.commit if tokenizer else None,
+        files=model.files,
+        quantization_config=quantization if isinstance(quantization, dict) else None,
+        license=model.license,
     )
+    return Checkpoint(path, tokenizer.folder if tokenizer else path, facts)
 
 
-def _download(asked: Wanted, *, cache: Path, progress: download.Progress | None) -> _Held:
-    found = hub.describe(asked.repo, asked.revision)
-    with hub.asking(asked.repo, asked.revision):  # notes the branch's commit, for offline runs
-        hub.client().resolve_revision(asked.repo, revision=asked.revision, cache_dir=cache)
-    wanted = asked.choice(found.files, partial(remote_shards, found, cache))
+def _download(source: Source, *, cache: Path, progress: download.Progress | None) -> _Held:
+    found = hub.describe(source.repo, source.revision)
+    with hub.asking(source.repo, source.revision):  # notes the branch's commit, for offline runs
+        hub.client().resolve_revision(source.repo, revision=source.revision, cache_dir=cache)
+    wanted = source.choice(found.files, partial(remote_shards, found, cache))
     folder, files = download.fetch(found, wanted, cache, progress)
     return _Held(folder, found.commit, files, found.license)
 
 
-def _cached(asked: Wanted, *, cache: Path) -> _Held:
-    with hub.asking(asked.repo, asked.revision):
+def _cached(source: Source, *, cache: Path) -> _Held:
+    with hub.asking(source.repo, source.revision):
         commit = (
             hub.client()
             .resolve_revision(
-                asked.repo, revision=asked.revision, cache_dir=cache, local_files_only=True
+                source.repo, revision=source.revision, cache_dir=cache, local_files_only=True
             )
             .resolved
         )
-    storage = download.storage_of(asked.repo, cache)
+    storage = download.storage_of(source.repo, cache)
     folder = storage / "snapshots" / commit
     here = download.local_files(folder)
     fix = "unset HF_HUB_OFFLINE to download it"
     if not here:
-        raise WeightsError(f"{asked.repo} at {commit} is not in the cache", fix)
+        raise WeightsError(f"{source.repo} at {commit} is not in the cache", fix)
     try:
-        wanted = asked.choice(here, lambda: _shards(folder / INDEX))
+        wanted = source.choice(here, lambda: _shards(folder / INDEX))
     except WeightsError as error:
         raise WeightsError(f"as far as it is in the cache, {error.message}", fix) from error
-    with hub.asking(asked.repo, commit):
+    with hub.asking(source.repo, commit):
         files = tuple(download.verify(folder / file.name, file, storage) for file in wanted)
     return _Held(folder, commit, files, license=None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import hub_server
 import psutil
 import pytest
 from folders import ROOT
+from targets import target
 
-from bench.engine import installed
-from bench.measure import checkpoint, quality, tasks
+from bench.engine import installed, launch
+from bench.measure import quality, run, speed, tasks
 from bench.measure.client import Client
 from bench.modelsfile import problems
 from bench.records import store
@@ -124,7 +126,7 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[s
     """The same documents through lm-eval's own vllm backend: no server, the model in-process."""
     experiment = problems.load_experiment(MODELS)
     cpu = installed.ensure("cpu")
-    ready = checkpoint.prepare(experiment.variant[0], cpu, ["smollm2-135m-bf16"], print)
+    ready = run.prepare_checkpoint(experiment.variant[0], cpu, ["smollm2-135m-bf16"], print)
     log = tmp_path_factory.mktemp("in-process") / "client.log"
     environment = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
     with Client(cpu, environment, log) as client:
@@ -199,7 +201,7 @@ stages = ["speed"]
 
 def test_a_hub_repository_is_resolved_downloaded_served_and_recorded(tmp_path: Path) -> None:
     """An ordinary `repo = …` variant, the download cut twice and continued in the same run."""
-    ready = checkpoint.prepare(
+    ready = run.prepare_checkpoint(
         problems.load_experiment(ROOT / "bench/demo/models.toml").variant[1],
         installed.ensure("cpu"),
         ["smollm2-135m-int8-w8a8"],
@@ -230,3 +232,42 @@ def _run_against_hub(models: Path, folder: Path, home: dict[str, str]) -> tuple[
         argv, cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, check=False
     )
     return (done, *(record for _, record in store.records(results)))
+
+
+PARSERS = """\
+import json, sys
+from vllm.benchmarks.serve import add_cli_args
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+serve, client = make_arg_parser(FlexibleArgumentParser()), FlexibleArgumentParser()
+add_cli_args(client)
+lines = json.load(sys.stdin)
+for argv in lines["serve"]:
+    assert serve.parse_args(argv).enable_prefix_caching is False
+for argv in lines["bench serve"]:
+    parsed = client.parse_args(argv)
+    assert parsed.ignore_eos and parsed.temperature == 0
+"""
+
+
+def test_the_engines_own_parsers_take_every_published_row(tmp_path: Path) -> None:
+    experiment, cpu = problems.load_experiment(ROOT / "models.toml"), installed.ensure("cpu")
+    lines: dict[str, list[list[str]]] = {"serve": [], "bench serve": []}
+    for variant, hardware in experiment.pairs():
+        asked = target("http://127.0.0.1:1", variant.id, variant.tokenizer or ".")
+        options = experiment.serve_options(variant, hardware)
+        lines["serve"].append(launch.command(cpu, asked.checkpoint, options, variant.id)[4:])
+        load = experiment.speed_options(variant, hardware)
+        for rate, seeds in speed.seeds(load):
+            argv = speed.arguments(asked, load, rate, seeds[0], load.prompts)
+            lines["bench serve"].append(argv)
+    done = subprocess.run(
+        [cpu.python, "-c", PARSERS],
+        input=json.dumps(lines),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

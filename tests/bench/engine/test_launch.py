@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from folders import RECORDED
+from folders import RECORDED, ROOT
 
-from bench.config import ServeOptions
+from bench.config import Build, Hardware, ServeOptions, Variant
 from bench.engine import arguments, launch
 from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import MeasurementError
-from bench.measure.checkpoint import Checkpoint
+from bench.modelsfile import problems
 from bench.process import Supervised
 from bench.records.record import ModelFacts
+from bench.weights.checkpoint import Checkpoint
 
+EXPERIMENT = problems.load_experiment(ROOT / "models.toml")
 ENGINE = Engine("cpu", Path("/home/me/engine/bin/python"), "0.32.0", "0.4.13", "0" * 64)
 FOLDER = Path("/home/me/.cache/model")
 HUB = Checkpoint(FOLDER, FOLDER, ModelFacts(source="hub", repo="Qwen/Qwen3-8B"))
@@ -53,6 +55,16 @@ def test_the_engine_takes_the_command_and_caches_no_prefix(checkpoint: Checkpoin
     assert argv[-5:] == ["--dtype", "bfloat16", "--max-model-len", "1024", "--enforce-eager"]
 
 
+@pytest.mark.parametrize("build", ["cpu", "cuda"])
+@pytest.mark.parametrize(("variant", "hardware"), [*EXPERIMENT.pairs()], ids=lambda one: one.id)
+def test_both_builds_take_every_published_row(
+    variant: Variant, hardware: Hardware, build: Build
+) -> None:
+    options = EXPERIMENT.serve_options(variant, hardware)
+    argv = launch.command(ENGINE, GGUF if variant.file else HUB, options, variant.id)
+    assert arguments.check_argv("serve", argv[4:], build) == []
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "shown"),
     [
@@ -67,10 +79,10 @@ def test_what_is_published_names_no_place_of_this_machine(
     checkpoint: Checkpoint, shown: str
 ) -> None:
     argv = launch.command(ENGINE, checkpoint, ServeOptions(), "served")
-    public = " ".join(("vllm", *launch.public(argv[3:], checkpoint)))
+    public = " ".join(("vllm", *checkpoint.public(argv[3:])))
     assert public.startswith(shown)
     assert "/home" not in public
-    assert launch.public(["--tokenizer", str(checkpoint.tokenizer)], checkpoint)[1][0] != "/"
+    assert checkpoint.public(["--tokenizer", str(checkpoint.tokenizer)])[1][0] != "/"
 
 
 def test_the_servers_environment_calls_nobody() -> None:

@@ -22,13 +22,14 @@ from engines import engine, engine_python
 from folders import RECORDED, ROOT, SUPPORT
 from hypothesis import given
 from hypothesis import strategies as st
+from targets import target
 
 from bench.config import SpeedOptions
 from bench.engine.installed import Engine
 from bench.engine.server import Server, check_port, free_port, last_words, phase, serving
 from bench.errors import MeasurementError, ServerError
 from bench.measure.client import Client
-from bench.measure.speed import Endpoint, arguments
+from bench.measure.speed import arguments
 from bench.process import Supervised
 from bench.supervise import descendants
 
@@ -147,7 +148,7 @@ def test_a_halted_server_is_noticed_and_stopped(engine: Engine, tmp_path: Path) 
         server.ask_every_s, server.silence_limit_s = 0.2, 0.5
         server.check()
         os.kill(program_of(server), signal.SIGSTOP)
-        argv = arguments(Endpoint(server.url, "name", "."), SpeedOptions(), 1.0, 0, 1)
+        argv = arguments(target(server.url, "name"), SpeedOptions(), 1.0, 0, 1)
         client.send("speed", argv=argv)
         with pytest.raises(ServerError) as failed:
             client.receive(server.check)

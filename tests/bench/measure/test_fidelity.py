@@ -13,14 +13,13 @@ import pytest
 
 from bench.errors import MeasurementError
 from bench.measure import fidelity
-from bench.measure.speed import Endpoint
 from bench.records import store
 
 FIRST = {"7": {"logprob": -0.5, "rank": 1}, "9": {"logprob": -3.0, "rank": 21}}
 
 
 @contextmanager
-def answering(status: int, body: bytes, length: int | None = None) -> Iterator[Endpoint]:
+def answering(status: int, body: bytes, length: int | None = None) -> Iterator[str]:
     """A server that gives one answer to everything."""
 
     class Handler(local_server.Quiet, BaseHTTPRequestHandler):
@@ -32,7 +31,7 @@ def answering(status: int, body: bytes, length: int | None = None) -> Iterator[E
             self.wfile.write(body)
 
     with local_server.serving(Handler) as url:
-        yield Endpoint(url, "model", "tokenizer")
+        yield url
 
 
 def choice(**changes: Any) -> bytes:
@@ -43,8 +42,8 @@ def choice(**changes: Any) -> bytes:
 
 
 def test_the_own_token_is_kept_and_the_most_likely_ones() -> None:
-    with answering(200, choice()) as endpoint:
-        result, data = fidelity.measure(endpoint)
+    with answering(200, choice()) as url:
+        result, data = fidelity.measure(url, "model")
     paragraphs = len(fidelity.TEXT.read_text(encoding="utf-8").strip().split("\n\n"))
     assert (result.positions, result.mean_logprob, result.top) == (paragraphs, -3.0, 20)
     rows = [
@@ -76,10 +75,10 @@ def test_the_own_token_is_kept_and_the_most_likely_ones() -> None:
 )
 def test_a_server_that_gives_none(status: int, body: bytes, said: str) -> None:
     with (
-        answering(status, body) as endpoint,
+        answering(status, body) as url,
         pytest.raises(MeasurementError, match="gave no log-probabilities of the fixed") as none,
     ):
-        fidelity.measure(endpoint)
+        fidelity.measure(url, "model")
     assert said in none.value.message
     assert "\n" not in none.value.message
     assert "prompt_logprobs" in none.value.fix
@@ -87,19 +86,19 @@ def test_a_server_that_gives_none(status: int, body: bytes, said: str) -> None:
 
 def test_a_server_that_is_cut_off_or_away() -> None:
     with (
-        answering(200, choice(), length=10_000) as endpoint,
+        answering(200, choice(), length=10_000) as url,
         pytest.raises(MeasurementError, match="without sending complete message"),
     ):
-        fidelity.measure(endpoint)
+        fidelity.measure(url, "model")
     with pytest.raises(MeasurementError, match="Connection refused"):
-        fidelity.measure(endpoint)
+        fidelity.measure(url, "model")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
 def test_a_model_that_computes_no_numbers(bad: float) -> None:
     body = choice(prompt_logprobs=[None, {"9": {"logprob": bad, "rank": 1}}])
     with (
-        answering(200, body) as endpoint,
+        answering(200, body) as url,
         pytest.raises(MeasurementError, match="log-probabilities that are not finite"),
     ):
-        fidelity.measure(endpoint)
+        fidelity.measure(url, "model")

@@ -31,10 +31,11 @@ from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import BenchError, MeasurementError
 from bench.measure import speed, telemetry
-from bench.measure.client import Client
+from bench.measure.client import Client, Target
 from bench.process import Supervised
 from bench.records import store
-from bench.records.record import Repeat, SpeedResult
+from bench.records.record import ModelFacts, Repeat, SpeedResult
+from bench.weights.checkpoint import Checkpoint
 
 BENCH_SERVE = RECORDED / "vllm-0.32.0-cpu-bench-serve.json"
 RECORDING: dict[str, Any] = json.loads(BENCH_SERVE.read_text())
@@ -47,6 +48,9 @@ OPTIONS = SpeedOptions(
     repeats=3,
     warmup_prompts=2,
     seed=40,
+)
+CHECKPOINT = Checkpoint(
+    Path("/home/me/model"), Path("/home/me/model"), ModelFacts(source="hub", repo="a/model")
 )
 # Stands for `worker.py` in the engine's environment: the same protocol, the recorded answer.
 WORKER = """#!{python}
@@ -125,9 +129,8 @@ def measure(
             server = Server(url, ("vllm", "serve"), tmp_path / "server.log", waiting)
             return speed.measure(
                 client,
-                speed.Target.of(server, "served", "tokenizer"),
+                Target(server, "served", CHECKPOINT),
                 OPTIONS,
-                random_weights=False,
                 watch=partial(telemetry.watch, waiting.pid),
                 note=lambda _: None,
             )
@@ -147,6 +150,9 @@ def test_the_stage_keeps_what_vllm_said(tmp_path: Path) -> None:
     result, data, error = measure(tmp_path)
     assert error is None
     assert [load.request_rate_rps for load in result.loads] == [4.0, "inf"]
+    for load in result.loads:  # what is recorded names no place of this machine
+        assert value(list(load.argv), "--tokenizer") == "a/model"
+        assert "/home" not in " ".join(load.argv)
     repeats = [repeat for load in result.loads for repeat in load.repeats]
     assert [repeat.seed for repeat in repeats] == [41, 42, 43, 44, 45, 46]
     for repeat in repeats:

@@ -300,7 +300,7 @@ def test_a_stage_watches_the_gpus_its_server_uses_and_no_other(
     asked = find_jobs(experiment, tmp_path, variants=[name], hardware=[hardware], stages=["speed"])
     monkeypatch.setattr(telemetry, "load_nvml", FakeNvml)
     server: Any = SimpleNamespace(process=SimpleNamespace(pid=os.getpgrp()))
-    with run._watch(server, experiment, asked[0]) as watching:
+    with run._watch(server, asked[0]) as watching:
         pass
     result = watching.result(output_tokens=1)
     assert (result.peak_memory_gib, result.peak_power_w) == (10 * gpus, 200 * gpus)

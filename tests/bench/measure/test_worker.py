@@ -13,13 +13,13 @@ import hub_server
 import local_server
 import pytest
 from folders import ROOT
+from targets import target
 
 from bench.config import QualityOptions
 from bench.engine import installed
 from bench.errors import MeasurementError
-from bench.measure import checkpoint, quality
+from bench.measure import quality, run
 from bench.measure.client import Client
-from bench.measure.speed import Endpoint
 from bench.modelsfile import problems
 
 pytestmark = pytest.mark.engine
@@ -192,12 +192,13 @@ def test_prompts_that_do_not_fit_are_counted_and_not_sent(
     loaded = ask(client, "prepare_quality", tasks={task: replaced})
     assert loaded == {task: {"documents": 2, "dataset": "json", "revision": None}}
     variant = problems.load_experiment(ROOT / "bench/demo/models.toml").variant[0]
-    ready = checkpoint.prepare(variant, installed.ensure("cpu"), [str(variant.bundled)], print)
+    ready = run.prepare_checkpoint(variant, installed.ensure("cpu"), [str(variant.bundled)], print)
     with completions() as (url, sent):
-        target = Endpoint(url, "model", str(ready.tokenizer))
         options = QualityOptions(tasks=(task,), documents="all")
         for max_model_len, expected in ((short, cut), (fitting, 0)):
-            asked = quality.request(target, options, {task: [0, 1]}, max_model_len)
+            asked = quality.request(
+                target(url, "model", ready.tokenizer), options, {task: [0, 1]}, max_model_len
+            )
             answer = ask(client, "quality", **asked)
             assert answer["truncated"] == expected
             assert len(sent) == (0 if expected else prompts)

@@ -20,10 +20,10 @@ from folders import ROOT
 from bench.config import ServeOptions
 from bench.demo import inputs
 from bench.engine import installed, launch
-from bench.measure import checkpoint
-from bench.measure.checkpoint import Checkpoint
+from bench.measure import run
 from bench.modelsfile import problems
 from bench.records.record import ModelFacts
+from bench.weights.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.engine
 
@@ -61,7 +61,7 @@ def plugin(tmp_path: Path) -> Path:
 def tokenizer(tmp_path: Path) -> Path:
     """A tokenizer's folder of a repository that is itself quantized, as the experiment's is."""
     demo = problems.load_experiment(ROOT / "bench" / "demo" / "models.toml").variant[0]
-    ready = checkpoint.prepare(demo, installed.ensure("cpu"), [str(demo.bundled)], print)
+    ready = run.prepare_checkpoint(demo, installed.ensure("cpu"), [str(demo.bundled)], print)
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     for path in ready.path.glob("*.json"):

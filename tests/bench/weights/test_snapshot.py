@@ -18,6 +18,7 @@ from hub_server import Content, Hub, Repo, serve_client
 from bench.config import Variant
 from bench.errors import BenchError, MachineError, WeightsError
 from bench.weights import snapshot as weights
+from bench.weights.checkpoint import Checkpoint
 from bench.weights.hub import RemoteFile, UnreachableError
 
 pytestmark = pytest.mark.process
@@ -42,8 +43,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         yield server
 
 
-def names(snapshot: weights.Snapshot) -> list[str]:
-    return [file.name for file in snapshot.files]
+def names(snapshot: Checkpoint) -> list[str]:
+    return [file.name for file in snapshot.facts.files]
 
 
 # -- what is downloaded ------------------------------------------------------------------------
@@ -77,11 +78,11 @@ def test_a_snapshot_is_pinned_verified_and_holds_only_what_is_served(
         "tokenizer_config.json",
     ]
     assert sorted(path.name for path in snapshot.path.iterdir()) == names(snapshot)
-    assert snapshot.revision == hub.repos["acme/tiny"].commit
-    assert snapshot.quantization_config == CONFIG["quantization_config"]
-    assert snapshot.license == "apache-2.0"
+    assert snapshot.facts.revision == hub.repos["acme/tiny"].commit
+    assert snapshot.facts.quantization_config == CONFIG["quantization_config"]
+    assert snapshot.facts.license == "apache-2.0"
     assert (snapshot.path / "model.safetensors").read_bytes() == BLOB
-    for file in snapshot.files:
+    for file in snapshot.facts.files:
         content = hub.repos["acme/tiny"].files[file.name]
         assert (file.size_bytes, file.sha256) == (content.size, content.sha256)
 
@@ -113,10 +114,9 @@ def test_one_gguf_file_with_its_tokenizer_repository(hub: Hub, tmp_path: Path) -
     snapshot = weights.resolve(variant(repo="acme/gguf", **keys), tmp_path)
     assert names(snapshot) == ["big-Q4_K_M.gguf"]
     assert snapshot.path.read_bytes() == b"GGUF4"
-    assert snapshot.tokenizer == "acme/tiny"
-    assert snapshot.tokenizer_revision == hub.repos["acme/tiny"].commit
-    assert snapshot.tokenizer_path is not None
-    assert sorted(path.name for path in snapshot.tokenizer_path.iterdir()) == [
+    assert snapshot.facts.tokenizer == "acme/tiny"
+    assert snapshot.facts.tokenizer_revision == hub.repos["acme/tiny"].commit
+    assert sorted(path.name for path in snapshot.tokenizer.iterdir()) == [
         "config.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -137,8 +137,8 @@ def test_for_random_weights_none_are_downloaded(hub: Hub, tmp_path: Path) -> Non
 def test_a_branch_is_resolved_and_a_commit_kept(hub: Hub, tmp_path: Path) -> None:
     repo = hub.repos["acme/tiny"]
     repo.branches = ("main", "v1.0")
-    assert weights.resolve(variant(revision="v1.0"), tmp_path).revision == repo.commit
-    assert weights.resolve(variant(revision=repo.commit), tmp_path).revision == repo.commit
+    assert weights.resolve(variant(revision="v1.0"), tmp_path).facts.revision == repo.commit
+    assert weights.resolve(variant(revision=repo.commit), tmp_path).facts.revision == repo.commit
 
 
 def test_progress_is_reported_in_bytes_with_a_rate(hub: Hub, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_partial_file_that_is_not_of_this_file_is_found_out(hub: Hub, tmp_path
         weights.resolve(variant(), tmp_path)
     assert not partial.exists()
     partial.write_bytes(b"\0" * (len(BLOB) + 1))
-    assert weights.resolve(variant(), tmp_path).files
+    assert weights.resolve(variant(), tmp_path).facts.files
 
 
 def test_too_little_disk_is_said_before_anything_is_downloaded(hub: Hub, tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_a_gated_repository_without_and_with_a_token(
     assert error.message == "acme/tiny is gated and does not let in the account of this token"
     assert f"{hub.url}/acme/tiny" in error.fix
     monkeypatch.setenv("HF_TOKEN", "hf_member")
-    assert weights.resolve(variant(), tmp_path).files
+    assert weights.resolve(variant(), tmp_path).facts.files
 
 
 def test_the_token_never_leaves_the_hub(
@@ -352,7 +352,7 @@ def test_a_quantization_config_that_is_no_table_is_not_recorded(
     odd: Any, hub: Hub, tmp_path: Path
 ) -> None:
     hub.repos["acme/tiny"] = model(**{"config.json": {"quantization_config": odd}})
-    assert weights.resolve(variant(), tmp_path).quantization_config is None
+    assert weights.resolve(variant(), tmp_path).facts.quantization_config is None
 
 
 # -- offline -----------------------------------------------------------------------------------
@@ -366,8 +366,8 @@ def test_offline_the_cache_will_do(
     hub.requests.clear()
     offline = weights.resolve(variant(tokenizer="acme/tiny"), tmp_path)
     assert not hub.requests
-    assert (offline.path, offline.files) == (online.path, online.files)
-    assert (offline.revision, offline.tokenizer_revision) == (online.revision,) * 2
+    assert (offline.path, offline.facts.files) == (online.path, online.facts.files)
+    assert offline.facts.revision == offline.facts.tokenizer_revision == online.facts.revision
 
 
 @pytest.mark.usefixtures("here", "hub")
@@ -396,7 +396,8 @@ def test_without_a_network_a_pinned_revision_comes_from_the_cache(
 ) -> None:
     online = weights.resolve(variant(), tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert weights.resolve(variant(revision=online.revision), tmp_path).files == online.files
+    again = weights.resolve(variant(revision=online.facts.revision), tmp_path)
+    assert again.facts.files == online.facts.files
     with pytest.raises(UnreachableError):  # what "main" is today, the cache cannot know
         weights.resolve(variant(), tmp_path)
     with pytest.raises(UnreachableError):  # nor does it have this one
@@ -413,7 +414,8 @@ def test_without_a_network_the_tokenizer_has_to_be_pinned_too(
     online = weights.resolve(pinned, tmp_path)
     weights.resolve(variant(**keys), tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert weights.resolve(pinned, tmp_path).tokenizer_revision == online.tokenizer_revision
+    offline = weights.resolve(pinned, tmp_path)
+    assert offline.facts.tokenizer_revision == online.facts.tokenizer_revision
     with pytest.raises(UnreachableError):
         weights.resolve(variant(**keys), tmp_path)
 
@@ -451,7 +453,7 @@ def test_what_another_program_downloaded_is_hashed_once_before_it_is_believed(
     (note,) = tmp_path.glob("models--acme--tiny/blobs/*.verified")
     note.unlink()  # as if it had been another program
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
-    assert weights.resolve(variant(), tmp_path).files == first.files
+    assert weights.resolve(variant(), tmp_path).facts.files == first.facts.files
     assert note.exists()
     note.unlink()
     blob = (first.path / "model.safetensors").resolve()
