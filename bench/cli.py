@@ -190,9 +190,9 @@ def run(
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
     """Store results from an untrusted runner: everything is checked, or nothing is stored."""
-    from bench import ingest as taking
+    from bench.ingest import read_plan, store_results
 
-    for path in taking.ingest(folder, taking.read_plan(plan), results):
+    for path in store_results(folder, read_plan(plan), results):
         click.echo(path)
 
 

@@ -17,7 +17,7 @@ from bench.errors import RefusedError
 from bench.github import approval
 from bench.github.annotations import annotate_refused
 from bench.github.api import Api
-from bench.ingest import Ticket, ingest
+from bench.ingest import Ticket, store_results
 from bench.records import store
 
 
@@ -26,7 +26,7 @@ def gather(incoming: Path, asked: Mapping[Ticket, str], staged: Path) -> list[Re
     refused = []
     for name, folder in _artifacts(incoming):
         try:
-            ingest(folder, asked, staged)
+            store_results(folder, asked, staged)
         except RefusedError as error:
             click.echo(annotate_refused(name, error))
             refused.append(error)
@@ -54,7 +54,7 @@ def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, str], stage
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "measured.zip").write_bytes(archive)
             try:
-                stored = ingest(Path(folder), asked, staged)
+                stored = store_results(Path(folder), asked, staged)
             except RefusedError as error:
                 # Main asks for something else than the pull request did: then it is measured.
                 click.echo(f"::warning::not the records main asks for: {error.message}")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hostile
 import pytest
+import synthetic
 
 from bench.errors import ConfigError, RefusedError
-from bench.ingest import Ticket, ingest, read_plan
+from bench.ingest import Ticket, find_fault, read_plan, store_results
 from bench.modelsfile import problems
 from bench.records import store
+from bench.records.record import Fidelity, Record, Sidecar
 
 
 def listing(folder: Path) -> list[str]:
@@ -23,7 +28,7 @@ def listing(folder: Path) -> list[str]:
 def test_sound_results_are_stored_as_they_are(tmp_path: Path) -> None:
     files = hostile.record_files()
     source = hostile.write_files(tmp_path / "in", files)
-    written = ingest(source, hostile.plan(), tmp_path / "results")
+    written = store_results(source, hostile.plan(), tmp_path / "results")
     assert {str(p.relative_to(tmp_path / "results")): p.read_bytes() for p in written} == files
     assert [record.status for _, record in store.records(tmp_path / "results")] == ["ok"]
 
@@ -37,27 +42,27 @@ def test_an_archive_is_read_without_unpacking(source: str, tmp_path: Path) -> No
         zipped.mkdir("l40")
         for name, data in hostile.record_files().items():
             zipped.writestr(name, data)
-    written = ingest(tmp_path / source, hostile.plan(), tmp_path / "results")
+    written = store_results(tmp_path / source, hostile.plan(), tmp_path / "results")
     assert len(written) == 2
     assert listing(tmp_path / "in") == ["results-l40-a", "results-l40-a/results-l40-a.zip"]
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="cannot be read"):
-        ingest(tmp_path / "in", hostile.plan(), tmp_path / "results")
+        store_results(tmp_path / "in", hostile.plan(), tmp_path / "results")
 
 
 def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
     source = hostile.write_files(tmp_path / "in", hostile.record_files())
-    ingest(source, hostile.plan(), tmp_path / "results")
-    assert ingest(source, hostile.plan(), tmp_path / "results") == []
+    store_results(source, hostile.plan(), tmp_path / "results")
+    assert store_results(source, hostile.plan(), tmp_path / "results") == []
 
 
 def test_a_sidecar_whose_record_was_never_written_is_left_out(tmp_path: Path) -> None:
     _, orphan = store.pack_sidecar([{"half": "done"}])
     name = f"{hostile.FOLDER}/{store.pack_sidecar([{'half': 'done'}])[0].file}"
     source = hostile.write_files(tmp_path / "in", {**hostile.record_files(), name: orphan})
-    written = ingest(source, hostile.plan(), tmp_path / "results")
+    written = store_results(source, hostile.plan(), tmp_path / "results")
     assert len(written) == 2
     assert not (tmp_path / "results" / name).exists()
 
@@ -65,12 +70,12 @@ def test_a_sidecar_whose_record_was_never_written_is_left_out(tmp_path: Path) ->
 def test_a_stored_record_is_not_replaced(tmp_path: Path) -> None:
     source = hostile.write_files(tmp_path / "in", hostile.record_files())
     record = next(
-        p for p in ingest(source, hostile.plan(), tmp_path / "results") if p.suffix != ".gz"
+        p for p in store_results(source, hostile.plan(), tmp_path / "results") if p.suffix != ".gz"
     )
     record.write_bytes(record.read_bytes().replace(b"AMD EPYC", b"AMD Epyc"))
     kept = record.read_bytes()
     with pytest.raises(RefusedError, match="stored already"):
-        ingest(source, hostile.plan(), tmp_path / "results")
+        store_results(source, hostile.plan(), tmp_path / "results")
     assert record.read_bytes() == kept
 
 
@@ -79,7 +84,7 @@ def test_hostile_artifacts_are_refused_whole(case: str, tmp_path: Path) -> None:
     make, words = hostile.ARTIFACTS[case]
     source = hostile.write_files(tmp_path / "in", make())
     with pytest.raises(RefusedError) as refused:
-        ingest(source, hostile.plan(), tmp_path / "results")
+        store_results(source, hostile.plan(), tmp_path / "results")
     assert words in refused.value.message
     assert "\n" not in refused.value.message
     assert refused.value.exit_code == 7
@@ -92,7 +97,7 @@ def test_links_and_archives_are_refused(case: str, tmp_path: Path) -> None:
     make(tmp_path / "in")
     before = listing(tmp_path)
     with pytest.raises(RefusedError) as refused:
-        ingest(tmp_path / "in", hostile.plan(), tmp_path / "results")
+        store_results(tmp_path / "in", hostile.plan(), tmp_path / "results")
     assert words in refused.value.message
     assert listing(tmp_path) == before
 
@@ -101,10 +106,10 @@ def test_one_bad_record_spoils_all(tmp_path: Path) -> None:
     source = hostile.write_files(tmp_path / "in", hostile.record_files())
     hostile.write_files(source, hostile.edited(lambda raw: raw.update(variant="unasked")))
     with pytest.raises(RefusedError):
-        ingest(source, hostile.plan(), tmp_path / "results")
+        store_results(source, hostile.plan(), tmp_path / "results")
     assert not (tmp_path / "results").exists()
     shutil.rmtree(source / "l40" / "unasked")
-    assert ingest(source, hostile.plan(), tmp_path / "results")
+    assert store_results(source, hostile.plan(), tmp_path / "results")
 
 
 def test_the_plan_is_what_bench_plan_prints(tmp_path: Path) -> None:
@@ -141,3 +146,85 @@ def test_a_comment_in_models_toml_says_nothing_to_the_program(kind: str, tmp_pat
     commented = problems.load_experiment(path)
     path.write_text(sound)
     assert commented == problems.load_experiment(path)
+
+
+# -- sidecars: refused unless the report can read from them what their records say ---------------
+
+Rows = list[dict[str, Any]]
+
+
+def fault(kind: str, change: Callable[[Rows], object]) -> str | None:
+    """What is found in a sidecar whose rows are changed, its record naming it truly."""
+    make = synthetic.speed_record if kind == "repeats" else synthetic.quality_record
+    record, (data,) = make(synthetic.BF16)
+    rows: Rows = json.loads(gzip.decompress(data))
+    if kind == "positions":
+        rows = [{"paragraph": 0, "token": 9, "logprob": -1.5, "top": {"7": -0.5}}] * 3
+        rows = json.loads(json.dumps(rows))
+    change(rows)
+    sidecar, data = store.pack_sidecar(rows)
+    return find_fault(naming(record, kind, sidecar), sidecar, gzip.decompress(data))
+
+
+def naming(record: Record, kind: str, sidecar: Sidecar) -> Record:
+    if record.speed:
+        speed = record.speed.model_copy(update={"requests": sidecar})
+        return record.model_copy(update={"speed": speed})
+    assert record.quality
+    (task,) = record.quality.tasks
+    fidelity = Fidelity(
+        text_sha256="a" * 64, positions=3, top=1, mean_logprob=-1.5, logprobs=sidecar
+    )
+    change = (
+        {"fidelity": fidelity}
+        if kind == "positions"
+        else {"tasks": (task.model_copy(update={"samples": sidecar}),)}
+    )
+    quality = record.quality.model_copy(update=change)
+    return record.model_copy(update={"quality": quality})
+
+
+@pytest.mark.parametrize("kind", ["repeats", "documents", "positions"])
+def test_what_this_tool_writes_is_without_fault(kind: str) -> None:
+    assert fault(kind, len) is None
+
+
+CASES: list[tuple[str, Callable[[Rows], object], str]] = [
+    ("repeats", lambda rows: rows.reverse(), "repeats and requests"),
+    ("repeats", lambda rows: rows.pop(), "repeats and requests"),
+    ("repeats", lambda rows: rows[0]["ttft_ms"].pop(), "repeats and requests"),
+    ("repeats", lambda rows: rows[0].update(ttft_ms=[]), "0.ttft_ms: List should have"),
+    ("repeats", lambda rows: rows[0].update(e2e_ms=["x"] * 9), "0.e2e_ms.0: Input should be"),
+    ("repeats", lambda rows: rows[0].update(seed=True), "0.seed: Input should be"),
+    ("repeats", lambda rows: rows[0].update(tpot_ms=[1e300]), "0.tpot_ms.0: Input should be"),
+    ("repeats", lambda rows: rows[0].update(evil="x"), "0.evil: Extra inputs"),
+    ("repeats", lambda rows: rows.insert(0, 1), "0: Input should be"),  # type: ignore[arg-type]
+    ("documents", lambda rows: rows.pop(), "documents once"),
+    ("documents", lambda rows: rows[0].update(rows[1]), "documents once"),
+    ("documents", lambda rows: rows[0]["bytes"].pop(), "a size for each"),
+    ("documents", lambda rows: rows[0].update(acc="right"), "0.acc: Input should be"),
+    ("documents", lambda rows: rows[0].update(text="leaked"), "0.text: Input should be"),
+    ("documents", lambda rows: rows[0].update(doc=-1), "0.doc: Input should be"),
+    ("documents", lambda rows: rows[0].update(acc=1 - rows[0]["acc"]), "its record's acc"),
+    ("positions", lambda rows: rows.pop(), "record's positions"),
+    ("positions", lambda rows: rows[0].update(top={}), "0.top: Dictionary should have"),
+    ("positions", lambda rows: rows[0].update(top={"7": None}), "0.top.7: Input should be"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "words"), CASES)
+def test_what_the_report_could_not_read_is_named(
+    kind: str, change: Callable[[Rows], object], words: str
+) -> None:
+    assert words in (fault(kind, change) or "")
+
+
+def test_a_task_of_no_documents_is_named() -> None:
+    record, _ = synthetic.quality_record(synthetic.BF16)
+    sidecar, data = store.pack_sidecar([])
+    record = naming(record, "documents", sidecar)
+    assert record.quality
+    none = record.quality.tasks[0].model_copy(update={"documents_effective": 0})
+    quality = record.quality.model_copy(update={"tasks": (none,)})
+    record = record.model_copy(update={"quality": quality})
+    assert find_fault(record, sidecar, gzip.decompress(data))
