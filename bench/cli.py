@@ -233,8 +233,8 @@ def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
 )
 @click.argument("repository", metavar="REPO[:FILE]")
 @models_option
-@click.option("--name", help="Instead of one made from the Hub's facts.")
-@click.option("--family", help="Likewise.")
+@click.option("--name", help="Instead of the repository's or the file's own.")
+@click.option("--family", help="Instead of that of the model it was quantized from.")
 @click.option("--tokenizer", help="For a GGUF file: the repository that has its tokenizer.")
 @click.option("--hardware", metavar="ID", multiple=True, help="Only on this; all by default.")
 def add(

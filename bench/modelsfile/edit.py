@@ -19,18 +19,11 @@ from typing import Any
 
 import tomlkit
 
-from bench.config import Experiment, Variant, slug
+from bench.config import Experiment, Variant
 from bench.errors import ConfigError, WeightsError
 from bench.modelsfile import lines as toml_lines
 from bench.modelsfile import problems
 from bench.weights import hub, snapshot
-
-_DTYPES = {"bfloat16": "BF16", "float16": "FP16", "float32": "FP32"}
-_METHODS = {"awq": "AWQ", "gptq": "GPTQ", "fp8": "FP8", "bitsandbytes": "BNB", "mxfp4": "MXFP4"}
-_GGUF_TYPE = re.compile(r"(IQ\d\w*|Q\d\w*|B?F16|F32)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
-_QUANTIZED = re.compile(
-    r"[-_.](awq|gptq|fp8|gguf|int[48]|w[48]a(8|16)|bnb|[48]-?bit|quantized)\b.*$", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -42,8 +35,6 @@ class Added:
     family: str
     new_family: bool
     license: str | None
-    base_model: str | None
-    quantization: str
     download_gib: float
 
 
@@ -72,30 +63,31 @@ def add(
 
     Args:
         repo, file: the repository, and the GGUF file in it if that is what is to be served.
-        name, family, tokenizer: used instead of what the Hub's facts suggest.
+        name: by default the repository's own, or the file's.
+        family: by default that of a variant from the same repository or from the model that this
+            one was quantized from, or one named after that model.
+        tokenizer: by default the family's, as far as this machine may read it.
         hardware: ids to restrict the variant to.
 
     Raises:
         ConfigError: the file has problems already, or would have with this table.
-        WeightsError: the Hub, or a repository that cannot be served; see `bench.weights`.
+        WeightsError: the Hub, or a repository that cannot be served; see `bench.weights.hub`.
     """
     experiment = problems.load_experiment(path)
     found = hub.describe(repo)
     files = snapshot.choose_from(found, file, cache)
     config = {} if file else hub.load_json(hub.fetch(repo, found.commit, "config.json", cache))
-    label = _label(config, file)
-    base = _base(found, quantized=bool(file or config.get("quantization_config")))
-    family = family or _known_family(experiment, found, base)
+    quantized = bool(file or config.get("quantization_config"))
+    name = name or Path(file or repo).name.removesuffix(".gguf")
+    family = family or _family(experiment, found, quantized=quantized)
     tables = ""
-    name = name or _inert(f"{family or base} {label}")
-    if new_family := family is None or family not in {known.name for known in experiment.family}:
-        family = family or _inert(base)
+    if new_family := family not in {known.name for known in experiment.family}:
         tables += "\n" + _table("family", {"name": family, "baseline": name})
     keys: dict[str, Any] = {"name": name, "family": family, "repo": repo}
     keys |= {"file": file} if file else {}
     keys |= {"revision": found.commit}
     if file:
-        keys["tokenizer"] = tokenizer or _tokenizer(experiment, found, str(family))
+        keys["tokenizer"] = tokenizer or _tokenizer(experiment, found, family)
         keys["tokenizer_revision"] = hub.describe(keys["tokenizer"]).commit
     keys |= {"hardware": list(hardware)} if hardware else {}
     tables += "\n" + _table("variant", keys)
@@ -111,11 +103,9 @@ def add(
     return Added(
         tables.strip("\n") + "\n",
         name,
-        str(family),
+        family,
         new_family,
         found.license,
-        found.base_model,
-        label,
         size / 2**30,
     )
 
@@ -125,7 +115,7 @@ def pin(path: Path) -> list[Pinned]:
 
     Raises:
         ConfigError: the file has problems, or a table is written so that no line can be added.
-        WeightsError: a repository or revision is not there; see `bench.hub`.
+        WeightsError: a repository or revision is not there; see `bench.weights.hub`.
     """
     experiment = problems.load_experiment(path)
     text = path.read_bytes().decode()
@@ -186,57 +176,16 @@ def _write(path: Path, text: str) -> None:
     Path(temporary).replace(path)
 
 
-# -- what the Hub's facts suggest --------------------------------------------------------------
+# -- what the Hub says of its kin ----------------------------------------------------------------
 
 
-def _label(config: dict[str, Any], file: str | None) -> str:
-    """The format in the words of the trade: BF16, FP8, AWQ INT4, W4A16, GGUF Q4_K_M."""
-    if file:
-        kind = _GGUF_TYPE.search(file)
-        return f"GGUF {kind[1].upper()}" if kind else "GGUF"
-    quantization = config.get("quantization_config")
-    if not isinstance(quantization, dict):
-        return _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "unquantized")
-    method, bits = str(quantization.get("quant_method")), quantization.get("bits")
-    if method == "compressed-tensors":
-        return _compressed_label(quantization)
-    label = _METHODS.get(method, method.upper())
-    return f"{label} INT{bits}" if isinstance(bits, int) else label
-
-
-def _compressed_label(quantization: dict[str, Any]) -> str:
-    groups = quantization.get("config_groups")
-    group = next(iter(groups.values()), None) if isinstance(groups, dict) else None
-    stated, inputs = (_table_in(group, key) for key in ("weights", "input_activations"))
-    bits = stated.get("num_bits")
-    if stated.get("type") == "float":
-        return f"FP{bits}"
-    return f"W{bits}A{inputs.get('num_bits', 16)}" if bits else "compressed-tensors"
-
-
-def _table_in(value: Any, key: str) -> dict[str, Any]:
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _base(found: hub.Repository, quantized: bool) -> str:
-    """The model whose variant this is; an unquantized fine-tune is its own."""
-    if quantized and found.base_model:
-        return found.base_model.rpartition("/")[2]
-    own = found.name.rpartition("/")[2]
-    return _QUANTIZED.sub("", own) if quantized else own
-
-
-def _known_family(experiment: Experiment, found: hub.Repository, base: str) -> str | None:
+def _family(experiment: Experiment, found: hub.Repository, *, quantized: bool) -> str:
+    """Of the model whose variant this is; an unquantized fine-tune is its own."""
     for variant in experiment.variant:
         if variant.repo is not None and variant.repo in (found.name, found.base_model):
             return variant.family
-    wanted = slug(base)
-    for family in experiment.family:  # Meta-Llama-3.1-70B is Llama-3.1-70B
-        known = slug(family.name)
-        if known == wanted or wanted.endswith(f"-{known}") or known.endswith(f"-{wanted}"):
-            return family.name
-    return None
+    base = found.base_model if quantized and found.base_model else found.name
+    return re.sub(r"[^A-Za-z0-9 .,_+()-]", "-", base.rpartition("/")[2])[:80].strip()
 
 
 def _tokenizer(experiment: Experiment, found: hub.Repository, family: str) -> str:
@@ -258,7 +207,3 @@ def _tokenizer(experiment: Experiment, found: hub.Repository, family: str) -> st
     raise WeightsError(
         f"no tokenizer can be read for {found.name}", "name a repository with --tokenizer"
     )
-
-
-def _inert(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9 .,_+()-]", "-", name)[:80].strip()

@@ -108,14 +108,14 @@ def test_a_variant_of_a_known_family_is_five_lines(hub: Hub, models: Path, tmp_p
     assert changes(models) == [
         "+ ",
         "+ [[variant]]",
-        '+ name     = "Tiny FP8"',
+        '+ name     = "tiny-fp8"',
         '+ family   = "Tiny"',
         '+ repo     = "acme/tiny-fp8"',
         f'+ revision = "{commit}"',
     ]
     assert added.text.count("\n") == 5
-    assert (added.name, added.family, added.new_family) == ("Tiny FP8", "Tiny", False)
-    assert (added.license, added.base_model) == ("apache-2.0", "acme/tiny")
+    assert (added.name, added.family, added.new_family) == ("tiny-fp8", "Tiny", False)
+    assert added.license == "apache-2.0"
     assert added.download_gib == pytest.approx(2**-10, rel=0.01)
     assert problems.load_experiment(models).variant[-1].revision == commit
     assert models.stat().st_mode & 0o777 == 0o640
@@ -127,7 +127,7 @@ def test_a_gguf_file_gets_the_tokenizer_of_its_family(
 ) -> None:
     edit.add(models, "acme/tiny-gguf", "tiny-Q4_K_M.gguf", cache=tmp_path / "cache")
     assert changes(models)[2:] == [
-        '+ name               = "Tiny GGUF Q4_K_M"',
+        '+ name               = "tiny-Q4_K_M"',
         '+ family             = "Tiny"',
         '+ repo               = "acme/tiny-gguf"',
         '+ file               = "tiny-Q4_K_M.gguf"',
@@ -154,12 +154,12 @@ def test_a_new_family_comes_with_its_first_variant(hub: Hub, models: Path, tmp_p
     assert added.new_family
     assert added.text.splitlines() == [
         "[[family]]",
-        'name     = "Big-7B-Instruct"',
-        'baseline = "Big-7B-Instruct GPTQ INT4"',
+        'name     = "Big-7B-Instruct-GPTQ-Int4"',
+        'baseline = "Big-7B-Instruct-GPTQ-Int4"',
         "",
         "[[variant]]",
-        'name     = "Big-7B-Instruct GPTQ INT4"',
-        'family   = "Big-7B-Instruct"',
+        'name     = "Big-7B-Instruct-GPTQ-Int4"',
+        'family   = "Big-7B-Instruct-GPTQ-Int4"',
         'repo     = "other/Big-7B-Instruct-GPTQ-Int4"',
         f'revision = "{hub.repos["other/Big-7B-Instruct-GPTQ-Int4"].commit}"',
         'hardware = ["l40"]',
@@ -167,62 +167,36 @@ def test_a_new_family_comes_with_its_first_variant(hub: Hub, models: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("config", "name"),
+    ("config", "base", "family"),
     [
-        ({"dtype": "float16"}, "New FP16"),
-        ({}, "New unquantized"),
-        (quantized(quant_method="quark"), "New QUARK"),
-        (
-            quantized(
-                quant_method="compressed-tensors",
-                config_groups={"group_0": {"weights": {"num_bits": 4, "type": "int"}}},
-            ),
-            "New W4A16",
-        ),
-        (
-            quantized(
-                quant_method="compressed-tensors",
-                config_groups={
-                    "group_0": {
-                        "weights": {"num_bits": 8, "type": "int"},
-                        "input_activations": {"num_bits": 8},
-                    }
-                },
-            ),
-            "New W8A8",
-        ),
-        (
-            quantized(
-                quant_method="compressed-tensors",
-                config_groups={"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
-            ),
-            "New FP8",
-        ),
-        (quantized(quant_method="compressed-tensors"), "New compressed-tensors"),
-        (
-            quantized(quant_method="compressed-tensors", config_groups={"a": 4}),
-            "New compressed-tensors",
-        ),
-        (
-            quantized(quant_method="compressed-tensors", config_groups={"a": {"weights": "int4"}}),
-            "New compressed-tensors",
-        ),
-        ({"quantization_config": None, "dtype": ["float16"]}, "New unquantized"),
+        ({"dtype": "float16"}, "acme/Old-Base", "New"),  # a fine-tune is a model of its own
+        ({"quantization_config": None}, "acme/Old", "New"),
+        (quantized(quant_method="quark"), "acme/Old", "Old"),
+        (quantized(quant_method="quark"), "acme/tiny", "Tiny"),
+        (quantized(quant_method="quark"), "acme/<b>", "-b-"),
+        (quantized(quant_method="quark"), None, "New"),
     ],
 )
-def test_the_name_says_the_format(
-    config: dict[str, Any], name: str, hub: Hub, models: Path, tmp_path: Path
+def test_the_family_is_that_of_the_model_it_was_quantized_from(
+    config: dict[str, Any], base: str | None, family: str, hub: Hub, models: Path, tmp_path: Path
 ) -> None:
-    hub.repos["acme/New"] = repo(config)
-    assert edit.add(models, "acme/New", cache=tmp_path / "cache").name == name
+    hub.repos["acme/New"] = repo(config, base)
+    if family == "-b-":  # what a card says may be no name at all
+        with pytest.raises(ConfigError, match="is unchanged"):
+            edit.add(models, "acme/New", cache=tmp_path / "cache")
+        return
+    added = edit.add(models, "acme/New", cache=tmp_path / "cache")
+    assert (added.name, added.family) == ("New", family)
 
 
 @pytest.mark.parametrize("base", [4, [4], [], {"a": "b"}])
 def test_a_base_model_that_is_no_name_is_none(
     base: Any, hub: Hub, models: Path, tmp_path: Path
 ) -> None:
-    hub.repos["acme/New"] = Repo.of({"config.json": {}} | WEIGHTS, card={"base_model": base})
-    assert edit.add(models, "acme/New", cache=tmp_path / "cache").base_model is None
+    hub.repos["acme/New"] = Repo.of(
+        {"config.json": quantized(bits=4)} | WEIGHTS, card={"base_model": base}
+    )
+    assert edit.add(models, "acme/New", cache=tmp_path / "cache").family == "New"
 
 
 @pytest.fixture
