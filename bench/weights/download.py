@@ -99,6 +99,7 @@ def verify(path: Path, file: hub.RemoteFile, storage: Path) -> ModelFile:
     Raises:
         WeightsError: its bytes are not those the Hub names; the file is removed.
     """
+    # Not HfApi.verify_repo_checksums: it needs the Hub, and hashes 40 GB again each time.
     stat = path.stat()
     size, as_seen = stat.st_size, f"{stat.st_size} {stat.st_mtime_ns}"
     note = storage / "blobs" / f"{_blob(file)}.verified"
@@ -151,6 +152,7 @@ def _bytes_here(storage: Path, file: hub.RemoteFile) -> int:
 
 
 def _check_room(cache: Path, storage: Path, repo: str, files: Iterable[hub.RemoteFile]) -> None:
+    # Not snapshot_download(dry_run=True): half a file, which is continued here, counts as none there.
     needed = sum(file.size_bytes - _bytes_here(storage, file) for file in files)
     free = shutil.disk_usage(cache).free
     if needed > free:

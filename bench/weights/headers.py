@@ -66,6 +66,8 @@ def safetensors(name: str, read: Callable[[int], bytes]) -> dict[str, Tensor]:
     Raises:
         WeightsError: it has no such header.
     """
+    # Not HfApi.parse_safetensors_file_metadata: it reads all that a server sends that ignores
+    # ranges, 40 GB of it, and takes any shape for one.
     head = read(_FIRST_BYTES)
     length = int.from_bytes(head[:8], "little")
     if length <= _SAFETENSORS_BYTES and len(head) < 8 + length:
