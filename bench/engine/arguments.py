@@ -1,8 +1,8 @@
 """Which arguments the engine accepts, from its own parsers, and the command line made of them.
 
-`engines/serve-arguments.json` holds, for each engine version and build, every argument of `vllm
-serve` and `vllm bench serve` as vLLM's parsers describe it (`engines/dump_arguments.py` writes
-it). Whether this machine's GPU has the chosen kernel, only the running engine knows.
+`locks/serve-arguments.json` holds, for each engine version and build, every argument of `vllm
+serve` and `vllm bench serve` as vLLM's parsers describe it (`locks/dump_arguments.py` writes it).
+Whether this machine's GPU has the chosen kernel, only the running engine knows.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def check_argv(
     if known is None and installed.external_python():
         return []  # a version of the user's choosing: its own parser will say
     if known is None:
-        fix = "add it with bench/engines/dump_arguments.py"
+        fix = "add it with bench/engine/locks/dump_arguments.py"
         return [Refusal("engine", f"no table of the arguments of vLLM {version} ({build})", fix)]
     return list(_refusals(argv, known, f"vLLM {version} ({build})"))
 

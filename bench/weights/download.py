@@ -152,7 +152,7 @@ def _bytes_here(storage: Path, file: hub.RemoteFile) -> int:
 
 
 def _check_room(cache: Path, storage: Path, repo: str, files: Iterable[hub.RemoteFile]) -> None:
-    # Not snapshot_download(dry_run=True): half a file, which is continued here, counts as none there.
+    # Not snapshot_download(dry_run=True): half a file is continued here, and none there.
     needed = sum(file.size_bytes - _bytes_here(storage, file) for file in files)
     free = shutil.disk_usage(cache).free
     if needed > free:

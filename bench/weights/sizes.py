@@ -111,7 +111,7 @@ def read_hub(variant: Variant, cache: Path) -> Sizes:
     """The facts of a variant's checkpoint on the Hub, by requests for the headers alone.
 
     Raises:
-        WeightsError: as `bench.weights.resolve`, whose choice of files this shares; or a header
+        WeightsError: as `snapshot.resolve`, whose choice of files this shares; or a header
             cannot be read.
     """
     from bench.weights import hub, snapshot

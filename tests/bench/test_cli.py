@@ -18,7 +18,7 @@ from folders import ROOT
 from models_texts import VALID
 from synthetic_parts import Variant
 
-from bench import cli, command, errors
+from bench import cli, errors
 from bench.records import store
 
 HEAVY = {"altair", "huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy"}
@@ -115,7 +115,7 @@ def test_an_error_is_one_message_its_fix_and_its_exit_code(
 
     monkeypatch.setattr(sys, "argv", ["bench", "fail"])
     with pytest.raises(SystemExit) as end:
-        command.invoke(group)
+        cli.invoke(group)
     assert end.value.code == kind.exit_code
     assert capsys.readouterr().err == "error: what went wrong\n  fix: what to do\n"
 
@@ -227,6 +227,6 @@ def test_an_interrupt_says_that_nothing_is_lost(
 
     monkeypatch.setattr(sys, "argv", ["bench", "wait"])
     with pytest.raises(SystemExit) as end:
-        command.invoke(group)
+        cli.invoke(group)
     assert end.value.code == 130
     assert "the same command continues" in capsys.readouterr().err

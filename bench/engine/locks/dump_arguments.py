@@ -2,7 +2,7 @@
 
 Run by the engine environment's Python, not by the tool's:
 
-    <engine>/bin/python bench/engines/dump_arguments.py cuda bench/engines/serve-arguments.json
+    cd bench/engine/locks; <engine>/bin/python dump_arguments.py cuda serve-arguments.json
 
 replaces the entry of this version and build in that file. For the CUDA build it works without a
 GPU too: the platform is set by hand, and the compiled part, which no parser needs, is left out.
