@@ -24,20 +24,12 @@ from bench.records import record
 
 INTERVAL_S = 0.5
 GIB = 2**30
-# NVML's bit mask of why the clocks are where they are. The first group is normal operation; the
-# second holds the clocks below what the work asked for.
+# NVML's bit mask of why the clocks are where they are, and those that are normal operation.
 NORMAL_REASONS = {
     0x001: "idle",
     0x002: "application clocks",
     0x010: "sync boost",
     0x100: "display clocks",
-}
-THROTTLE_REASONS = {
-    0x004: "power cap",
-    0x008: "hardware slowdown",
-    0x020: "software thermal slowdown",
-    0x040: "hardware thermal slowdown",
-    0x080: "power brake",
 }
 
 
@@ -267,7 +259,7 @@ def summarize(
         start=_clocks(samples[:1]) if gpu else None,
         during=_clocks(samples[1:-1] or samples) if gpu else None,
         end=_clocks(samples[-1:]) if gpu else None,
-        throttled=bool(_union(reasons) & _union(THROTTLE_REASONS)) if reasons else None,
+        throttled=bool(_union(reasons) & _union(record.THROTTLE_REASONS)) if reasons else None,
         shared=any(shared) if shared else None,
     )
 
@@ -290,7 +282,7 @@ def _clocks(samples: Sequence[Sample]) -> record.Clocks:
     sm = [s.sm_mhz for s in samples if s.sm_mhz is not None]
     memory = [s.memory_mhz for s in samples if s.memory_mhz is not None]
     mask = _union([s.reasons for s in samples if s.reasons is not None])
-    names = NORMAL_REASONS | THROTTLE_REASONS
+    names = NORMAL_REASONS | record.THROTTLE_REASONS
     return record.Clocks(
         sm_mhz=statistics.median_low(sm) if sm else None,
         memory_mhz=statistics.median_low(memory) if memory else None,

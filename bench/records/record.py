@@ -100,6 +100,16 @@ class Summary(Part):
     p99: Finite
 
 
+# NVML's bits, by the words that records have for them: what holds the clocks below what was asked.
+THROTTLE_REASONS = {
+    0x004: "power cap",
+    0x008: "hardware slowdown",
+    0x020: "software thermal slowdown",
+    0x040: "hardware thermal slowdown",
+    0x080: "power brake",
+}
+
+
 class Clocks(Part):
     """One reading of the accelerator."""
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ConfigError
-from bench.measure.telemetry import THROTTLE_REASONS
 from bench.records import store
-from bench.records.record import Load, Record
+from bench.records.record import THROTTLE_REASONS, Load, Record
 from report import stats
 from report.rows.rows import (
     LATENCIES,

@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 from folders import ROOT
 
-IMPORTS_REPORT = re.compile(r"^\s*(?:from|import) report\b", re.MULTILINE)
-MEASURING = ("run", "server", "speed", "quality", "engine", "client", "process", "supervise")
-
 
 @pytest.mark.lint
 @pytest.mark.parametrize("tool", ["ruff check", "ruff format --check", "mypy"])
@@ -22,20 +19,14 @@ def test_linter(tool: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_measuring_knows_nothing_of_reporting() -> None:
-    """`bench/cli.py` alone knows both halves."""
-    knowing = [
-        path.relative_to(ROOT).as_posix()
-        for path in sorted((ROOT / "bench").rglob("*.py"))
-        if IMPORTS_REPORT.search(path.read_text())
-    ]
-    assert knowing == ["bench/cli.py"]
-
-
-def test_reporting_measures_nothing() -> None:
-    pattern = re.compile(rf"from bench(?:\.| import .*\b)(?:{'|'.join(MEASURING)})\b")
-    for path in sorted((ROOT / "report").rglob("*.py")):
-        assert not pattern.search(path.read_text()), path
+@pytest.mark.lint
+def test_a_room_imports_only_what_stands_below_it() -> None:
+    """The contracts in pyproject.toml: rooms, circles, what the two halves see of each other."""
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_lock_with_addresses_and_no_index_is_named() -> None:
