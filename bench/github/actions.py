@@ -118,7 +118,7 @@ def make_plan(
     if name == "push":
         keys = {Ticket(job.hardware.id, job.variant.id, job.stage): job.key for job in select()}
         incoming.adopt(event, Api.from_environment(), keys, out / "adopted")
-        adopted = incoming.take(out / "adopted", results)
+        adopted = incoming.write_missing(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
     forecasts = forecast.for_jobs(jobs, results)
     (out / "plan.json").write_text(json.dumps([asdict(one) for one in forecasts], indent=1))
@@ -255,11 +255,11 @@ def commit(
         refused = incoming.gather(folder, read_plan(plan_folder / "plan.json"), staged)
 
         def add() -> tuple[list[Path], str]:
-            paths = incoming.take(staged, results, force=force == "true")
+            paths = incoming.write_missing(staged, results, force=force == "true")
             return paths, _message(paths, results)
 
         sha = commit_and_push(repository, branch, add)
-        ours = incoming.present(staged, results)
+        ours = incoming.list_stored(staged, results)
     lines = [
         f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(results)}" for p in ours
     ]

@@ -62,7 +62,7 @@ def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, str], stage
                 click.echo(f"{len(stored)} files were measured before {pushed['id'][:12]}")
 
 
-def take(staged: Path, results: Path, *, force: bool = False) -> list[Path]:
+def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[Path]:
     """Writes into `results` what it lacks of the staged records; the paths of all that it wrote.
 
     What another run has measured and stored meanwhile, for the same key, is not stored twice,
@@ -87,7 +87,7 @@ def take(staged: Path, results: Path, *, force: bool = False) -> list[Path]:
     return written
 
 
-def present(staged: Path, results: Path) -> list[Path]:
+def list_stored(staged: Path, results: Path) -> list[Path]:
     """The staged records that `results` has, with their sidecars: this run's or an attempt's."""
     return [
         results / file.relative_to(staged)

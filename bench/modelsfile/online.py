@@ -12,8 +12,6 @@ from bench.modelsfile import lines as toml_lines
 from bench.modelsfile.problems import Problem
 from bench.weights import hub, snapshot
 
-Finding = tuple[str, str, str]  # the variant's key, what is wrong, what to do
-
 
 def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
     """Every problem that a download would meet, by line, without downloading the weights.
@@ -29,13 +27,14 @@ def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
     lines = toml_lines.key_lines(text)
     problems = []
     for i, variant in enumerate(experiment.variant):
-        for key, message, fix in _findings(variant, cache):
+        for key, message, fix in _refusals(variant, cache):
             line = toml_lines.line_of(lines, ("variant", i, key))
             problems.append(Problem(line, f"variant[{i}].{key}", message, fix))
     return sorted(problems, key=lambda problem: problem.line)
 
 
-def _findings(variant: Variant, cache: Path) -> Iterator[Finding]:
+def _refusals(variant: Variant, cache: Path) -> Iterator[tuple[str, str, str]]:
+    """The variant's key, what is wrong with it, and what to do."""
     for source in snapshot.sources(variant):
         try:
             _check(source, cache)

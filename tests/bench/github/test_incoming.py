@@ -18,27 +18,27 @@ LATER = synthetic.START + timedelta(hours=1)
 def test_what_is_written_is_the_record_with_its_sidecars(tmp_path: Path) -> None:
     record, sidecars = synthetic.quality_record(synthetic.BF16)
     path = store.write(tmp_path / "staged", record, sidecars)
-    written = incoming.take(tmp_path / "staged", tmp_path / "results")
+    written = incoming.write_missing(tmp_path / "staged", tmp_path / "results")
     assert sorted(written) == sorted(p for p in (tmp_path / "results").rglob("*") if p.is_file())
     assert len(written) == 1 + len(sidecars)
     assert written[0].read_bytes() == path.read_bytes()
-    assert incoming.take(tmp_path / "staged", tmp_path / "results") == []
-    assert incoming.present(tmp_path / "staged", tmp_path / "results") == written
+    assert incoming.write_missing(tmp_path / "staged", tmp_path / "results") == []
+    assert incoming.list_stored(tmp_path / "staged", tmp_path / "results") == written
 
 
 def test_the_same_stage_measured_twice_in_one_push_is_stored_once(tmp_path: Path) -> None:
     for finished in (synthetic.START, LATER):
         store.write(tmp_path / "staged", *synthetic.speed_record(synthetic.BF16, finished=finished))
-    incoming.take(tmp_path / "staged", tmp_path / "results")
+    incoming.write_missing(tmp_path / "staged", tmp_path / "results")
     assert len(store.paths(tmp_path / "results")) == 1
-    assert len(incoming.present(tmp_path / "staged", tmp_path / "results")) == 2
+    assert len(incoming.list_stored(tmp_path / "staged", tmp_path / "results")) == 2
 
 
 def test_a_failed_stage_on_main_does_not_keep_its_repetition_out(tmp_path: Path) -> None:
     failed, _ = synthetic.speed_record(synthetic.BF16)
     store.write(tmp_path / "results", failed.model_copy(update={"status": "failed"}), [])
     store.write(tmp_path / "staged", *synthetic.speed_record(synthetic.BF16, finished=LATER))
-    assert incoming.take(tmp_path / "staged", tmp_path / "results")
+    assert incoming.write_missing(tmp_path / "staged", tmp_path / "results")
 
 
 def test_a_record_that_someone_edited_is_not_overwritten(tmp_path: Path) -> None:
@@ -47,5 +47,5 @@ def test_a_record_that_someone_edited_is_not_overwritten(tmp_path: Path) -> None
     edited = store.write(tmp_path / "results", record.model_copy(update={"status": "partial"}))
     before = edited.read_bytes()
     with pytest.raises(BenchError, match="exists already"):
-        incoming.take(tmp_path / "staged", tmp_path / "results")
+        incoming.write_missing(tmp_path / "staged", tmp_path / "results")
     assert edited.read_bytes() == before
