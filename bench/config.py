@@ -23,10 +23,12 @@ Bundled = Literal[
     "smollm2-135m-int8-w8a8",
     "smollm2-135m-int4-w4a16",
     "smollm2-135m-int4-awq-format",
+    "smollm2-135m-gguf-q4-1",
     "qwen3-8b-shape",
     "qwen3-8b-shape-awq",
 ]
 SHAPES = ("qwen3-8b-shape", "qwen3-8b-shape-awq")  # a configuration without weights
+GGUF = ("smollm2-135m-gguf-q4-1",)  # a GGUF file as it is
 
 
 def _no_dots(value: str) -> str:
@@ -211,6 +213,11 @@ class Variant(Model):
     def id(self) -> str:
         """The name as a slug: safe in file names and URLs."""
         return slug(self.name)
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether a GGUF file is served."""
+        return self.file is not None or self.bundled in GGUF
 
     def runs_on(self, hardware: Hardware) -> bool:
         """Whether it is to be measured on this hardware."""

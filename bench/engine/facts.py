@@ -78,6 +78,7 @@ _KERNEL_LINES = (
     r"Selected (\w+Kernel) for \w",  # scaled-mm kernels: FP8 and INT8
     r"Using (awq_marlin|gptq_marlin) kernel\.",  # 0.9.1, chosen by quantization method
     r"Falling back to (unoptimized AWQ kernels)",  # a layer whose shape Marlin cannot take
+    r"Using (GGUF \w+ by .+) for quantized weights",  # our own plugin's: the GGUF plugin says none
     r"Using (FlashInfer [\w-]+) for eligible unquantized BF16 GEMMs",
 )
 _ATTENTION_LINES = (

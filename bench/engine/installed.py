@@ -29,6 +29,7 @@ from bench.progress import step
 
 PYTHON = "3.11"
 DISK_GIB: dict[Build, int] = {"cpu": 6, "cuda": 25}  # while it is being made
+PLUGIN = Path(__file__).parent / "plugin"  # what runs inside vLLM where it serves GGUF
 _LOCKS = Path(__file__).parent / "locks"
 _READY = "ready.json"
 _TORCH_CPU = re.compile(r"^torch==(\S+\+cpu)", re.MULTILINE)
@@ -41,6 +42,7 @@ class Engine:
     Attributes:
         lock_sha256: of the lock it was made from; of its list of packages where it was not made
             here (`BENCH_ENGINE_PYTHON`).
+        gguf_plugin: the version of vllm-gguf-plugin in it.
     """
 
     build: Build
@@ -48,6 +50,7 @@ class Engine:
     version: str
     lm_eval_version: str
     lock_sha256: str
+    gguf_plugin: str | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The argument list that runs `vllm …` of this engine."""
@@ -69,6 +72,26 @@ def _pinned(lock: Path) -> str:
     found = re.search(r"^vllm(?:-cpu)?==([0-9.]+)", lock.read_text(), re.MULTILINE)
     assert found  # a committed file; a test says so too
     return found[1]
+
+
+def gguf_versions(build: Build) -> dict[str, str | None]:
+    """What decides how a GGUF file is loaded: vllm-gguf-plugin's version, and our own plugin's."""
+    if external := external_python():
+        plugin = _external(build, external).gguf_plugin
+    else:
+        plugin = _locked_plugin(lock_path(build))
+    return {"vllm-gguf-plugin": plugin, "quantbench-gguf": plugin_version()}
+
+
+def plugin_version() -> str:
+    """The version of `PLUGIN`, which stands in the name of the folder vLLM finds it by."""
+    [folder] = PLUGIN.glob("quantbench_gguf-*.dist-info")
+    return folder.name.removesuffix(".dist-info").partition("-")[2]
+
+
+def _locked_plugin(lock: Path) -> str | None:
+    found = re.search(r"^vllm-gguf-plugin==([0-9.]+)", lock.read_text(), re.MULTILINE)
+    return found[1] if found else None
 
 
 def external_python() -> Path | None:
@@ -105,7 +128,8 @@ def ensure(build: Build) -> Engine:
         with step(f"making the {build} engine environment{why}, once, in {folder}") as current:
             _make(folder, lock, build, current.note)
     ready = json.loads((folder / _READY).read_text())
-    return Engine(build, folder / "bin/python", ready["vllm"], ready["lm_eval"], digest)
+    plugin = _locked_plugin(lock)
+    return Engine(build, folder / "bin/python", ready["vllm"], ready["lm_eval"], digest, plugin)
 
 
 def folder_of(build: Build) -> Path:
@@ -303,7 +327,8 @@ def _external(build: Build, python: Path) -> Engine:
         )
     digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
     number = str(found["vllm"]).split("+")[0]
-    return Engine(build, python, number, str(found["lm_eval"]), digest)
+    plugin = packages.get("vllm-gguf-plugin") or packages.get("vllm_gguf_plugin")
+    return Engine(build, python, number, str(found["lm_eval"]), digest, plugin)
 
 
 def tool_version() -> str:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Mapping
 
 from bench.config import Build, ServeOptions
-from bench.engine import arguments
+from bench.engine import arguments, installed
 from bench.engine import facts as server_facts
 from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import MeasurementError
+from bench.progress import say
 from bench.records.record import EngineFacts
 from bench.weights.checkpoint import Checkpoint
 
@@ -70,9 +71,12 @@ def command(
     )
 
 
-def environment(build: Build) -> dict[str, str]:
+def environment(build: Build, checkpoint: Checkpoint) -> dict[str, str]:
     """What is set for the server; all of it is in the record."""
     common = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    if checkpoint.is_gguf:  # where vLLM finds our plugin; what else the caller has there stays
+        places = (str(installed.PLUGIN), os.environ.get("PYTHONPATH"))
+        common["PYTHONPATH"] = os.pathsep.join(filter(None, places))
     if build == "cpu":
         return {**common, "VLLM_CPU_KVCACHE_SPACE": _CPU_KV_CACHE_GIB}
     return {**common, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA counts GPUs as NVML does
@@ -113,6 +117,28 @@ def check_quantized(server: Server) -> None:
         )
 
 
+def check_gguf(server: Server, checkpoint: Checkpoint) -> None:
+    """Raises MeasurementError unless our plugin loaded the GGUF file that is served.
+
+    Without it vLLM takes the rows of attention as they are stored, and answers worse without a
+    word. Its log also says which kernels the weights get.
+    """
+    if not checkpoint.is_gguf:
+        return
+    log = server.log.read_text(errors="replace")
+    if not re.search(r"GGUF of \w+: the rows of \d+ tensors were put back", log):
+        raise MeasurementError(
+            "the GGUF file was loaded without this project's plugin: its rows are in another order",
+            "let VLLM_PLUGINS, if it is set, name gguf and quantbench_gguf",
+        )
+    kernel = server_facts.parse_log(log).linear_kernel or ""
+    if "Triton" in kernel:
+        say(
+            f"{kernel}: the CUDA kernels of vllm-gguf-plugin do not load here; Triton's give the "
+            "same answers 7 to 150 times slower"
+        )
+
+
 def max_model_len(server: Server) -> int:
     """The longest sequence the server takes, in tokens, as it says itself."""
     return int(json.loads(server.get("/v1/models"))["data"][0]["max_model_len"])
@@ -130,7 +156,13 @@ def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts
         lm_eval_version=engine.lm_eval_version,
         lock_sha256=engine.lock_sha256,
         argv=("vllm", *checkpoint.public(server.argv[3:])),
-        environment={**inherited(os.environ), **environment(engine.build)},
+        environment={**inherited(os.environ), **public_environment(engine.build, checkpoint)},
         startup_s=round(server.startup_s, 3),
         **dataclasses.asdict(said),
     )
+
+
+def public_environment(build: Build, checkpoint: Checkpoint) -> dict[str, str]:
+    """What is set for the server, as it is set in a checkout of this repository."""
+    found = environment(build, checkpoint)
+    return found | ({"PYTHONPATH": "bench/engine/plugin"} if "PYTHONPATH" in found else {})

@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench import places, process
-from bench.config import Experiment, Variant
+from bench.config import GGUF, Experiment, Variant
 from bench.demo import inputs, shapes
 from bench.engine import installed, launch
 from bench.engine.installed import Engine
@@ -182,7 +182,7 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         ahead.start()
         with serving(
             launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),
-            environment=launch.environment(run.engine.build),
+            environment=launch.environment(run.engine.build, checkpoint),
             folder=run.settings.folder / variant.id,
             port=run.settings.port,
             limit_s=run.settings.server_timeout_s,
@@ -190,6 +190,7 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         ) as server:
             run.outcome.server_s += server.startup_s
             launch.check_quantized(server)
+            launch.check_gguf(server, checkpoint)
             for job in jobs:
                 attempt = Attempt(run, job, Target(server, variant.id, checkpoint))
                 if isinstance(_measure_stage(attempt, ahead), ServerError):
@@ -218,15 +219,18 @@ def prepare_checkpoint(
     """
     if variant.bundled in shapes.SHAPES:
         return shapes.checkpoint(engine, variant.bundled)
+    if variant.bundled in GGUF:
+        return inputs.gguf_checkpoint(engine, variant.bundled)
     if variant.bundled is not None:
-        wanted = [name for name in all_bundled if name not in shapes.SHAPES]
+        wanted = [name for name in all_bundled if name not in (*shapes.SHAPES, *GGUF)]
         return inputs.checkpoints(engine, wanted)[variant.bundled]
-    from bench.weights import hub, snapshot
+    from bench.weights import gguf, hub, snapshot
 
     def progress(done: int, total: int, per_second: float) -> None:
         note(f"{done / 2**30:.2f} of {total / 2**30:.2f} GiB, {per_second / 2**20:.0f} MiB/s")
 
-    return snapshot.resolve(variant, hub.default_cache(), progress)
+    found = snapshot.resolve(variant, hub.default_cache(), progress)
+    return gguf.checked(found) if found.is_gguf else found
 
 
 def _measure_stage(attempt: Attempt, ahead: Prefetch) -> BenchError | None:
@@ -257,6 +261,8 @@ def _measure_stage(attempt: Attempt, ahead: Prefetch) -> BenchError | None:
 
 
 def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> Measured:
+    if target.checkpoint.facts.source != "random":  # only their shape matters
+        fidelity.check_numbers(target.server.url, target.served_name)
     result, sidecar, error = speed.measure(
         client,
         target,
@@ -269,6 +275,7 @@ def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> M
 
 def _quality(attempt: Attempt, target: Target, client: Client, current: Step) -> Measured:
     options, tasks = attempt.job.quality, attempt.run.tasks
+    fidelity.check_numbers(target.server.url, target.served_name)
     tasks.load(options)
     current.note(f"{options.documents} documents of {', '.join(options.tasks)}")
     result, sidecars = quality.measure(
@@ -282,6 +289,8 @@ def _quality(attempt: Attempt, target: Target, client: Client, current: Step) ->
     current.note("log-probabilities of the fixed text")
     try:
         expected, data = fidelity.measure(target.server.url, target.served_name)
+    except fidelity.AbsurdError:  # what lm-eval measured is not what the checkpoint is worth
+        raise
     except BenchError as failure:  # what lm-eval measured stands without it
         error = target.server.explain(failure)
         if isinstance(error, ServerError):

@@ -21,7 +21,7 @@ from bench.config import (
     slug,
 )
 from bench.demo import inputs
-from bench.engine import arguments
+from bench.engine import arguments, installed
 from bench.errors import ConfigError
 from bench.modelsfile.lines import KeyPath
 
@@ -175,6 +175,13 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         place = _narrowest({"gpus": ("hardware", h, "gpus")} | set_at, "gpus", *keys)
         message = f"{variant.name!r} needs {serve.gpus} GPU(s), {hardware.id} has {hardware.gpus}"
         yield place, message, f"lower {' × '.join(keys)}, or correct the hardware's gpus"
+    loaders = installed.gguf_versions(hardware.engine) if variant.is_gguf else {}
+    if None in loaders.values():
+        fix = 'restrict the variant to GPUs, such as hardware = ["l40"]'
+        message = (
+            f"{hardware.id} runs on the {hardware.engine.upper()} engine, which cannot serve GGUF"
+        )
+        yield ("variant", i, "file" if variant.file else "bundled"), message, fix
     if variant.bundled in SHAPES and serve.load_format != "dummy":
         fix = 'add load_format = "dummy" to its serve table'
         yield ("variant", i, "bundled"), "is a shape without weights", fix

@@ -10,7 +10,9 @@ from bench.config import Experiment, Variant
 from bench.errors import WeightsError
 from bench.modelsfile import lines as toml_lines
 from bench.modelsfile.problems import Problem
-from bench.weights import hub, snapshot
+from bench.weights import gguf, headers, hub, snapshot
+
+_GGUF_BYTES = 4096  # its architecture is the first thing that a file states
 
 
 def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
@@ -54,6 +56,12 @@ def _check(source: snapshot.Source, cache: Path) -> None:
     chosen = source.choice(found.files, partial(snapshot.remote_shards, found, cache))
     if source.key == "tokenizer":
         return
+    if chosen[0].name.endswith(".gguf"):
+        head = hub.read_head(found.name, found.commit, chosen[0].name, _GGUF_BYTES)
+        try:
+            gguf.check_architecture(headers.gguf(head, chosen[0].size_bytes), chosen[0].name)
+        except WeightsError as error:
+            raise snapshot.FileError(error.message, error.fix) from error
     if "config.json" in {file.name for file in chosen}:
         hub.load_json(hub.fetch(found.name, found.commit, "config.json", cache))
     if found.license is None:

@@ -124,14 +124,17 @@ def _spec(
         include={"repo", "bundled", "file", "revision", "tokenizer", "tokenizer_revision"},
         exclude_none=True,
     )
+    engine: dict[str, Any] = {
+        "name": "vllm",
+        "build": hardware.engine,
+        "version": installed.version(hardware.engine),
+    }
+    if variant.is_gguf:  # a mended plugin, or mend, measures these again and nothing else
+        engine["gguf"] = installed.gguf_versions(hardware.engine)
     return {
         "stage": stage,
         "hardware": hardware.id,
-        "engine": {
-            "name": "vllm",
-            "build": hardware.engine,
-            "version": installed.version(hardware.engine),
-        },
+        "engine": engine,
         "model": source,
         "serve": serve.model_dump(mode="json", exclude_none=True),
         stage: options.model_dump(mode="json"),

@@ -22,8 +22,16 @@ class Checkpoint:
     tokenizer: Path
     facts: ModelFacts
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether it is a GGUF file."""
+        return self.path.suffix == ".gguf"
+
     def public(self, argv: Sequence[str]) -> tuple[str, ...]:
         """A command line with this machine's folders replaced by what anybody can say."""
         model = self.facts.repo or self.facts.bundled or "MODEL"
-        named = {str(self.tokenizer): self.facts.tokenizer or model, str(self.path): model}
+        named = {
+            str(self.tokenizer): self.facts.tokenizer or model,
+            str(self.path): f"{model}/{self.facts.file}" if self.facts.file else model,
+        }
         return tuple(named.get(argument, argument) for argument in argv)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Annotated, Any
 
@@ -50,10 +51,14 @@ class Gguf:
     Attributes:
         values: what is stated, by name; of an array of texts, its length.
         rows: of each tensor, how many rows it has and the bytes of one; None if not all are known.
+        parameters: how many numbers this file's tensors hold; None if it was cut off before.
+        types: how many tensors there are of each type, such as {"Q4_K": 241, "F32": 162}.
     """
 
     values: dict[str, Any]
     rows: dict[str, tuple[int, int]] | None
+    parameters: int | None = None
+    types: dict[str, int] = field(default_factory=dict)
 
 
 def safetensors(name: str, read: Callable[[int], bytes]) -> dict[str, Tensor]:
@@ -91,6 +96,13 @@ _TEXT, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
 _NUMBERS |= {10: "Q", 11: "q", 12: "d"}
 _MOST_DIMENSIONS = 4
+# The types of tensors by their number in the format (ggml_type).
+_TYPES = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
+_TYPES |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1"), 6))
+_TYPES |= dict(enumerate(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 10))
+_TYPES |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL"), 16))
+_TYPES |= dict(enumerate(("IQ3_S", "IQ2_S", "IQ4_XS"), 21)) | {29: "IQ1_M", 30: "BF16"}
+_TYPES |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
 
 
 def gguf(head: bytes, file_bytes: int) -> Gguf:
@@ -113,9 +125,12 @@ def gguf(head: bytes, file_bytes: int) -> Gguf:
     try:
         for _ in range(entries):
             _read_entry(stream, values)
-        if values.get("split.tensors.count", tensors) != tensors:
-            return Gguf(values, None)  # the others are in further files
-        return Gguf(values, _read_rows(stream, tensors, file_bytes))
+        places = _read_places(stream, tensors)
+        parameters = sum(prod(place.shape) for place in places)
+        types = Counter(_TYPES.get(place.type, f"type {place.type}") for place in places)
+        whole = values.get("split.tensors.count", tensors) == tensors  # else in further files
+        rows = _rows(places, file_bytes - stream.tell()) if whole else None
+        return Gguf(values, rows, parameters, dict(sorted(types.items())))
     except EOFError:
         return Gguf(values, None)
 
@@ -136,25 +151,34 @@ def _read_entry(stream: io.BytesIO, values: dict[str, Any]) -> None:
         values[name] = _numbers(stream, _layout(kind), 1)[0]
 
 
-def _read_rows(
-    stream: io.BytesIO, count: int, file_bytes: int
-) -> dict[str, tuple[int, int]] | None:
-    """Rows from the tensors' places, whatever their types: one ends where the next begins."""
+@dataclass(frozen=True, order=True)
+class _Place:
+    start: int
+    name: str
+    shape: tuple[int, ...]
+    type: int
+
+
+def _read_places(stream: io.BytesIO, count: int) -> list[_Place]:
     places = []
     for _ in range(count):
         name, (dimensions,) = _text(stream), _numbers(stream, "I", 1)
         if dimensions > _MOST_DIMENSIONS:
-            return None
+            raise EOFError  # what follows cannot be told
         shape = _numbers(stream, "Q", dimensions)
-        (_,), (start,) = _numbers(stream, "I", 1), _numbers(stream, "Q", 1)
-        places.append((start, name, prod(shape[1:])))
-    places.sort()
-    ends = [start for start, *_ in places[1:]] + [file_bytes - stream.tell()]
-    rows = {
-        name: (own, (end - start) // own)  # what aligns the next is less than a byte a row
-        for (start, name, own), end in zip(places, ends, strict=False)
-        if own
-    }
+        (kind,), (start,) = _numbers(stream, "I", 1), _numbers(stream, "Q", 1)
+        places.append(_Place(start, name, shape, kind))
+    return places
+
+
+def _rows(places: list[_Place], data_bytes: int) -> dict[str, tuple[int, int]] | None:
+    """Rows from the tensors' places, whatever their types: one ends where the next begins."""
+    ordered = sorted(places)
+    ends = [place.start for place in ordered[1:]] + [data_bytes]
+    rows = {}
+    for place, end in zip(ordered, ends, strict=False):
+        if own := prod(place.shape[1:]):  # what aligns the next is less than a byte a row
+            rows[place.name] = (own, (end - place.start) // own)
     return rows if all(width > 0 for _, width in rows.values()) else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from bench.records.record import Record
+from bench.records.record import ModelFacts, Record
 from report import escape, numbers
 from report.exports import every_eval_ever
 from report.pages import tables
@@ -248,6 +248,7 @@ def served(record: Record) -> escape.Markdown:
             *([("File", model.file)] if model.file else []),
             *([("Made from", model.derivation)] if model.derivation else []),
             ("Files", f"{len(model.files)}, {numbers.bytes_(size)}" if model.files else None),
+            *([("Tensors", tensors)] if (tensors := _tensors(model)) else []),
             ("Parameters", None if model.parameters is None else numbers.whole(model.parameters)),
             ("License", model.license),
         ]
@@ -262,6 +263,7 @@ def engine(record: Record) -> escape.Markdown:
     return tables.facts(
         [
             ("vLLM", f"{facts.version}, {facts.build} build"),
+            *([("Loaded by", loader)] if (loader := _gguf_loader(record)) else []),
             ("lm-eval", facts.lm_eval_version),
             ("Quantization", facts.quantization),
             ("Linear kernel", facts.linear_kernel),
@@ -276,6 +278,22 @@ def engine(record: Record) -> escape.Markdown:
             ("Start to first answer", _with_unit(facts.startup_s, "s")),
         ]
     )
+
+
+def _tensors(model: ModelFacts) -> str | None:
+    """How many tensors of which type a GGUF file holds, as its header says."""
+    held = (model.quantization_config or {}).get("tensors")
+    if not isinstance(held, dict):
+        return None
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(held.items()))
+
+
+def _gguf_loader(record: Record) -> str | None:
+    """What loaded a GGUF file, with its version."""
+    loaders = record.spec.get("engine", {}).get("gguf")
+    if not isinstance(loaders, dict):
+        return None
+    return ", ".join(f"{name} {version}" for name, version in sorted(loaders.items()))
 
 
 def environment(record: Record) -> escape.Markdown:

@@ -11,7 +11,7 @@ import pytest
 from folders import RECORDED, ROOT
 
 from bench.config import Build, Hardware, ServeOptions, Variant
-from bench.engine import arguments, launch
+from bench.engine import arguments, installed, launch
 from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import MeasurementError
@@ -69,7 +69,7 @@ def test_both_builds_take_every_published_row(
     ("checkpoint", "shown"),
     [
         (HUB, "vllm serve Qwen/Qwen3-8B --served-model-name served"),
-        (GGUF, "vllm serve a/x-GGUF --served-model-name served --tokenizer a/x"),
+        (GGUF, "vllm serve a/x-GGUF/x.gguf --served-model-name served --tokenizer a/x"),
         (BUNDLED, "vllm serve smollm2-135m-bf16 --served-model-name served"),
         (dataclasses.replace(HUB, facts=ModelFacts(source="random")), "vllm serve MODEL "),
     ],
@@ -87,10 +87,10 @@ def test_what_is_published_names_no_place_of_this_machine(
 
 def test_the_servers_environment_calls_nobody() -> None:
     for build in ("cpu", "cuda"):
-        environment = launch.environment(build)
+        environment = launch.environment(build, HUB)
         assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
         assert environment["HF_HUB_OFFLINE"] == "1"
-    assert launch.environment("cuda")["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert launch.environment("cuda", HUB)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 RECORDED_VARIABLES = {
@@ -221,3 +221,39 @@ def test_the_engine_on_cpu_asked_for_a_kernel_and_an_attention_of_a_gpu(
     calm = "".join(line for line in text.splitlines(True) if "--linear-backend" not in line)
     with pytest.raises(MeasurementError, match=r"Cannot use \S*FLASH_ATTN backend on CPU"):
         launch.check_quantized(served(process, tmp_path / "log", calm, *argv))
+
+
+# -- GGUF --------------------------------------------------------------------------------------
+
+PUT_BACK = "INFO [quantbench_gguf.py:79] GGUF of llama: the rows of 60 tensors were put back\n"
+TRITON = "INFO [quantbench_gguf.py:81] Using GGUF Q4_1 by Triton for quantized weights\n"
+
+
+def test_only_a_gguf_file_brings_our_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    assert "PYTHONPATH" not in launch.environment("cuda", HUB)
+    found = launch.environment("cuda", GGUF)["PYTHONPATH"]
+    assert found == f"{installed.PLUGIN}:/theirs"
+    assert launch.public_environment("cuda", GGUF)["PYTHONPATH"] == "bench/engine/plugin"
+
+
+def test_a_gguf_file_that_was_loaded_without_our_plugin_is_refused(
+    tmp_path: Path, process: Supervised
+) -> None:
+    log = tmp_path / "server.log"
+    server = Server("http://127.0.0.1:1", (), log, process)
+    log.write_text("INFO starting\n")
+    launch.check_gguf(server, HUB)
+    with pytest.raises(MeasurementError, match="its rows are in another order"):
+        launch.check_gguf(server, GGUF)
+    log.write_text(PUT_BACK)
+    launch.check_gguf(server, GGUF)
+
+
+def test_a_fallback_to_triton_is_said(
+    tmp_path: Path, process: Supervised, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "server.log"
+    log.write_text(PUT_BACK + TRITON)
+    launch.check_gguf(Server("http://127.0.0.1:1", (), log, process), GGUF)
+    assert "GGUF Q4_1 by Triton: the CUDA kernels" in capsys.readouterr().err

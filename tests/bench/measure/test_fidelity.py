@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -102,3 +102,50 @@ def test_a_model_that_computes_no_numbers(bad: float) -> None:
         pytest.raises(MeasurementError, match="log-probabilities that are not finite"),
     ):
         fidelity.measure(url, "model")
+
+
+NAN = b'{"error":{"message":"Out of range float values are not JSON compliant: nan","code":400}}'
+
+
+@pytest.mark.parametrize("ask", [fidelity.measure, fidelity.check_numbers])
+def test_what_vllm_answers_for_nan_is_put_into_words(ask: Callable[[str, str], Any]) -> None:
+    with (
+        answering(400, NAN) as url,
+        pytest.raises(fidelity.AbsurdError, match="neither its answers nor its speed mean") as nan,
+    ):
+        ask(url, "model")
+    assert nan.value.message.endswith("(vLLM answers: not JSON compliant: nan)")
+
+
+def test_whatever_else_a_first_prompt_meets_is_left_to_the_stage(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with answering(200, b"{}") as url:
+        fidelity.check_numbers(url, "model")
+    assert capsys.readouterr().err == ""
+    with answering(400, b"too long") as url:
+        fidelity.check_numbers(url, "model")
+    assert "a first prompt was not answered: " in capsys.readouterr().err
+
+
+def rows(early: float, late: float, tokens: int = 60) -> list[dict[str, Any]]:
+    """Two paragraphs; their first four tokens are nobody's to expect."""
+    expected = [-9.0] * 4 + [early] * 44 + [late] * (tokens - 48)
+    return [{"paragraph": p, "logprob": value} for p in (0, 1) for value in expected[:tokens]]
+
+
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [(-2.95, -2.98), (-3.32, -3.38), (-5.60, -4.84), (-15.10, -13.39), (-10.34, -10.30)],
+    ids=["BF16", "4 bits", "3 bits", "2 bits", "no attention"],
+)
+def test_coarse_rounding_is_no_absurdity(early: float, late: float) -> None:
+    """As measured of SmolLM2-135M, rounded to nearest in groups of 64."""
+    fidelity.check_context(rows(early, late))
+
+
+def test_rows_in_another_order_are_one() -> None:
+    """As measured of SmolLM2-135M with the rows of a GGUF file as they are stored."""
+    with pytest.raises(fidelity.AbsurdError, match=r"less the more .* -3.56 .* -4.55 further on"):
+        fidelity.check_context(rows(-3.56, -4.55))
+    fidelity.check_context(rows(-3.56, -4.55, tokens=48))  # too short to tell

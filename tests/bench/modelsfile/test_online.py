@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,12 +38,20 @@ SHARDS: dict[str, Any] = {
 DUMMY = 'stages = ["speed"]\nserve = { load_format = "dummy" }'
 
 
+def gguf(architecture: str) -> bytes:
+    """A GGUF file that states its architecture and holds nothing."""
+    words = [
+        struct.pack("<Q", len(w)) + w for w in (b"general.architecture", architecture.encode())
+    ]
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + words[0] + struct.pack("<I", 8) + words[1]
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     with serve_client(
         {
             "acme/good": Repo.of(GOOD),
-            "acme/gguf": Repo.of({"a-Q4_0.gguf": b"x"}),
+            "acme/gguf": Repo.of({"a-Q4_0.gguf": gguf("llama"), "b-Q4_0.gguf": gguf("bert")}),
             "acme/shards": Repo.of(SHARDS | {"original/consolidated.safetensors": b"x"}),
             "acme/gap": Repo.of({name: SHARDS[name] for name in SHARDS if "2" not in name}),
             "acme/pickled": Repo.of({"config.json": {}, "tokenizer.json": {}, "a.bin": b"x"}),
@@ -96,6 +105,17 @@ def problems_of(variant: str, tmp_path: Path) -> list[tuple[int, str, str]]:
             'repo = "acme/gguf"\nfile = "a-Q4_0.gguf"\ntokenizer = "acme/good"\n'
             'tokenizer_revision = "v2"',
             [(7, "variant[0].tokenizer_revision", "acme/good has no revision 'v2'")],
+        ),
+        (
+            'repo = "acme/gguf"\nfile = "b-Q4_0.gguf"\ntokenizer = "acme/good"',
+            [
+                (
+                    5,
+                    "variant[0].file",
+                    "b-Q4_0.gguf: whether the engine loads GGUF files of the architecture 'bert' "
+                    "rightly was not checked; gemma3, llama, phi3, qwen2, qwen3 were",
+                )
+            ],
         ),
         ('repo = "acme/gguf"', [(4, "variant[0].repo", "acme/gguf holds GGUF files")]),
         ('repo = "acme/shards"', []),

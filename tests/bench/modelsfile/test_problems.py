@@ -24,6 +24,7 @@ from bench.modelsfile.problems import Problem
 
 # Lines 1 to 19; a case changes it or adds lines from 20 on, inside the table of variant "B".
 BUNDLED = VALID.replace('repo = "a/b"', 'bundled = "smollm2-135m-bf16"')
+ON_CPU = '[[hardware]]\nid = "cpu"\nname = "CPU"\nengine = "cpu"\nrunner = ["x"]\n' + VALID
 SHAPE = VALID.replace('repo = "a/b"', 'bundled = "qwen3-8b-shape"')
 NAME = "start with a letter or digit; then letters, digits, spaces and . , _ + ( ) - only"
 NAME_PATTERN = "string should match pattern '^[A-Za-z0-9][A-Za-z0-9 .,_+()-]*$'"
@@ -406,6 +407,17 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
                 "variant[1].file",
                 "needs a tokenizer: a GGUF file brings none to read",
                 'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"',
+            )
+        ],
+    ),
+    "GGUF on a CPU": (
+        ON_CPU.replace('repo = "a/b"', 'bundled = "smollm2-135m-gguf-q4-1"\nhardware = ["cpu"]'),
+        [
+            (
+                24,
+                "variant[1].bundled",
+                "cpu runs on the CPU engine, which cannot serve GGUF",
+                'restrict the variant to GPUs, such as hardware = ["l40"]',
             )
         ],
     ),

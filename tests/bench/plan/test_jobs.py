@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import ROOT
 from models_texts import LAYERS
 from plans import EXPERIMENT, changed, measured
 
+from bench.engine import installed
 from bench.errors import ConfigError
+from bench.modelsfile import problems
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
 from bench.records.record import spec_key
@@ -161,3 +164,21 @@ def test_the_command_tells_the_plan_in_both_ways(tmp_path: Path, bench: Any) -> 
     ran = bench("plan", *where, "--variants", "nobody")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: unknown variant 'nobody'\n  fix: use one of: ")
+
+
+def test_what_loads_a_gguf_file_decides_the_key_of_these_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = problems.load_experiment(ROOT / "models.toml")
+
+    def keys(gguf: bool) -> list[str]:
+        jobs = find_jobs(experiment, tmp_path)
+        assert all(("gguf" in job.spec["engine"]) == job.variant.is_gguf for job in jobs)
+        return [job.key for job in jobs if job.variant.is_gguf == gguf]
+
+    before = keys(gguf=True), keys(gguf=False)
+    versions = {"vllm-gguf-plugin": "0.0.6", "quantbench-gguf": "1"}
+    monkeypatch.setattr(installed, "gguf_versions", lambda _: versions)
+    assert len(before[0]) == 2
+    assert not set(before[0]) & set(keys(gguf=True))
+    assert before[1] == keys(gguf=False)
