@@ -175,12 +175,10 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         place = _narrowest({"gpus": ("hardware", h, "gpus")} | set_at, "gpus", *keys)
         message = f"{variant.name!r} needs {serve.gpus} GPU(s), {hardware.id} has {hardware.gpus}"
         yield place, message, f"lower {' × '.join(keys)}, or correct the hardware's gpus"
-    loaders = installed.gguf_versions(hardware.engine) if variant.is_gguf else {}
-    if None in loaders.values():
+    on_cpu = variant.is_gguf and hardware.engine == "cpu"
+    if on_cpu and installed.gguf_versions("cpu")["vllm-gguf-plugin"] is None:
         fix = 'restrict the variant to GPUs, such as hardware = ["l40"]'
-        message = (
-            f"{hardware.id} runs on the {hardware.engine.upper()} engine, which cannot serve GGUF"
-        )
+        message = f"{hardware.id} runs on the CPU engine, which cannot serve GGUF"
         yield ("variant", i, "file" if variant.file else "bundled"), message, fix
     if variant.bundled in SHAPES and serve.load_format != "dummy":
         fix = 'add load_format = "dummy" to its serve table'
