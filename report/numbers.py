@@ -57,13 +57,6 @@ def interval(low: Any, high: Any, form: Any = number) -> str:
     return "" if is_missing(low) or is_missing(high) else f"{form(low)} – {form(high)}"
 
 
-def rate(value: Any) -> str:
-    """A request rate: 10/s, or unthrottled."""
-    if is_missing(value):
-        return UNKNOWN
-    return "unthrottled" if math.isinf(value) else f"{value:g}/s"
-
-
 def bytes_(value: Any) -> str:
     """A size in the binary unit that fits it."""
     if is_missing(value):

@@ -9,19 +9,17 @@ from pathlib import Path
 
 from bench.github.comment import MAX_TABLES, Document, Table
 from bench.records import store
-from report import numbers
+from report import numbers, rates
 from report.differences.compare import (
     HEADER,
     HEADLINES,
     cells,
     differences,
-    load_text,
     metric_text,
     who,
 )
 from report.differences.pair import Difference
 from report.rows.load import Results, load, rows_of
-from report.rows.rows import rate_text
 
 _ALONE = ("load or task", "metric", "value", "95 % interval")
 
@@ -78,7 +76,7 @@ def _alone(results: Results, new: set[tuple[str, str]]) -> list[Table]:
             ends = numbers.interval(row["value_low"], row["value_high"], numbers.share)
             mine.append((row["task"], row["metric"], numbers.share(row["value"]), ends))
             continue
-        load = load_text(rate_text(row["request_rate_rps"]))
+        load = rates.full(row["request_rate_rps"])
         for name in HEADLINES:
             ends = numbers.interval(row[f"{name}_low"], row[f"{name}_high"])
             mine.append((load, metric_text(name), numbers.number(row[name]), ends))

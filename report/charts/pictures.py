@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from report import numbers
+from report import numbers, rates
 from report.charts import charts
 from report.charts.drawing import Chart
 from report.pages.speed import head
@@ -102,7 +102,7 @@ def speeds(hardware: str, name: str, rows: Sequence[Frame]) -> list[Chart]:
     own = sorted((d for d in own if d["value"] is not None), key=lambda d: (d["value"], d["label"]))
     more = f" The {charts.MOST_ROWS} fastest of {len(own)}." if len(own) > charts.MOST_ROWS else ""
     caption = (
-        f"Time per output token on {name} at {numbers.rate(rate)}; bars are 95 % intervals.{more}"
+        f"Time per output token on {name} at {rates.short(rate)}; bars are 95 % intervals.{more}"
     )
     made.append(charts.ranking(f"tpot-{hardware}", own, caption, "TPOT mean, ms (lower is faster)"))
     return [chart for chart in made if chart]

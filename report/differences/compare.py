@@ -12,7 +12,7 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from bench.errors import ConfigError
-from report import escape, numbers, stats
+from report import escape, numbers, rates, stats
 from report.differences import families, pair
 from report.differences.pair import Difference, Side
 from report.findings import words
@@ -123,7 +123,7 @@ def cells(difference: Difference) -> tuple[str, ...]:
     show = numbers.share if quality else numbers.number
     ends = verdict.interval
     return (
-        load_text(difference.series) if difference.stage == "speed" else difference.series,
+        rates.full(float(difference.series)) if difference.stage == "speed" else difference.series,
         metric_text(difference.metric),
         show(difference.a.value),
         show(difference.b.value),
@@ -140,11 +140,6 @@ def metric_text(metric: str) -> str:
         name, which, unit = metric.split("_")
         return f"{name.upper()} {which}, {unit}"
     return LABELS.get(metric, metric)
-
-
-def load_text(series: str) -> str:
-    """A request rate as a reader sees it."""
-    return "unthrottled" if series == "inf" else f"{series} requests/s"
 
 
 def plain(found: Sequence[Difference]) -> str:

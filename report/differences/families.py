@@ -11,11 +11,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from report import stats
+from report import rates, stats
 from report.differences import pair
 from report.differences.pair import Difference
 from report.rows.load import Results, rows_of
-from report.rows.rows import Row, rate_text
+from report.rows.rows import Row
 
 WORKLOAD = ("request_rate_rps", "input_tokens", "output_tokens")
 ASKED = ("task", "metric")
@@ -136,7 +136,7 @@ def _stage_kin(row: Row) -> Hashable:
 
 
 def _series(row: Row) -> str:
-    return str(row["task"]) if "task" in row else rate_text(row["request_rate_rps"])
+    return str(row["task"]) if "task" in row else rates.name(row["request_rate_rps"])
 
 
 def _values(row: Row, names: Sequence[str]) -> tuple[object, ...]:

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from bench.records import store
 from bench.records.record import TaskResult
-from report import numbers, stats
+from report import numbers, rates, stats
 from report.rows.drift import Drift
 from report.rows.load import Results
-from report.rows.rows import Row, estimate, is_share, rate_text
+from report.rows.rows import Row, estimate, is_share
 
 Stage = Literal["speed", "quality", "memory"]
 # Weights in memory as the engine tells them; else the checkpoint on disk.
@@ -146,7 +146,7 @@ def speed(a: Row, b: Row, metric: str, drift: Drift) -> Difference:
     found = caveats(a, b)
     if a["prompts"] != b["prompts"]:
         found += (f"different numbers of prompts: {a['prompts']} and {b['prompts']}",)
-    series = rate_text(a["request_rate_rps"])
+    series = rates.name(a["request_rate_rps"])
     return _difference("speed", series, metric, (a, b), verdict, unlike=found)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bench.records.record import Record, canonical_json
-from report import escape, numbers
+from report import escape, numbers, rates
 from report.exports import every_eval_ever, feeds
 from report.rows.load import Results, rows_of
 
@@ -95,7 +95,7 @@ def _told(where: tuple[str, str], rows: Sequence[Frame], column: str) -> list[st
         if mine and not numbers.is_missing(row[column]):
             if column == "value":
                 return [f"{row['task']} {row['metric']} {numbers.share(row['value'], 1)} %"]
-            load = numbers.rate(row["request_rate_rps"])
+            load = rates.short(row["request_rate_rps"])
             return [f"{numbers.number(row[column])} ms per token at {load}"]
     return []
 

@@ -13,7 +13,7 @@ from report.differences.families import Verdicts, find_baseline
 from report.differences.pair import Answers, Difference, caveats
 from report.findings.words import CERTAINTIES, sentence
 from report.rows.load import Results, rows_of
-from report.rows.rows import PROPORTIONS, Row, rate_text
+from report.rows.rows import PROPORTIONS, Row
 
 # shown: a test says so after correction. likely: only before correction. noise: a test says it
 # cannot be told. interval: no test, but each value's own interval says so. one run: values without
@@ -206,12 +206,6 @@ def asked_order(row: Row) -> tuple[str, str, tuple[int, str]]:
 def _metric_order(metric: str) -> tuple[int, str]:
     known = metric in PROPORTIONS
     return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
-
-
-def load_name(row: Row) -> str:
-    """A row's load in words."""
-    rate = rate_text(row["request_rate_rps"])
-    return "unthrottled load" if rate == "inf" else f"{rate} requests/s"
 
 
 def certainty_of(verdict: stats.Verdict | None) -> Certainty:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 
-from report.differences.compare import load_text, metric_text
+from report import rates
+from report.differences.compare import metric_text
 from report.findings.finding import Certainty, Evidence, Facts, Finding, Scope, evidence, machines
 from report.rows.drift import Again
 from report.rows.rows import Row
@@ -79,7 +80,7 @@ def drift(facts: Facts) -> Iterator[Finding]:
             "machine": new["hardware_name"],
             "name": new["variant_name"],
             "metric": metric_text(new["metric"]),
-            "load": load_text(new["series"]),
+            "load": rates.full(float(new["series"])),
             "floor": _width(widest)[0],
             "ratio": widest.verdict,
             "apart": _apart(old, new),

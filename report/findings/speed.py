@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, groupby
 
-from report import stats
+from report import rates, stats
 from report.differences.pair import SIZES, Difference
 from report.findings.finding import (
     Certainty,
@@ -19,10 +19,9 @@ from report.findings.finding import (
     certainty_of,
     compared,
     evidence,
-    load_name,
     usual_rate,
 )
-from report.rows.rows import Row, rate_text
+from report.rows.rows import Row
 from report.rows.service_level import carried
 
 # A limited load hides differences once the best variant delivers this share of what is asked.
@@ -49,7 +48,7 @@ def service_level(facts: Facts) -> Iterator[Finding]:
             "outside": _names(named["no"]),
             "unsure": _names(named["unsure"]),
             "carried": _carried(judged),
-            "load": load_name(here[0]),
+            "load": rates.load(here[0]["request_rate_rps"]),
             "ttft": here[0]["limit_ttft_p90_ms"],
             "tpot": here[0]["limit_tpot_p90_ms"],
         }
@@ -68,7 +67,7 @@ def fastest(facts: Facts) -> Iterator[Finding]:
         ranked = sorted(here, key=_by("e2e_mean_ms"))
         best, base = ranked[0], baseline_of(here)
         tests = {
-            name: facts.test(best, rate_text(best["request_rate_rps"]), metric)
+            name: facts.test(best, rates.name(best["request_rate_rps"]), metric)
             for name, metric in _TESTED.items()
         }
         params = {
@@ -76,7 +75,7 @@ def fastest(facts: Facts) -> Iterator[Finding]:
             "value": best["e2e_mean_ms"],
             "ties": _names(_ties(facts, ranked)),
             "baseline": base["variant_name"] if base else "",
-            "load": load_name(best),
+            "load": rates.load(best["request_rate_rps"]),
             **{name: test.verdict if test else None for name, test in tests.items()},
         }
         yield compared("fastest", 11, scope, _pick(facts, ranked), params, *ranked)
@@ -85,14 +84,14 @@ def fastest(facts: Facts) -> Iterator[Finding]:
 def throughput(facts: Facts) -> Iterator[Finding]:
     """The pick for throughput, at the highest load that two variants share."""
     for scope, (rows, _) in facts.scopes.items():
-        rates = [row["request_rate_rps"] for row in rows]
-        shared = [rate for rate in rates if rates.count(rate) > 1]
+        offered = [row["request_rate_rps"] for row in rows]
+        shared = [rate for rate in offered if offered.count(rate) > 1]
         here = _with(at_load(rows, max(shared)), "output_throughput_tps") if shared else []
         if len(here) < 2:
             continue
         ranked = sorted(here, key=_by("output_throughput_tps", -1))
         best, base = ranked[0], baseline_of(here)
-        test = facts.test(best, rate_text(best["request_rate_rps"]), "output_throughput_tps")
+        test = facts.test(best, rates.name(best["request_rate_rps"]), "output_throughput_tps")
         cap = _cap(best)
         params = {
             "best": best["variant_name"],
@@ -101,7 +100,7 @@ def throughput(facts: Facts) -> Iterator[Finding]:
             "baseline": base["variant_name"] if base else "",
             "change": test.verdict if test else None,
             "cap": cap if best["output_throughput_tps"] >= _NEARLY_ALL * cap else None,
-            "load": load_name(best),
+            "load": rates.load(best["request_rate_rps"]),
         }
         sure = _pick(facts, ranked, "output_throughput_tps")
         yield compared("throughput", 12, scope, sure, params, *ranked)
@@ -156,7 +155,7 @@ def load_cap(facts: Facts) -> Iterator[Finding]:
             "reached": reached,
             "throughput": gained,
             "tpot": tpot,
-            "load": load_name(best),
+            "load": rates.load(best["request_rate_rps"]),
             "unthrottled": any(math.isinf(row["request_rate_rps"]) for row in rows),
         }
         yield compared("load_cap", 25, scope, certainty_of(told), params, best, other)
@@ -176,7 +175,7 @@ def _saving(
     rate = usual_rate(family) if family else math.inf
     load = next((row for row in loads if row["request_rate_rps"] == rate), None)
     speed = {
-        name: facts.test(load, rate_text(rate), metric) if load else None
+        name: facts.test(load, rates.name(rate), metric) if load else None
         for name, metric in _TESTED.items()
     }
     gaps = facts.gaps(tasks)
@@ -192,7 +191,7 @@ def _saving(
     params = {
         "name": first.a.name,
         "baseline": first.b.name,
-        "load": load_name(load) if load else "",
+        "load": rates.load(load["request_rate_rps"]) if load else "",
         "by_task": by_task,
         "telling": telling,
         "weights": weights.verdict.estimate if weights else None,
@@ -214,7 +213,7 @@ def _telling(tests: Sequence[Difference]) -> Difference:
 
 def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -> Finding:
     fast, slow = pair
-    rate = rate_text(fast["request_rate_rps"])
+    rate = rates.name(fast["request_rate_rps"])
     ratio = facts.between(slow, fast, "tpot_mean_ms")
     against = [facts.test(row, rate, "tpot_mean_ms") for row in (slow, fast)]
     slow_base, fast_base = (test.verdict if test else None for test in against)
@@ -241,7 +240,7 @@ def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -
         "e2e": e2e.verdict if e2e else None,
         "decides": decides,
         "told": certainty != "noise",
-        "load": load_name(fast),
+        "load": rates.load(fast["request_rate_rps"]),
     }
     shown = [row for row in (slow, fast, base) if row is not None]
     return compared("kernel", 21, scope, certainty, params, *shown)

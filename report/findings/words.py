@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from report import numbers, stats
+from report import numbers, rates, stats
 
 if TYPE_CHECKING:
     from report.differences.pair import Difference
@@ -295,4 +295,4 @@ def _ends(verdict: stats.Verdict) -> str:
 
 def _kept(rate: float | None) -> str:
     """The highest rate kept within the service level."""
-    return "none of those tried" if rate is None else numbers.rate(rate)
+    return "none of those tried" if rate is None else rates.short(rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from report import numbers
+from report import numbers, rates
 from report.pages import pair_tests
 from report.pages.speed import head, record_href, tokens_text
 from report.pages.tables import Cell, Column, Row, Table, amount, measured, text, unknown
@@ -46,8 +46,8 @@ def table(fast: Sequence[Frame], good: Sequence[Frame]) -> Table:
         ),
         Column("record", "Records", numeric=False, title="The JSON these numbers come from"),
     )
-    rates = carried(fast)
-    rows = [_compared(key, held, tasks, rates.get(key)) for key, held in found.items()]
+    limits = carried(fast)
+    rows = [_compared(key, held, tasks, limits.get(key)) for key, held in found.items()]
     return Table("compare", "All variants", columns, rows, choose=True)
 
 
@@ -55,11 +55,11 @@ def _compared(
     key: tuple[str, str, str],
     held: dict[Any, Frame],
     tasks: Sequence[Any],
-    rates: Carried | None,
+    kept: Carried | None,
 ) -> Row:
     any_row = next(iter(held.values()))
     slow, quick = held.get("fixed"), held.get("most")
-    load = "" if quick is None else _load(quick["request_rate_rps"])
+    load = "" if quick is None else rates.note(quick["request_rate_rps"])
     records = {
         record_href(row, ""): "quality" if "task" in row else "speed" for row in held.values()
     }
@@ -68,7 +68,7 @@ def _compared(
         text(any_row["hardware_name"]),
         _weights(held.values()),
         amount(_first(held.values(), "kv_cache_tokens"), numbers.whole),
-        Cell(numbers.rate(slow["request_rate_rps"]), note=tokens_text(slow)) if slow else unknown(),
+        Cell(rates.short(slow["request_rate_rps"]), note=tokens_text(slow)) if slow else unknown(),
         *(
             measured(slow, name) if slow else unknown()
             for name in ("ttft_p90_ms", "tpot_mean_ms", "e2e_mean_ms")
@@ -76,7 +76,7 @@ def _compared(
         measured(quick, "output_throughput_tps", lambda v: numbers.number(v, 4), load)
         if quick
         else unknown(),
-        _carries(rates),
+        _carries(kept),
         *(_score(held.get(pair)) for pair in tasks),
         Cell(name, href=first, links=[(text, href) for href, text in others]),
     ]
@@ -97,14 +97,14 @@ def _weights(rows: Iterable[Frame]) -> Cell:
     return amount(held) if stored is None or held is not None else amount(stored, note="on disk")
 
 
-def _carries(rates: Carried | None) -> Cell:
+def _carries(kept: Carried | None) -> Cell:
     """The highest measured rate it is sure to keep, and the next one it may keep."""
-    if rates is None:
+    if kept is None:
         return unknown()
-    note = "" if rates.unsure is None else f"unsure at {numbers.rate(rates.unsure)}"
-    if rates.highest is None:
+    note = "" if kept.unsure is None else f"unsure at {rates.short(kept.unsure)}"
+    if kept.highest is None:
         return Cell("none measured", note=note)
-    return Cell(numbers.rate(rates.highest), value=min(rates.highest, 1e12), note=note)
+    return Cell(rates.short(kept.highest), value=rates.sort_value(kept.highest), note=note)
 
 
 def _first(rows: Iterable[Frame], name: str) -> Any:
@@ -117,7 +117,3 @@ def _score(row: Frame | None) -> Cell:
         return unknown()
     asked = "" if row["n"] is None else f"{numbers.whole(row['n'])} documents"
     return measured(row, "value", numbers.share, asked)
-
-
-def _load(rate: float) -> str:
-    return "unthrottled" if rate == float("inf") else f"at {numbers.rate(rate)}"

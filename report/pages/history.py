@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from report import numbers, stats
+from report import numbers, rates, stats
 from report.charts import charts
 from report.charts.drawing import Chart
 from report.differences import pair
@@ -131,11 +131,11 @@ def _row(group: Sequence[Frame], seen: Sequence[stats.Verdict], root: str) -> Ro
     if flagged:
         word = "changed on " + ", ".join(numbers.date(row["finished_at"]) for row in flagged)
     engines = list(dict.fromkeys(str(row["engine_version"]) for row in group))
-    name = (
-        f"{last['series']}, {last['metric']}, %"
-        if quality
-        else (f"{_NAMES.get(last['metric'], last['metric'])} at {_load(last['series'])}")
-    )
+    if quality:
+        name = f"{last['series']}, {last['metric']}, %"
+    else:
+        load = rates.short_load(float(last["series"]))
+        name = f"{_NAMES.get(last['metric'], last['metric'])} at {load}"
     return Row(
         Cell(last["variant_name"], href=f"{root}variants/{last['variant']}.html"),
         [
@@ -167,10 +167,6 @@ def _earlier(group: Sequence[Frame], form: Any, root: str) -> list[tuple[str, st
     return [(form(row["value"]), f"{root}records/{row['record']}") for row in before]
 
 
-def _load(series: str) -> str:
-    return "unthrottled load" if series == "inf" else f"{series}/s"
-
-
 def _chart(hardware: str, name: str, series: Sequence[Sequence[Frame]]) -> Chart | None:
     """TPOT over time of at most six variants at the load that most of them share."""
     chosen = [g for g in series if g[0]["metric"] == "tpot_mean_ms"]
@@ -189,7 +185,7 @@ def _chart(hardware: str, name: str, series: Sequence[Sequence[Frame]]) -> Chart
         for row in group
         if not numbers.is_missing(row["value"])
     ]
-    load = _load(loads[0]) if loads else ""
+    load = rates.short_load(float(loads[0])) if loads else ""
     caption = f"Time per output token over time on {name} at {load}; bars are 95 % intervals."
     return charts.lines(
         f"history-{hardware}", rows, caption, ("finished", "TPOT mean, ms"), over_time=True

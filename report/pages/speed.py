@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from report import numbers
+from report import numbers, rates
 from report.pages.tables import Cell, Column, Row, Table, amount, measured, text
 
 Frame = dict[str, Any]
@@ -147,20 +147,17 @@ def _table(
 
 
 def _row(row: Frame, root: str, cells: Sequence[Cell], anchored: bool = True) -> Row:
-    load = Cell(numbers.rate(row["request_rate_rps"]), value=_finite(row["request_rate_rps"]))
+    rate = row["request_rate_rps"]
+    load = Cell(rates.short(rate), value=rates.sort_value(rate))
     return Row(
         head(row, root),
         [load, *cells, record_cell(row, root)],
         id=row["anchor"] if anchored else "",
-        group=f"{row['request_rate_rps']:g}",
+        group=rates.name(rate),
         variant=row["variant"],
         baseline=bool(row["is_baseline"]),
         published=row["source"] == "published",
     )
-
-
-def _finite(rate: float) -> float:
-    return min(rate, 1e12)
 
 
 def latency(row: Frame, tested: Compare) -> list[Cell]:

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.records.record import ModelFacts, Record
-from report import escape, numbers
+from report import escape, numbers, rates
 from report.exports import every_eval_ever
 from report.pages import tables
 from report.pages.quality import TESTED
@@ -29,7 +29,10 @@ def results(
     """The newest numbers of one variant on one machine: a row per load, a row per metric."""
     loads = [
         Row(
-            Cell(numbers.rate(row["request_rate_rps"]), value=min(row["request_rate_rps"], 1e12)),
+            Cell(
+                rates.short(row["request_rate_rps"]),
+                value=rates.sort_value(row["request_rate_rps"]),
+            ),
             [*latency(row, tests.speed), record_cell(row, ROOT)],
             id=row["anchor"],
         )
@@ -83,7 +86,7 @@ def repeats(hardware: str, rows: Sequence[Frame]) -> tables.Table | None:
     )
     body = [
         Row(
-            Cell(f"{numbers.rate(row['request_rate_rps'])}, no. {row['repeat']}"),
+            Cell(f"{rates.short(row['request_rate_rps'])}, no. {row['repeat']}"),
             [
                 Cell(str(row["seed"]), value=row["seed"]),
                 Cell(f"{row['completed']:,} / {row['asked']:,}", value=row["completed"]),
@@ -143,7 +146,7 @@ def _earlier_row(
     return Row(
         Cell(numbers.moment(when), tag="shown" if one["current"] else ""),
         [
-            Cell(numbers.rate(float(series)) if one["stage"] == "speed" else series),
+            Cell(rates.short(float(series)) if one["stage"] == "speed" else series),
             text(one["engine_version"]),
             *shown,
             Cell("JSON", href=f"{ROOT}records/{record}"),
@@ -198,7 +201,7 @@ def commands(record: Record) -> escape.Markdown:
     for load in record.speed.loads if record.speed else ():
         lines += [
             "",
-            f"# the load, {numbers.rate(float(load.request_rate_rps))}, once for each seed",
+            f"# the load, {rates.short(float(load.request_rate_rps))}, once for each seed",
             shlex.join(load.argv),
         ]
     return code(lines)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from report import numbers, stats
+from report import numbers, rates, stats
 from report.differences import compare
 from report.differences.pair import Difference
 from report.pages.tables import Cell, Tone, unknown
-from report.rows.rows import rate_text
 
 Frame = dict[str, Any]
 Key = tuple[str, str, str, str, str, str]
@@ -29,7 +28,7 @@ class Tests:
 
     def speed(self, row: Frame, metric: str = "tpot_mean_ms") -> Cell:
         """A latency's change against the baseline at the same load."""
-        found = self._of(row, "speed", rate_text(row["request_rate_rps"]), metric)
+        found = self._of(row, "speed", rates.name(row["request_rate_rps"]), metric)
         return against(found) if found else _untested(row)
 
     def quality(self, row: Frame) -> Sequence[Cell]:

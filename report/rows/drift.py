@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from report import stats
-from report.rows.rows import Row, estimate, rate_text
+from report import rates, stats
+from report.rows.rows import Row, estimate
 
 _SAME = ("hardware", "machine", "variant", "key", "series", "metric")
 Place = tuple[str, str, str]  # hardware, machine, load
@@ -46,7 +46,7 @@ class Drift:
             return None
         if (a["variant"], a["key"]) == (b["variant"], b["key"]):
             return None
-        place = (a["hardware"], a["machine"], rate_text(a["request_rate_rps"]))
+        place = (a["hardware"], a["machine"], rates.name(a["request_rate_rps"]))
         floors = self.floors.get(place, {})
         return floors.get(metric, max(floors.values(), default=None))
 

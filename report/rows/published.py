@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
 
 from bench.config import Id, ServiceLevel
 from bench.errors import ConfigError
-from report import stats
-from report.rows.rows import Row, anchor, is_share, rate_text, spread
+from report import rates, stats
+from report.rows.rows import Row, anchor, is_share, spread
 from report.rows.speed_rows import sustained
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -150,7 +150,7 @@ def speed_rows(reference: Reference, level: ServiceLevel) -> list[Row]:
         for name, value in each.speed.model_dump().items():
             values |= spread(name, stats.mean([value]))
         row = {
-            **_context(reference, each, "speed", load.date, rate_text(load.request_rate_rps)),
+            **_context(reference, each, "speed", load.date, rates.name(load.request_rate_rps)),
             "input_tokens": load.input_tokens,
             "output_tokens": load.output_tokens,
             "prompts": load.prompts,

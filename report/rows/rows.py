@@ -6,13 +6,12 @@ is None where the data do not carry it. `estimate` turns such a row back into an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from bench.records.record import Load, ModelFacts, Record, Repeat, TaskResult, spec_key
-from report import stats
+from report import rates, stats
 
 Row = dict[str, Any]
 
@@ -50,11 +49,6 @@ def estimate(row: Mapping[str, Any], name: str, n: str = "repeats") -> stats.Est
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     interval = None if low is None or high is None else stats.Interval(low, high, 0.95)
     return stats.Estimate(row[name], interval, row[f"{name}_se"], row[n])
-
-
-def rate_text(rate: float) -> str:
-    """A request rate for people and anchors: 10, 2.5, inf."""
-    return "inf" if math.isinf(rate) else f"{rate:g}"
 
 
 def anchor(stage: str, source: str, hardware: str, variant: str, *rest: str) -> str:
@@ -112,7 +106,7 @@ def history_rows(record: Record, where: str) -> list[Row]:
     base = {"record": where, "stage": record.stage, **identity(record), "asked": asked}
     rows: list[Row] = []
     for load in record.speed.loads if record.speed else ():
-        series = rate_text(offered_rate(load))
+        series = rates.name(offered_rate(load))
         for metric in FOLLOWED:
             value = stats.mean_of_positive([of_repeat(repeat, metric) for repeat in load.repeats])
             row = {"series": series, "metric": metric, "n": len(load.repeats)}

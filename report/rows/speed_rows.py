@@ -9,7 +9,7 @@ from typing import Any
 from bench.errors import ConfigError
 from bench.records import store
 from bench.records.record import THROTTLE_REASONS, Load, Record
-from report import stats
+from report import rates, stats
 from report.rows.rows import (
     LATENCIES,
     LATENCY_COLUMNS,
@@ -20,7 +20,6 @@ from report.rows.rows import (
     context,
     of_repeat,
     offered_rate,
-    rate_text,
     spread,
     utc,
 )
@@ -42,7 +41,7 @@ def speed_rows(record: Record, where: str, path: Path) -> list[Row]:
             )
         rows.append(
             {
-                **context(record, where, rate_text(offered_rate(load))),
+                **context(record, where, rates.name(offered_rate(load))),
                 "input_tokens": result.workload.input_tokens,
                 "output_tokens": result.workload.output_tokens,
                 "prompts": result.workload.prompts,
@@ -62,7 +61,7 @@ def repeat_rows(record: Record, where: str) -> list[Row]:
     """Every repeat of a speed record as it was measured."""
     rows: list[Row] = []
     for load in record.speed.loads if record.speed else ():
-        rate = rate_text(offered_rate(load))
+        rate = rates.name(offered_rate(load))
         owner = anchor("speed", "measured", record.hardware, record.variant, rate)
         for number, repeat in enumerate(load.repeats, 1):
             counts = repeat.model_dump(exclude={*(f"{m}_ms" for m in LATENCIES), "started_at"})

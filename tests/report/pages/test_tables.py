@@ -90,8 +90,6 @@ def test_numbers_have_their_sign_and_thousands_in_text() -> None:
     assert numbers.change(0.658) == "−34.2 %"
     assert numbers.change(1.0) == "0.0 %"
     assert numbers.points(0.0125) == "+1.25"
-    assert numbers.rate(float("inf")) == "unthrottled"
-    assert numbers.rate(10.0) == "10/s"
     for form in (numbers.number, numbers.whole, numbers.share, numbers.points, numbers.bytes_):
         assert form(None) == "unknown"
         assert form(math.nan) == "unknown"
