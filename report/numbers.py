@@ -57,6 +57,13 @@ def interval(low: Any, high: Any, form: Any = number) -> str:
     return "" if is_missing(low) or is_missing(high) else f"{form(low)} – {form(high)}"
 
 
+def p_value(p: float | None) -> str:
+    """A p-value with its relation, two significant digits: = 0.42, < 0.001."""
+    if p is None:
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"= {p:.2f}" if p >= 0.095 else f"= {p:.3f}"
+
+
 def bytes_(value: Any) -> str:
     """A size in the binary unit that fits it."""
     if is_missing(value):

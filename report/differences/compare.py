@@ -15,7 +15,6 @@ from bench.errors import ConfigError
 from report import escape, numbers, rates, stats
 from report.differences import families, pair
 from report.differences.pair import Difference, Side
-from report.findings import words
 from report.rows import names as named
 from report.rows import rows as build
 from report.rows.load import Results, rows_of
@@ -202,7 +201,7 @@ def _caveats(rows: Sequence[Difference]) -> list[str]:
 
 def _p(verdict: stats.Verdict) -> str:
     p = verdict.p if verdict.p_adjusted is None else verdict.p_adjusted
-    return "" if p is None else words.probability(p).removeprefix("= ")
+    return "" if p is None else numbers.p_value(p).removeprefix("= ")
 
 
 def _points(value: float | None) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal
+from typing import Literal
 
 from report import stats
 from report.differences import pair
 from report.differences.families import Verdicts, find_baseline
 from report.differences.pair import Answers, Difference, caveats
-from report.findings.words import CERTAINTIES, sentence
 from report.rows.load import Results, rows_of
 from report.rows.rows import PROPORTIONS, Row
 
@@ -19,6 +18,19 @@ from report.rows.rows import PROPORTIONS, Row
 # cannot be told. interval: no test, but each value's own interval says so. one run: values without
 # any interval. fact: counted or computed, not sampled.
 Certainty = Literal["shown", "likely", "interval", "noise", "one run", "fact"]
+CERTAINTIES: dict[Certainty, str] = {
+    "shown": "shown by a test",
+    "likely": "likely, not settled",
+    "interval": "by its interval, not tested",
+    "noise": "cannot be told from noise",
+    "one run": "one run, no interval",
+    "fact": "counted, not sampled",
+}
+Kind = Literal[
+    "mixed_machines", "disturbed", "failed", "random_weights", "service_level", "fastest",
+    "throughput", "smallest", "quality_per_gib", "saving", "kernel", "chance", "quality_noise",
+    "quality_change", "families", "load_cap", "fit", "noise_floor", "unstable", "unrepeated",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +53,45 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One take-away: `kind` names its words, `params` fill them, lower `rank` matters more.
+class Pick:
+    """A finding as advice: for which purpose, which variant, and what that does.
 
-    Headline and detail are plain text that may hold names from records: escape them where they
-    land.
+    `names` is the variant and those that it ties with. `claim` goes on after the first name.
     """
 
-    kind: str
+    purpose: str
+    names: tuple[str, ...]
+    claim: str
+    of_speed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """What a reader must know before picking one of these variants, or picking it for speed."""
+
+    words: str
+    variants: tuple[str, ...]
+    of_speed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One take-away: a sentence, what carries it, how sure it is; lower `rank` matters more.
+
+    Headline, without its final stop, and detail are plain text that may hold names from records:
+    escape them where they land. What rests on sizes stands side by side on the compare page alone.
+    """
+
+    kind: Kind
     rank: int
     scope: Scope
     certainty: Certainty
-    params: Mapping[str, Any]
+    headline: str
+    detail: str
     evidence: tuple[Evidence, ...]
-    caveats: tuple[str, ...] = ()
-
-    @property
-    def headline(self) -> str:
-        """The finding in one sentence without its final stop."""
-        return sentence(self.kind, "headline", self.params)
-
-    @property
-    def detail(self) -> str:
-        """What carries it, in a few sentences, and what the compared do not share."""
-        mind = f"Mind: {'; '.join(self.caveats)}." if self.caveats else ""
-        return f"{sentence(self.kind, 'detail', self.params)} {mind}".strip()
+    pick: Pick | None = None
+    caution: Caution | None = None
+    about_size: bool = False
 
     @property
     def certainty_text(self) -> str:
@@ -147,16 +173,28 @@ def evidence(*rows: Row) -> tuple[Evidence, ...]:
 
 
 def compared(
-    kind: str,
+    kind: Kind,
     rank: int,
     scope: Scope,
     certainty: Certainty,
-    params: Mapping[str, Any],
+    headline: str,
+    detail: str,
     *rows: Row,
+    pick: Pick | None = None,
+    caution: Caution | None = None,
+    about_size: bool = False,
 ) -> Finding:
     """A finding that sets rows side by side, with what keeps them from being alike."""
     mind = dict.fromkeys(text for row in rows[1:] for text in caveats(rows[0], row))
-    return Finding(kind, rank, scope, certainty, params, evidence(*rows), tuple(mind))
+    told = with_caveats(detail, mind)
+    found = (kind, rank, scope, certainty, headline, told, evidence(*rows))
+    return Finding(*found, pick, caution, about_size)
+
+
+def with_caveats(detail: str, mind: Iterable[str]) -> str:
+    """What carries a finding, and what the compared do not share."""
+    text = "; ".join(mind)
+    return f"{detail} Mind: {text}.".strip() if text else detail
 
 
 def baseline_of(rows: Sequence[Row]) -> Row | None:

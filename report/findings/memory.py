@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from report import numbers
 from report.differences.pair import SIZES
+from report.findings import words
 from report.findings.finding import (
     Certainty,
     Facts,
     Finding,
+    Pick,
     baseline_of,
     by_task,
     compared,
@@ -28,18 +31,25 @@ def smallest(facts: Facts) -> Iterator[Finding]:
         best = min(rows, key=lambda row: (row[size], row["variant"]))
         base = baseline_of(rows)
         other = None if base is best else base
-        ties = [row for row in rows if row is not best and row[size] == best[size]]
-        params = {
-            "best": best["variant_name"],
-            "size": size,
-            "value": best[size],
-            "ties": [row["variant_name"] for row in ties],
-            "baseline": other["variant_name"] if other else "",
-            "ratio": best[size] / other[size] if other else None,
-            "other": other[size] if other else None,
-        }
-        shown = [best, *([other] if other else [])]
-        yield compared("smallest", 13, scope, "fact", params, *shown)
+        ties = [r["variant_name"] for r in rows if r is not best and r[size] == best[size]]
+        claim = (
+            f"takes the least {_held(size, 'memory', 'space on disk')}:"
+            f" {numbers.number(best[size])} GiB of weights"
+        )
+        if ties:
+            claim += f", the same as {words.names(ties)}"
+        detail = ""
+        if other:
+            saved = numbers.change(best[size] / other[size])
+            held = numbers.number(other[size])
+            detail = f"{saved} against {other['variant_name']} ({held} GiB)."
+        name = best["variant_name"]
+        yield compared(
+            "smallest", 13, scope, "fact", f"{name} {claim}", detail,
+            best, *([other] if other else []),
+            pick=Pick("For the least memory", (name, *ties), claim),
+            about_size=True,
+        )  # fmt: skip
 
 
 def quality_per_gib(facts: Facts) -> Iterator[Finding]:
@@ -55,20 +65,23 @@ def quality_per_gib(facts: Facts) -> Iterator[Finding]:
             continue
         ranked = sorted(rows, key=lambda row: (-_per_gib(row, "value", size), row["variant"]))
         best, low = ranked[0], _per_gib(ranked[0], "value_low", size)
-        ties = [row for row in ranked[1:] if _per_gib(row, "value_high", size) >= low]
         if low <= 0:
             continue
-        params = {
-            "best": best["variant_name"],
-            "size": size,
-            "value": _per_gib(best, "value", size),
-            "task": task,
-            "ties": [row["variant_name"] for row in ties],
-            "accuracy": best["value"],
-            "weights": best[size],
-        }
+        ties = [r["variant_name"] for r in ranked[1:] if _per_gib(r, "value_high", size) >= low]
+        name, points = best["variant_name"], numbers.share(_per_gib(best, "value", size))
+        claim = (
+            f"gives the most quality per gigabyte: {points} points above guessing per GiB"
+            f"{_held(size, '', ' on disk')} on {task}{words.tied(ties)}"
+        )
+        detail = (
+            f"Accuracy above chance divided by the weights {_held(size, 'in memory', 'on disk')}:"
+            f" {numbers.share(best['value'])} % at {numbers.number(best[size])} GiB."
+        )
         certainty: Certainty = "noise" if ties else "interval"
-        yield compared("quality_per_gib", 14, scope, certainty, params, *ranked)
+        yield compared(
+            "quality_per_gib", 14, scope, certainty, f"{name} {claim}", detail, *ranked,
+            pick=Pick("For the most quality per gigabyte", (name, *ties), claim),
+        )  # fmt: skip
 
 
 def fit(facts: Facts) -> Iterator[Finding]:
@@ -79,16 +92,24 @@ def fit(facts: Facts) -> Iterator[Finding]:
             continue
         ranked = sorted(known.values(), key=lambda r: (r["kv_cache_tokens"], r["variant"]))
         tight, roomy = ranked[0], ranked[-1]
-        params = {
-            "name": tight["variant_name"],
-            "weights": tight["weights_gib"],
-            "memory": tight["gpu_memory_gib"],
-            "tokens": tight["kv_cache_tokens"],
-            "other": roomy["variant_name"],
-            "least": roomy["weights_gib"],
-            "most": roomy["kv_cache_tokens"],
-        }
-        yield Finding("fit", 30, scope, "fact", params, evidence(tight, roomy))
+        card = tight["gpu_memory_gib"]
+        headline = (
+            f"{tight['variant_name']} fits with the least room:"
+            f" {numbers.number(tight['weights_gib'], 4)} GiB of weights"
+            f"{f' of {numbers.number(card)} GiB' if card else ''}"
+            f" leave {numbers.whole(tight['kv_cache_tokens'])} tokens of KV cache"
+        )
+        detail = (
+            f"The most room has {roomy['variant_name']}:"
+            f" {numbers.number(roomy['weights_gib'], 4)} GiB of weights,"
+            f" {numbers.whole(roomy['kv_cache_tokens'])} tokens of KV cache."
+        )
+        rests_on = evidence(tight, roomy)
+        yield Finding("fit", 30, scope, "fact", headline, detail, rests_on, about_size=True)
+
+
+def _held(size: str, in_memory: str, on_disk: str) -> str:
+    return in_memory if size == "weights_gib" else on_disk
 
 
 def _sized(rows: Sequence[Row]) -> tuple[str, list[Row]]:

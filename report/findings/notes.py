@@ -6,9 +6,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby
 
-from report import rates
+from report import numbers, rates
 from report.differences.compare import metric_text
-from report.findings.finding import Certainty, Evidence, Facts, Finding, Scope, evidence, machines
+from report.findings import words
+from report.findings.finding import (
+    Caution,
+    Evidence,
+    Facts,
+    Finding,
+    Scope,
+    evidence,
+    machines,
+)
 from report.rows.drift import Again
 from report.rows.rows import Row
 
@@ -21,9 +30,14 @@ def mixed_machines(facts: Facts) -> Iterator[Finding]:
             found.setdefault(row["machine"], {})[row["variant_name"]] = None
         if len(found) < 2:
             continue
-        listed = [(machine, sorted(names)) for machine, names in sorted(found.items())]
-        params = {"hardware": scope.hardware_name, "found": listed}
-        yield Finding("mixed_machines", 5, scope, "fact", params, evidence(*rows))
+        listed = [
+            f"{machine}: {words.names(sorted(own))}" for machine, own in sorted(found.items())
+        ]
+        headline = (
+            f"The results under {scope.hardware_name} come from {len(found)} different machines"
+        )
+        detail = f"{'; '.join(listed)}. Differences between them are partly the machines'."
+        yield Finding("mixed_machines", 5, scope, "fact", headline, detail, evidence(*rows))
 
 
 def disturbed(facts: Facts) -> Iterator[Finding]:
@@ -34,19 +48,41 @@ def disturbed(facts: Facts) -> Iterator[Finding]:
             continue
         named = (row["throttle_reasons"] for row in marked if row["throttled"])
         reasons = sorted({reason for text in named if text for reason in text.split(", ")})
-        params = {
-            "variants": list(dict.fromkeys(row["variant_name"] for row in marked)),
-            "throttled": any(row["throttled"] for row in marked),
-            "shared": any(row["shared"] for row in marked),
-            "reasons": reasons,
-        }
-        yield Finding("disturbed", 6, scope, "fact", params, evidence(*marked))
+        throttled = any(row["throttled"] for row in marked)
+        shared = any(row["shared"] for row in marked)
+        names = tuple(dict.fromkeys(row["variant_name"] for row in marked))
+        headline, detail = f"{words.names(names)} ran", ""
+        if throttled:
+            headline += " with limited clocks"
+            headline += f" ({', '.join(reasons)})" if reasons else ""
+        if "power cap" in reasons:
+            detail += (
+                "A power cap is normal for a GPU at full load, but it holds the clocks down: under"
+                " another limit the same card gives other numbers."
+            )
+        if throttled and reasons != ["power cap"]:
+            detail += (
+                " Clocks limited by heat or hardware make a result too slow: measure again on a"
+                " cool machine."
+            )
+        if shared:
+            headline += f"{' and' if throttled else ''} beside another process"
+            detail += " Another process took part of the GPU: measure again on an idle one."
+        yield Finding(
+            "disturbed", 6, scope, "fact", headline, detail.strip(), evidence(*marked),
+            caution=Caution("limited clocks or a shared GPU", names, of_speed=True),
+        )  # fmt: skip
 
 
 def random_weights(facts: Facts) -> Iterator[Finding]:
     """Speed results of weights that were drawn, not trained."""
     for scope, rows in machines(facts.speed):
-        yield from _marked(scope, [r for r in rows if r["random_weights"]], "random_weights", 35)
+        drawn = [row for row in rows if row["random_weights"]]
+        if drawn:
+            names = words.names(list(dict.fromkeys(row["variant_name"] for row in drawn)))
+            headline = f"{names} ran with random weights: speed only"
+            detail = "Random weights take the same memory and time; what they answer means nothing."
+            yield Finding("random_weights", 35, scope, "fact", headline, detail, evidence(*drawn))
 
 
 def failed(facts: Facts) -> Iterator[Finding]:
@@ -56,14 +92,13 @@ def failed(facts: Facts) -> Iterator[Finding]:
     for hardware, group in groupby(broken, key=lambda run: str(run["hardware"])):
         runs = list(group)
         scope = Scope("measured", hardware, runs[0]["hardware_name"])
+        names = words.names(list(dict.fromkeys(run["variant_name"] for run in runs)))
+        headline = f"{len(runs)} newest {'run' if len(runs) == 1 else 'runs'} failed: {names}"
         listed = [
-            {"name": run["variant_name"], "stage": run["stage"], "error": run["error"]}
-            for run in runs
+            f"{run['variant_name']}, {run['stage']}: {run['error'] or 'no message'}" for run in runs
         ]
-        names = list(dict.fromkeys(run["variant_name"] for run in runs))
-        params = {"count": len(runs), "variants": names, "runs": listed}
         shown = tuple(Evidence("", run["record"], run["variant_name"]) for run in runs)
-        yield Finding("failed", 16, scope, "fact", params, shown)
+        yield Finding("failed", 16, scope, "fact", headline, f"{'; '.join(listed)}.", shown)
 
 
 def drift(facts: Facts) -> Iterator[Finding]:
@@ -76,21 +111,33 @@ def drift(facts: Facts) -> Iterator[Finding]:
         shown = [again for again in own if again.verdict.significant]
         widest = max(shown or own, key=_width)
         old, new = widest.old, widest.new
-        params = {
-            "machine": new["hardware_name"],
-            "name": new["variant_name"],
-            "metric": metric_text(new["metric"]),
-            "load": rates.full(float(new["series"])),
-            "floor": _width(widest)[0],
-            "ratio": widest.verdict,
-            "apart": _apart(old, new),
-            "pairs": len({(again.old["record"], again.new["record"]) for again in own}),
-        }
-        scope = Scope("measured", new["hardware"], new["hardware_name"])
+        machine, name, apart = new["hardware_name"], new["variant_name"], _apart(old, new)
+        by = numbers.share(_width(widest)[0] - 1, 1)
+        measured = f"{metric_text(new['metric'])}, {rates.full(float(new['series']))}"
+        scope = Scope("measured", new["hardware"], machine)
         rests_on = tuple(Evidence("", row["record"], row["variant_name"]) for row in (old, new))
-        kind, rank = ("unstable", 4) if shown else ("noise_floor", 40)
-        certainty: Certainty = "shown" if shown else "fact"
-        yield Finding(kind, rank, scope, certainty, params, rests_on)
+        if shown:
+            headline = (
+                f"{machine} is not stable: the same variant measured twice, {apart} apart,"
+                f" differed by {by} %"
+            )
+            ratio = widest.verdict
+            detail = (
+                f"{name}, {measured}: {numbers.change(ratio.estimate)}{words.ends(ratio)}, p"
+                f" {numbers.p_value(ratio.p_adjusted)} after correction. Repeats share one server"
+                " session, so their intervals do not cover this; a difference between variants"
+                " inside what its load and metric drifted is called noise here."
+            )
+            yield Finding("unstable", 4, scope, "shown", headline, detail, rests_on)
+            continue
+        pairs = len({(again.old["record"], again.new["record"]) for again in own})
+        headline = f"Measured again on {machine}, the same variant differed by at most {by} %"
+        detail = (
+            f"The widest of {pairs} {'measurement' if pairs == 1 else 'measurements'} taken twice:"
+            f" {measured}, {name}, {apart} apart. No difference between variants inside what its"
+            " load and metric drifted is called a finding."
+        )
+        yield Finding("noise_floor", 40, scope, "fact", headline, detail, rests_on)
 
 
 def unrepeated(facts: Facts) -> Iterator[Finding]:
@@ -100,19 +147,16 @@ def unrepeated(facts: Facts) -> Iterator[Finding]:
         if scope.source != "measured" or scope.hardware in repeated:
             continue
         best = next((row for row in rows if row["is_baseline"]), rows[0])
-        params = {
-            "machine": scope.hardware_name,
-            "hardware": scope.hardware,
-            "variant": best["variant"],
-            "name": best["variant_name"],
-        }
-        yield Finding("unrepeated", 36, scope, "fact", params, evidence(best))
-
-
-def _marked(scope: Scope, rows: list[Row], kind: str, rank: int) -> Iterator[Finding]:
-    if rows:
-        names = list(dict.fromkeys(row["variant_name"] for row in rows))
-        yield Finding(kind, rank, scope, "fact", {"variants": names}, evidence(*rows))
+        headline = (
+            f"Nothing was measured twice on {scope.hardware_name}: intervals cover repeats within"
+            " one server session only"
+        )
+        detail = (
+            "How far sessions lie apart is unknown there, and a small difference may be that. To"
+            f" know, measure {best['variant_name']} again: bench run --force --stages speed"
+            f" --variants {best['variant']} --hardware {scope.hardware}."
+        )
+        yield Finding("unrepeated", 36, scope, "fact", headline, detail, evidence(best))
 
 
 def _width(again: Again) -> tuple[float, str, str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from report import stats
+from report import numbers, stats
 from report.differences import pair
+from report.findings import words
 from report.findings.finding import (
+    Caution,
     Certainty,
     Facts,
     Finding,
@@ -34,21 +36,25 @@ def chance(facts: Facts) -> Iterator[Finding]:
                 continue
             gap = None if row is best else facts.between(row, best, row["metric"])
             collapsed = gap is not None and gap.outcome == "lower"
-            params = {
-                "name": row["variant_name"],
-                "task": task,
-                "value": row["value"],
-                "chance": row["chance"],
-                "n": row["n"],
-                "p": verdict.p,
-                "collapsed": collapsed,
-                "loss": gap,
-                "best": best["variant_name"],
-                "top": best["value"],
-            }
+            name, score = row["variant_name"], numbers.share(row["value"])
+            headline = (
+                f"{name} {'has collapsed' if collapsed else 'cannot be told from guessing'} on"
+                f" {task}: {score} %, guessing gives {numbers.share(row['chance'])} %"
+            )
+            start = "That"
+            if gap is not None and collapsed:
+                top = numbers.share(best["value"])
+                lost = words.loss(gap)
+                start = f"{best['variant_name']} reaches {top} %: a loss of {lost}. What is left"
+            detail = (
+                f"{start} is what guessing would give over {row['n']} documents (exact binomial p"
+                f" {numbers.p_value(verdict.p)})."
+            )
             # A collapse is a loss that a test shows; only the guessing itself is no difference.
-            certainty: Certainty = "shown" if collapsed else "noise"
-            yield compared("chance", 22, scope, certainty, params, row, best)
+            yield compared(
+                "chance", 22, scope, "shown" if collapsed else "noise", headline, detail, row, best,
+                caution=Caution("answers no better than guessing", (name,)),
+            )  # fmt: skip
 
 
 def quality_noise(facts: Facts) -> Iterator[Finding]:
@@ -65,21 +71,35 @@ def quality_noise(facts: Facts) -> Iterator[Finding]:
             continue
         noise.sort(key=lambda each: (-each[0]["value"], each[0]["variant"]))
         gaps = [test for _, tests in noise for test in tests]
-        params = {
-            "family": scope.family,
-            "task": task,
-            "baseline": base["variant_name"],
-            "variants": [row["variant_name"] for row, _ in noise],
-            "gaps": gaps,
-            "detectable": max((t.detectable for t in gaps if t.detectable), default=None),
-            "alone": max((t.detectable_alone for t in gaps if t.detectable_alone), default=None),
-            "tests": max(test.verdict.tests for test in gaps),
-            "blind": [test for test in gaps if test.detectable is None],
-            "n": min(row["n"] for row, _ in noise),
-            "paired": all(test.paired for test in gaps),
-        }
-        shown = [row for row, _ in noise]
-        yield compared("quality_noise", 23, scope, "noise", params, base, *shown)
+        rows_told = [row for row, _ in noise]
+        variants_told = words.names([row["variant_name"] for row in rows_told])
+        headline = (
+            f"{scope.family} on {task}: the quality of {variants_told} cannot be told from"
+            f" {base['variant_name']}'s"
+        )
+        detail = "; ".join(f"{test.a.name}: {words.tested(test)}" for test in gaps) + ". "
+        alone = max((t.detectable_alone for t in gaps if t.detectable_alone), default=None)
+        if alone:
+            n = min(row["n"] for row in rows_told)
+            detail += (
+                f"{'Paired' if all(test.paired for test in gaps) else 'Unpaired'}, {n} documents"
+                f" show 80 % of the time only differences of {numbers.share(alone, 1)} pp or more"
+            )
+            tests = max(test.verdict.tests for test in gaps)
+            corrected = max((t.detectable for t in gaps if t.detectable), default=None)
+            if tests > 1 and corrected:
+                least = numbers.share(corrected, 1)
+                detail += f", {least} pp after the correction for {tests} tests"
+            detail += "."
+        blind = [f"{test.a.name}, {test.metric}" for test in gaps if test.detectable is None]
+        if blind:
+            detail += (
+                " Too few answers flipped to show any difference so often, even were all flips"
+                f" one way: {'; '.join(blind)}."
+            )
+        yield compared(
+            "quality_noise", 23, scope, "noise", headline, detail.strip(), base, *rows_told
+        )
 
 
 def quality_change(facts: Facts) -> Iterator[Finding]:
@@ -91,18 +111,22 @@ def quality_change(facts: Facts) -> Iterator[Finding]:
             shown = [test for test in tests if test.verdict.significant]
             if base is None or not shown or guesses(rows):
                 continue
-            params = {
-                "name": rows[0]["variant_name"],
-                "baseline": base["variant_name"],
-                "task": task,
-                "shown": shown,
-                "better": sum(test.verdict.outcome == "higher" for test in shown),
-                "gaps": tests,
-                "n": rows[0]["n"],
-            }
+            better = sum(test.verdict.outcome == "higher" for test in shown)
+            verb = "is better than" if better else "is worse than"
+            verb = "differs from" if 0 < better < len(shown) else verb
+            headline = (
+                f"{rows[0]['variant_name']} {verb} {base['variant_name']} on {task}:"
+                f" {', '.join(map(words.gap, shown))}"
+            )
+            flips = [
+                f", {test.gained} gained and {test.lost} lost" if test.paired else ""
+                for test in tests
+            ]
+            told = [words.tested(test) + more for test, more in zip(tests, flips, strict=True)]
+            detail = f"Of {rows[0]['n']} documents: {'; '.join(told)}."
             metrics = {test.metric for test in shown}
             rests_on = [row for row in rows if row["metric"] in metrics]
-            yield compared("quality_change", 23, scope, "shown", params, *rests_on, base)
+            yield compared("quality_change", 23, scope, "shown", headline, detail, *rests_on, base)
 
 
 def families(facts: Facts) -> Iterator[Finding]:
@@ -134,28 +158,28 @@ def _families(
     single = sum(test.verdict.outcome == "higher" for test in tests)
     gaps = [verdict.estimate or 0.0 for verdict in verdicts]
     adjusted = [verdict.p_adjusted or 0.0 for verdict in verdicts]
+    one, other = upper[0]["family"], lower[0]["family"]
+    holding = f"{held} of {len(tests)} comparisons hold after correction"
     certainty: Certainty = "noise"
+    headline = f"{one} and {other} cannot be ordered on {task}: {holding}"
     if held == len(tests):
         certainty = "shown"
+        headline = f"{one} is above {other} on {task} in each of {held} comparisons"
     elif min(gaps) > 0 and (held or single):
         certainty = "likely"
-    params = {
-        "upper": upper[0]["family"],
-        "lower": lower[0]["family"],
-        "task": task,
-        "metric": upper[0]["metric"],
-        "tests": len(tests),
-        "held": held,
-        "single": single,
-        "ordered": min(gaps) > 0,
-        "low": min(gaps),
-        "high": max(gaps),
-        "p_low": min(adjusted),
-        "p_high": max(adjusted),
-        "paired": all(test.paired for test in tests),
-        "left_out": sorted(row["variant_name"] for row in left_out),
-    }
-    return compared("families", 24, scope, certainty, params, *upper, *lower)
+        headline = f"{one} is likely above {other} on {task}: {holding}"
+    detail = (
+        f"By {upper[0]['metric']}: gaps of {numbers.points(min(gaps), 1)} to"
+        f" {numbers.points(max(gaps), 1)} pp, {single} of {len(tests)} with p below 0.05 one by"
+        f" one; after Holm's correction the smallest p {numbers.p_value(min(adjusted))}, the"
+        f" largest {numbers.p_value(max(adjusted))}."
+    )
+    if left_out:
+        names = words.names(sorted(row["variant_name"] for row in left_out))
+        detail += f" Left out, being no better than guessing: {names}."
+    if held < len(tests) and not all(test.paired for test in tests):
+        detail += " A paired test on the same documents would be sharper."
+    return compared("families", 24, scope, certainty, headline, detail, *upper, *lower)
 
 
 def _gap(facts: Facts, a: Row, b: Row) -> pair.Difference:

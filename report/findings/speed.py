@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, groupby
 
-from report import rates, stats
+from report import numbers, rates, stats
 from report.differences.pair import SIZES, Difference
+from report.findings import words
 from report.findings.finding import (
     Certainty,
     Facts,
     Finding,
+    Pick,
     Scope,
     asked_order,
     at_load,
@@ -20,6 +22,7 @@ from report.findings.finding import (
     compared,
     evidence,
     usual_rate,
+    with_caveats,
 )
 from report.rows.rows import Row
 from report.rows.service_level import carried
@@ -42,20 +45,30 @@ def service_level(facts: Facts) -> Iterator[Finding]:
             for answer in ("yes", "no", "unsure")
         }
         yes = sorted(named["yes"], key=_by("e2e_mean_ms"))
-        params = {
-            "best": _names(yes),
-            "fastest": yes[0]["variant_name"] if len(yes) > 1 and not _ties(facts, yes) else "",
-            "outside": _names(named["no"]),
-            "unsure": _names(named["unsure"]),
-            "carried": _carried(judged),
-            "load": rates.load(here[0]["request_rate_rps"]),
-            "ttft": here[0]["limit_ttft_p90_ms"],
-            "tpot": here[0]["limit_tpot_p90_ms"],
-        }
+        load = rates.load(rate)
+        headline = "No variant is sure to keep within the service level"
+        if yes:
+            headline = (
+                f"{words.names(_names(yes))} {'keeps' if len(yes) == 1 else 'keep'} within the"
+                f" service level at {load}"
+            )
+            if len(yes) > 1 and not _ties(facts, yes):
+                headline += f", {yes[0]['variant_name']} the fastest of them"
+        ttft, tpot = (here[0][f"limit_{name}_p90_ms"] for name in ("ttft", "tpot"))
+        detail = (
+            f"Service level: TTFT p90 at most {numbers.number(ttft)} ms, TPOT p90 at most"
+            f" {numbers.number(tpot)} ms."
+        )
+        if named["no"]:
+            detail += f" Not within it at {load}: {words.names(_names(named['no']))}."
+        if named["unsure"]:
+            unsure = words.names(_names(named["unsure"]))
+            detail += f" Their intervals straddle the limit: {unsure}."
+        detail += f" Highest rate kept: {_carried(judged)}."
         certainty: Certainty = "one run" if any(r["repeats"] < 2 for r in here) else "interval"
         if not yes and certainty == "interval" and named["unsure"]:
             certainty = "noise"
-        yield compared("service_level", 10, scope, certainty, params, *here)
+        yield compared("service_level", 10, scope, certainty, headline, detail, *here)
 
 
 def fastest(facts: Facts) -> Iterator[Finding]:
@@ -65,20 +78,23 @@ def fastest(facts: Facts) -> Iterator[Finding]:
         if len(here) < 2:
             continue
         ranked = sorted(here, key=_by("e2e_mean_ms"))
-        best, base = ranked[0], baseline_of(here)
-        tests = {
-            name: facts.test(best, rates.name(best["request_rate_rps"]), metric)
-            for name, metric in _TESTED.items()
-        }
-        params = {
-            "best": best["variant_name"],
-            "value": best["e2e_mean_ms"],
-            "ties": _names(_ties(facts, ranked)),
-            "baseline": base["variant_name"] if base else "",
-            "load": rates.load(best["request_rate_rps"]),
-            **{name: test.verdict if test else None for name, test in tests.items()},
-        }
-        yield compared("fastest", 11, scope, _pick(facts, ranked), params, *ranked)
+        best, ties = ranked[0], _names(_ties(facts, ranked))
+        name, value = best["variant_name"], numbers.number(best["e2e_mean_ms"], 4)
+        claim = (
+            f"answers fastest at {rates.load(best['request_rate_rps'])}: {value} ms end to end"
+            f"{words.tied(ties)}"
+        )
+        tpot, _, e2e, output = _against_baseline(facts, best)
+        detail = ""
+        if tpot is not None:
+            detail = (
+                f"Against {tpot.b.name}: time per output token {words.effect(tpot.verdict)},"
+                f" end to end {_effect(e2e)}, output {_effect(output)}."
+            )
+        yield compared(
+            "fastest", 11, scope, _pick(facts, ranked), f"{name} {claim}", detail, *ranked,
+            pick=Pick("For the shortest wait", (name, *ties), claim, of_speed=True),
+        )  # fmt: skip
 
 
 def throughput(facts: Facts) -> Iterator[Finding]:
@@ -90,20 +106,23 @@ def throughput(facts: Facts) -> Iterator[Finding]:
         if len(here) < 2:
             continue
         ranked = sorted(here, key=_by("output_throughput_tps", -1))
-        best, base = ranked[0], baseline_of(here)
-        test = facts.test(best, rates.name(best["request_rate_rps"]), "output_throughput_tps")
-        cap = _cap(best)
-        params = {
-            "best": best["variant_name"],
-            "value": best["output_throughput_tps"],
-            "ties": _names(_ties(facts, ranked, "output_throughput_tps")),
-            "baseline": base["variant_name"] if base else "",
-            "change": test.verdict if test else None,
-            "cap": cap if best["output_throughput_tps"] >= _NEARLY_ALL * cap else None,
-            "load": rates.load(best["request_rate_rps"]),
-        }
-        sure = _pick(facts, ranked, "output_throughput_tps")
-        yield compared("throughput", 12, scope, sure, params, *ranked)
+        best, ties = ranked[0], _names(_ties(facts, ranked, "output_throughput_tps"))
+        name, value = best["variant_name"], best["output_throughput_tps"]
+        load = rates.load(best["request_rate_rps"])
+        claim = (
+            f"gives the most output at {load}: {numbers.number(value, 4)} tokens/s"
+            f"{words.tied(ties)}"
+        )
+        *_, test = _against_baseline(facts, best)
+        detail = f"Against {test.b.name}: {words.effect(test.verdict)}." if test else ""
+        if value >= _NEARLY_ALL * _cap(best):
+            asked = numbers.number(_cap(best), 4)
+            detail += f" This load asks for {asked} tokens/s, so more could not be seen."
+        yield compared(
+            "throughput", 12, scope, _pick(facts, ranked, "output_throughput_tps"),
+            f"{name} {claim}", detail.strip(), *ranked,
+            pick=Pick("For the most output", (name, *ties), claim, of_speed=True),
+        )  # fmt: skip
 
 
 def saving(facts: Facts) -> Iterator[Finding]:
@@ -147,26 +166,20 @@ def load_cap(facts: Facts) -> Iterator[Finding]:
         # What cannot be told from noise cannot be hidden either.
         if told.outcome == "noise":
             continue
-        params = {
-            "best": best["variant_name"],
-            "other": other["variant_name"],
-            "most": abs(math.log(gained)) < abs(math.log(tpot)) / 2,
-            "cap": _cap(best),
-            "reached": reached,
-            "throughput": gained,
-            "tpot": tpot,
-            "load": rates.load(best["request_rate_rps"]),
-            "unthrottled": any(math.isinf(row["request_rate_rps"]) for row in rows),
-        }
-        yield compared("load_cap", 25, scope, certainty_of(told), params, best, other)
-
-
-_TESTED = {
-    "tpot": "tpot_mean_ms",
-    "ttft": "ttft_mean_ms",
-    "e2e": "e2e_mean_ms",
-    "throughput": "output_throughput_tps",
-}
+        cap = numbers.number(_cap(best), 4)
+        most = abs(math.log(gained)) < abs(math.log(tpot)) / 2
+        headline = (
+            f"Output at {rates.load(best['request_rate_rps'])} cannot exceed {cap} tokens/s, which"
+            f" hides {'most' if most else 'part'} of the difference"
+        )
+        detail = (
+            f"{best['variant_name']} reaches {numbers.share(reached, 0)} % of that. Against"
+            f" {other['variant_name']} its output is {numbers.change(gained)} while its time per"
+            f" output token is {numbers.change(tpot)}."
+        )
+        if any(math.isinf(row["request_rate_rps"]) for row in rows):
+            detail += " The unthrottled load shows what each can give."
+        yield compared("load_cap", 25, scope, certainty_of(told), headline, detail, best, other)
 
 
 def _saving(
@@ -174,35 +187,37 @@ def _saving(
 ) -> Finding | None:
     rate = usual_rate(family) if family else math.inf
     load = next((row for row in loads if row["request_rate_rps"] == rate), None)
-    speed = {
-        name: facts.test(load, rates.name(rate), metric) if load else None
-        for name, metric in _TESTED.items()
-    }
+    tpot, ttft, e2e, output = _against_baseline(facts, load) if load else (None,) * 4
     gaps = facts.gaps(tasks)
     by_task = [(task, list(own)) for task, own in groupby(gaps, key=lambda gap: gap.series)]
     telling = [_telling(own) for _, own in by_task]
-    tpot = speed["tpot"]
     rows = [row for row in (load, *tasks) if row is not None]
     sizes = [facts.test(rows[0], "", size) for size in SIZES] if rows else []
     weights = next((test for test in sizes if test is not None), None)
     first = tpot or weights
     if first is None:
         return None
-    params = {
-        "name": first.a.name,
-        "baseline": first.b.name,
-        "load": rates.load(load["request_rate_rps"]) if load else "",
-        "by_task": by_task,
-        "telling": telling,
-        "weights": weights.verdict.estimate if weights else None,
-        "size": weights.metric if weights else "",
-        **{name: test.verdict if test else None for name, test in speed.items()},
-    }
+    told, detail = [], ""
+    if weights and weights.verdict.estimate:
+        held = "memory for weights" if weights.metric == "weights_gib" else "weights on disk"
+        told.append(f"{numbers.change(weights.verdict.estimate)} {held}")
+    if tpot:
+        told.append(f"{words.effect(tpot.verdict)} time per output token")
+        detail = (
+            f"At {rates.load(rate)}: TTFT {_effect(ttft)}, end to end {_effect(e2e)}, output"
+            f" {_effect(output)}."
+        )
+    told += [f"{words.gap(each)} on {each.series}" for each in telling]
+    for task, own in by_task:
+        detail += f" On {task}: {'; '.join(map(words.tested, own))}."
     mind = dict.fromkeys(text for test in (tpot, *gaps) if test for text in test.caveats)
-    certainty: Certainty = certainty_of(tpot.verdict) if tpot else "fact"
     rests_on = {test.a.anchor for test in telling}
-    shown = evidence(*(row for row in rows if row is load or row["anchor"] in rests_on))
-    return Finding("saving", 20, scope, certainty, params, shown, tuple(mind))
+    return Finding(
+        "saving", 20, scope, certainty_of(tpot.verdict) if tpot else "fact",
+        f"{first.a.name} against {first.b.name}: {', '.join(told)}",
+        with_caveats(detail.strip(), mind),
+        evidence(*(row for row in rows if row is load or row["anchor"] in rests_on)),
+    )  # fmt: skip
 
 
 def _telling(tests: Sequence[Difference]) -> Difference:
@@ -228,22 +243,30 @@ def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -
     decides = crosses and certainty != "noise"
     if not decides:
         certainty = certainty_of(ratio)
-    params = {
-        "slow": slow["variant_name"],
-        "fast": fast["variant_name"],
-        "slow_kernel": slow["kernel"],
-        "fast_kernel": fast["kernel"],
-        "baseline": base["variant_name"] if base else "",
-        "ratio": ratio,
-        "slow_base": slow_base,
-        "fast_base": fast_base,
-        "e2e": e2e.verdict if e2e else None,
-        "decides": decides,
-        "told": certainty != "noise",
-        "load": rates.load(fast["request_rate_rps"]),
-    }
+    one, other = slow["variant_name"], fast["variant_name"]
+    named = base["variant_name"] if base else ""
+    if decides:
+        headline = (
+            f"The kernel, not the bit-width, decides: on the same weights {one} takes"
+            f" {words.factor(slow_base)} the time per output token of {named}, {other}"
+            f" {words.factor(fast_base)}"
+        )
+    elif certainty != "noise":
+        headline = (
+            f"Same weights, other kernel: {one} takes {words.factor(ratio)} the time per output"
+            f" token of {other}"
+        )
+    else:
+        headline = f"Same weights, other kernel: {one} and {other} cannot be told apart"
+    detail = (
+        f"{words.factor(ratio)} between the two at {rates.load(fast['request_rate_rps'])}"
+        f"{words.ends(ratio)}"
+    )
+    if e2e:
+        detail += f"; end to end {one} takes {words.factor(e2e.verdict)} of {named}"
+    detail += f". Kernels: {slow['kernel']} and {fast['kernel']}."
     shown = [row for row in (slow, fast, base) if row is not None]
-    return compared("kernel", 21, scope, certainty, params, *shown)
+    return compared("kernel", 21, scope, certainty, headline, detail, *shown)
 
 
 def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
@@ -261,11 +284,26 @@ def _ties(facts: Facts, ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> l
     return [row for row in ranked[1:] if facts.between(row, ranked[0], metric).outcome == "noise"]
 
 
-def _carried(rows: Sequence[Row]) -> list[tuple[str, float | None]]:
+def _against_baseline(facts: Facts, row: Row) -> list[Difference | None]:
+    """TPOT, TTFT, end to end and output of a row's variant against its baseline's."""
+    series = rates.name(row["request_rate_rps"])
+    metrics = ("tpot_mean_ms", "ttft_mean_ms", "e2e_mean_ms", "output_throughput_tps")
+    return [facts.test(row, series, metric) for metric in metrics]
+
+
+def _effect(test: Difference | None) -> str:
+    return words.effect(test.verdict if test else None)
+
+
+def _carried(rows: Sequence[Row]) -> str:
     """The highest rate that each variant keeps within the service level, best first."""
-    names = {(row["source"], row["hardware"], row["variant"]): row["variant_name"] for row in rows}
-    kept = [(names[key], each.highest) for key, each in carried(rows).items()]
-    return sorted(kept, key=lambda each: (-(each[1] or 0.0), each[0]))
+    named = {(row["source"], row["hardware"], row["variant"]): row["variant_name"] for row in rows}
+    kept = [(named[key], each.highest) for key, each in carried(rows).items()]
+    kept.sort(key=lambda each: (-(each[1] or 0.0), each[0]))
+    return ", ".join(
+        f"{name} {'none of those tried' if rate is None else rates.short(rate)}"
+        for name, rate in kept
+    )
 
 
 def _cap(row: Row) -> float:

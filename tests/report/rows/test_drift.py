@@ -103,7 +103,8 @@ def test_a_ratio_inside_the_drift_is_no_finding_anywhere(tmp_path: Path) -> None
     assert any("cannot be told from drift" in row for row in lines)
     found = {finding.kind: finding for finding in takeaways.findings(results)}
     assert found["saving"].certainty == found["fastest"].certainty == "noise"
-    assert found["fastest"].params["ties"] == ["Qwen3-8B BF16"]
+    assert found["fastest"].pick is not None
+    assert found["fastest"].pick.names == ("Qwen3-8B FP8", "Qwen3-8B BF16")
     assert "(cannot be told from the machine's drift)" in found["saving"].headline
     assert "measured twice differed by 19" in found["saving"].detail
 
