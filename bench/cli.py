@@ -284,7 +284,7 @@ def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
     from report.differences.compare import compare as compare_variants
     from report.differences.compare import plain
     from report.places import REFERENCE
-    from report.rows.load import load
+    from report.rows.results import load
 
     click.echo(plain(compare_variants(load(results, REFERENCE), a, b, hardware=hardware)))
 
@@ -391,7 +391,7 @@ def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None
         site = build.build(
             results,
             out,
-            engine=engine,
+            renderer=engine,
             site_url=site_url,
             progress=current.note,
         )

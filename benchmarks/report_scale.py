@@ -26,8 +26,8 @@ import psutil  # noqa: E402
 import synthetic  # noqa: E402 - found through the line above
 from tabulate import tabulate  # noqa: E402
 
-from report.pages import pages  # noqa: E402
-from report.rows import load  # noqa: E402
+from report.pages import all_pages  # noqa: E402
+from report.rows.results import load  # noqa: E402
 from report.site import build  # noqa: E402
 
 SIZES = (1_000, 10_000)
@@ -65,9 +65,9 @@ def measure(records: int) -> None:
         count = sum(1 for _ in results.glob("*/*/*-*.json"))
         peak = Peak()
         marks = [time.perf_counter()]
-        loaded = load.load(results, build.REFERENCE)
+        loaded = load(results, build.REFERENCE)
         marks.append(time.perf_counter())
-        made, drawn = pages.make(loaded)
+        made, drawn = all_pages.make(loaded)
         marks.append(time.perf_counter())
         build.write_project(made, project)
         site.mkdir()

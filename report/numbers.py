@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 UNKNOWN = "unknown"
 MINUS = "−"
+Form = Callable[[float | None], str]
 
 
-def is_missing(value: Any) -> bool:
-    """None, NaN and pandas' NA alike."""
-    return value is None or str(value) in ("nan", "<NA>")
-
-
-def number(value: Any, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """`digits` significant digits, never fewer than all of the whole part: 1,053 and 0.0432."""
-    if is_missing(value):
+    if value is None:
         return UNKNOWN
     if value == 0 or isinstance(value, int):
         return f"{value:,.0f}"
@@ -24,19 +20,19 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,.{min(decimals, 6)}f}".replace("-", MINUS)
 
 
-def whole(value: Any) -> str:
+def whole(value: float | None) -> str:
     """A count."""
-    return UNKNOWN if is_missing(value) else f"{int(value):,}"
+    return UNKNOWN if value is None else f"{int(value):,}"
 
 
-def share(value: Any, decimals: int = 2) -> str:
+def share(value: float | None, decimals: int = 2) -> str:
     """A proportion in percent, without the sign: 63.75."""
-    return UNKNOWN if is_missing(value) else f"{100 * value:.{decimals}f}".replace("-", MINUS)
+    return UNKNOWN if value is None else f"{100 * value:.{decimals}f}".replace("-", MINUS)
 
 
-def points(value: Any, decimals: int = 2) -> str:
+def points(value: float | None, decimals: int = 2) -> str:
     """A difference of proportions in percentage points, always signed: −1.25."""
-    return UNKNOWN if is_missing(value) else signed(100 * value, decimals)
+    return UNKNOWN if value is None else signed(100 * value, decimals)
 
 
 def signed(value: float, decimals: int = 1) -> str:
@@ -47,26 +43,26 @@ def signed(value: float, decimals: int = 1) -> str:
     return f"{MINUS if value < 0 else '+'}{text}"
 
 
-def change(ratio: Any) -> str:
+def change(ratio: float | None) -> str:
     """A ratio as a change in percent: 0.658 is −34.2 %."""
-    return UNKNOWN if is_missing(ratio) else f"{signed(100 * (ratio - 1))} %"
+    return UNKNOWN if ratio is None else f"{signed(100 * (ratio - 1))} %"
 
 
-def interval(low: Any, high: Any, form: Any = number) -> str:
-    """Both ends of an interval, or nothing where it is unknown."""
-    return "" if is_missing(low) or is_missing(high) else f"{form(low)} – {form(high)}"
+def interval(low: float, high: float, form: Form = number) -> str:
+    """Both ends of an interval."""
+    return f"{form(low)} – {form(high)}"
 
 
-def p_value(p: float | None) -> str:
+def p_value(p: float | None, equals: str = "= ") -> str:
     """A p-value with its relation, two significant digits: = 0.42, < 0.001."""
     if p is None:
         return UNKNOWN
-    return "< 0.001" if p < 0.001 else f"= {p:.2f}" if p >= 0.095 else f"= {p:.3f}"
+    return "< 0.001" if p < 0.001 else f"{equals}{p:.{2 if p >= 0.095 else 3}f}"
 
 
-def bytes_(value: Any) -> str:
+def bytes_(value: float | None) -> str:
     """A size in the binary unit that fits it."""
-    if is_missing(value):
+    if value is None:
         return UNKNOWN
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= size:
@@ -74,11 +70,11 @@ def bytes_(value: Any) -> str:
     return f"{value} bytes"
 
 
-def moment(stamp: Any) -> str:
+def moment(stamp: str | None) -> str:
     """An ISO 8601 time in UTC to the second, as a table has it."""
     return str(stamp).replace("T", " ").removesuffix("Z")
 
 
-def date(stamp: Any) -> str:
+def date(stamp: str | None) -> str:
     """The day of an ISO 8601 time, or as much of it as is known."""
-    return UNKNOWN if is_missing(stamp) or not stamp else str(stamp)[:10]
+    return UNKNOWN if not stamp else str(stamp)[:10]

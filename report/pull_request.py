@@ -9,17 +9,13 @@ from pathlib import Path
 
 from bench.github.comment import MAX_TABLES, Document, Table
 from bench.records import store
-from report import numbers, rates
-from report.differences.compare import (
-    HEADER,
-    HEADLINES,
-    cells,
-    differences,
-    metric_text,
-    who,
-)
+from report import numbers
+from report.differences.compare import HEADER, HEADLINES, asked_text, cells, metric_text, who
+from report.differences.families import differences
 from report.differences.pair import Difference
-from report.rows.load import Results, load, rows_of
+from report.rows.results import Results, load
+from report.rows.rows import QualityRow, Result
+from report.stats import Estimate
 
 _ALONE = ("load or task", "metric", "value", "95 % interval")
 
@@ -68,16 +64,23 @@ def _pair(difference: Difference) -> str:
 def _alone(results: Results, new: set[tuple[str, str]]) -> list[Table]:
     """A baseline is compared with nothing: its own values."""
     lines: dict[str, list[tuple[str, ...]]] = {}
-    for row in [*rows_of(results.speed), *rows_of(results.quality)]:
-        if (row["hardware"], row["variant"]) not in new or not row["is_baseline"]:
+    rows: list[Result] = [*results.speed, *results.quality]
+    for row in rows:
+        if (row.hardware, row.variant) not in new or not row.is_baseline:
             continue
-        mine = lines.setdefault(f"{row['hardware']}/{row['variant']}", [])
-        if "task" in row:
-            ends = numbers.interval(row["value_low"], row["value_high"], numbers.share)
-            mine.append((row["task"], row["metric"], numbers.share(row["value"]), ends))
+        mine = lines.setdefault(who(row), [])
+        if isinstance(row, QualityRow):
+            mine.append((row.task, row.metric, *_value(row.value, numbers.share)))
             continue
-        load = rates.full(row["request_rate_rps"])
-        for name in HEADLINES:
-            ends = numbers.interval(row[f"{name}_low"], row[f"{name}_high"])
-            mine.append((load, metric_text(name), numbers.number(row[name]), ends))
-    return [Table(place, _ALONE, tuple(rows)) for place, rows in lines.items()]
+        for metric in HEADLINES:
+            value = _value(row.metrics.get(metric), numbers.number)
+            mine.append((asked_text(row), metric_text(metric), *value))
+    return [Table(place, _ALONE, tuple(own)) for place, own in lines.items()]
+
+
+def _value(estimate: Estimate | None, form: numbers.Form) -> tuple[str, str]:
+    """A value and its interval."""
+    if estimate is None or estimate.interval is None:
+        return form(estimate.value if estimate else None), ""
+    ends = estimate.interval
+    return form(estimate.value), numbers.interval(ends.low, ends.high, form)

@@ -1,11 +1,13 @@
-"""The charts: quality against speed, rankings, and curves, as Vega-Lite by altair."""
+"""The charts: what each shows of the rows, and how, as Vega-Lite by altair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-from report import escape
+from report import escape, numbers, rates
 from report.charts.drawing import (
     ANCHORS,
     INK,
@@ -16,34 +18,185 @@ from report.charts.drawing import (
     SOFT,
     WIDE,
     Chart,
-    Datum,
+    Mark,
+    Point,
     draw,
     place_labels,
 )
+from report.rows.loads import at_lowest
+from report.rows.rows import HistoryRow, Metric, QualityRow, Result, SpeedRow
+from report.stats import Estimate, Interval
 
 MOST_ROWS = 40
 _HEIGHT = 340
+_TOLD = {"label": "label", "text": "text"}  # a mark's tooltip
 
 
-def trade_off(name: str, points: Sequence[Datum], caption: str, metric: str) -> Chart | None:
-    """Accuracy against time per token, with both intervals, memory as area, and the front.
+def trade_offs(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Chart]:
+    """Quality against speed for each machine on which a variant has both."""
+    made = []
+    for hardware in dict.fromkeys(row.hardware for row in speed):
+        loads = [row for row in speed if row.hardware == hardware]
+        scores = [row for row in quality if row.hardware == hardware]
+        points = _points(loads, scores)
+        if len(points) < 2:
+            continue
+        # Never a front through ours and others' points: they are of different machines or days.
+        ours = [i for i, point in enumerate(points) if not point.published] or range(len(points))
+        front = {ours[i] for i in pareto([(points[i].x.value, points[i].y.value) for i in ours])}
+        points = [replace(point, front=i in front) for i, point in enumerate(points)]
+        caption = (
+            f"Quality against speed on {loads[0].hardware_name}. Bars are 95 % intervals, the area "
+            "of a dot is what its weights take in memory (on disk where that is unknown), and the "
+            "dashed line joins the variants that none beats in both. A ring is a published result: "
+            "one run, no interval of its time."
+        )
+        metric = " ".join(scores[0].asked)
+        chart = trade_off(f"trade-off-{hardware}", points, caption, metric)
+        made += [chart] if chart else []
+    return made
 
-    Each point: label, family, x, x_low, x_high (ms), y, y_low, y_high (%), gib, front, published,
-    href, and the texts of a tooltip.
-    """
+
+def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
+    """A sweep's curves where three or more rates were measured, and TPOT with its interval."""
+    made: list[Chart | None] = []
+    limited = [row for row in rows if not math.isinf(row.request_rate_rps)]
+    if len({row.request_rate_rps for row in limited}) > 2:
+        for metric, key, title in (
+            (Metric.TPOT_P90, "tpot", "TPOT p90, ms"),
+            (Metric.OUTPUT, "output", "tokens/s"),
+        ):
+            curve = [
+                _mark(row, row.metrics[metric], x=row.request_rate_rps)
+                for row in limited
+                if metric in row.metrics
+            ]
+            caption = f"{title} over the offered load on {name}; bars are 95 % intervals."
+            titles = ("requests/s offered", title)
+            made.append(lines(f"{key}-sweep-{hardware}", curve, caption, titles))
+    here = at_lowest(rows)
+    own = [
+        _mark(row, row.metrics[Metric.TPOT_MEAN]) for row in here if Metric.TPOT_MEAN in row.metrics
+    ]
+    own.sort(key=lambda mark: (mark.value.value, mark.label))
+    more = f" The {MOST_ROWS} fastest of {len(own)}." if len(own) > MOST_ROWS else ""
+    caption = (
+        f"Time per output token on {name} at {rates.short(here[0].request_rate_rps)}; bars are"
+        f" 95 % intervals.{more}"
+    )
+    made.append(ranking(f"tpot-{hardware}", own, caption, "TPOT mean, ms (lower is faster)"))
+    return [chart for chart in made if chart]
+
+
+def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
+    """Every variant's score in the first metric, with its interval and the line of guessing."""
+    first = rows[0]
+    marks = [_mark(row, row.value, percent=True) for row in rows if row.metric == first.metric]
+    marks.sort(key=lambda mark: (-mark.value.value, mark.label))
+    note = " The dashed line is guessing." if first.chance is not None else ""
+    asked = f"{first.task} {first.metric} on {first.hardware_name}"
+    caption = f"{asked}; bars are 95 % intervals.{note}"
+    at = None if first.chance is None else 100 * first.chance
+    return ranking(f"score-{section}", marks, caption, f"{first.metric}, %", at=at)
+
+
+def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:
+    """TPOT over time of at most six variants at one load."""
+    chosen = [group for group in series if group[0].metric == Metric.TPOT_MEAN]
+    if not chosen:
+        return None
+    first = min((group[0] for group in chosen), key=lambda row: (row.series == "inf", row.series))
+    marks = [
+        Mark(
+            label=row.variant_name,
+            family=None,
+            x=row.finished_at,
+            value=row.value,
+            text=f"{numbers.number(row.value.value)} ms, vLLM {row.engine_version}",
+            href=None,
+        )
+        for group in [group for group in chosen if group[0].series == first.series][:6]
+        for row in group
+        if row.value is not None
+    ]
+    load = rates.short_load(first.request_rate_rps or 0.0)
+    caption = f"Time per output token over time on {name} at {load}; bars are 95 % intervals."
+    titles = ("finished", "TPOT mean, ms")
+    return lines(f"history-{hardware}", marks, caption, titles, over_time=True)
+
+
+def _points(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Point]:
+    """One point per variant of a machine: its lowest common load, the first task's first metric."""
+    loads = {row.who: row for row in at_lowest(speed)}
+    points = []
+    for row in quality:
+        load = loads.get(row.who)
+        if row.asked != quality[0].asked or load is None or Metric.TPOT_MEAN not in load.metrics:
+            continue
+        time, score = load.metrics[Metric.TPOT_MEAN], row.value
+        gib = (
+            row.served.checkpoint_gib if row.served.weights_gib is None else row.served.weights_gib
+        )
+        points.append(
+            Point(
+                label=_label(row),
+                family=row.family,
+                x=time,
+                y=_percent(score),
+                gib=gib,
+                published=row.source == "published",
+                href=row.page,
+                x_text=f"{numbers.number(time.value)} ms per token",
+                y_text=f"{numbers.share(score.value)} %",
+                gib_text=f"{numbers.number(gib)} GiB",
+            )
+        )
+    return points
+
+
+def _mark(row: Result, value: Estimate, *, x: float | None = None, percent: bool = False) -> Mark:
+    form, ends = numbers.share if percent else numbers.number, value.interval
+    interval = numbers.interval(ends.low, ends.high, form) if ends else "no interval"
+    shown = _percent(value) if percent else value
+    text = f"{form(value.value)}  [{interval}]"
+    return Mark(_label(row), row.family, x, shown, text, row.page)
+
+
+def _percent(value: Estimate) -> Estimate:
+    ends = value.interval
+    scaled = Interval(100 * ends.low, 100 * ends.high, ends.level) if ends else None
+    return replace(value, value=100 * value.value, interval=scaled)
+
+
+def _label(row: Result) -> str:
+    return f"{row.variant_name} (published)" if row.source == "published" else row.variant_name
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
+    """The positions of points that no other beats in x (less is better) and y (more is better)."""
+    best, front = float("-inf"), set()
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1], i)):
+        if points[i][1] > best:
+            best = points[i][1]
+            front.add(i)
+    return front
+
+
+def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> Chart | None:
+    """Accuracy against time per token, with both intervals, memory as area, and the front."""
     if not points:
         return None
     alt = _altair()
 
-    domains = {axis: _domain(points, axis) for axis in ("x", "y")}
+    domains = _domain([point.x for point in points]), _domain([point.y for point in points])
     time = "time per output token, mean, ms (less is faster)"
-    x = alt.X("x:Q", title=time, scale=_over(domains["x"]))
-    y = alt.Y("y:Q", title=f"{metric}, %", scale=_over(domains["y"]))
+    x = alt.X("x:Q", title=time, scale=_over(domains[0]))
+    y = alt.Y("y:Q", title=f"{metric}, %", scale=_over(domains[1]))
     colour = _colour(points, "family")
-    most = max(point["gib"] or 0 for point in points) or 1.0
+    most = max(point.gib or 0 for point in points) or 1.0
     size = alt.Size("area:Q", scale=alt.Scale(domain=[0, most], range=[24, 380]), legend=None)
 
-    def compose(width: int) -> tuple[Any, Sequence[Datum]]:
+    def compose(width: int) -> tuple[Any, Sequence[Point]]:
         rows = _with_sides(points, domains, width)
         base = alt.Chart()
         bar = {"strokeWidth": 1.25, "opacity": 0.5}
@@ -51,7 +204,7 @@ def trade_off(name: str, points: Sequence[Datum], caption: str, metric: str) -> 
             strokeDash=[3, 3], strokeWidth=1, color=SOFT, interpolate="step-after"
         )
         marks = {"opacity": 0.92, "strokeWidth": 1.5}
-        texts = ("label", "x_text", "y_text", "gib_text")
+        texts = {"label": "label", "x_text": "x", "y_text": "y", "gib_text": "gib"}
         dots = base.transform_filter("!datum.published").mark_point(
             **marks, filled=True, stroke=PAPER
         )
@@ -61,13 +214,13 @@ def trade_off(name: str, points: Sequence[Datum], caption: str, metric: str) -> 
             base.mark_rule(**bar).encode(x="x_low:Q", x2="x_high:Q", y=y, color=colour),
             base.mark_rule(**bar).encode(x=x, y="y_low:Q", y2="y_high:Q", color=colour),
             rings.encode(x=x, y=y, color=colour, size=size, href="href:N"),
-            dots.encode(x=x, y=y, color=colour, size=size, href="href:N", tooltip=_tooltip(*texts)),
+            dots.encode(x=x, y=y, color=colour, size=size, href="href:N", tooltip=_tooltip(texts)),
             *(
                 base.transform_filter(f"datum.side == {i}")
                 .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color=INK)
                 .encode(x=x, y=y, text="label:N")
                 for i, (align, dx, dy) in enumerate(ANCHORS)
-                if any(row["side"] == i for row in rows)
+                if any(row.side == i for row in rows)
             ),
         )
         return layers, rows
@@ -76,31 +229,28 @@ def trade_off(name: str, points: Sequence[Datum], caption: str, metric: str) -> 
 
 
 def ranking(
-    name: str, rows: Sequence[Datum], caption: str, title: str, *, at: float | None = None
+    name: str, rows: Sequence[Mark], caption: str, title: str, *, at: float | None = None
 ) -> Chart | None:
-    """One line per variant: its value and interval; `at` draws what guessing would score.
-
-    Each row: label, family, value, low, high, text, href; at most MOST_ROWS are drawn.
-    """
+    """One line per variant, at most MOST_ROWS; `at` draws what guessing would score."""
     if not rows:
         return None
     alt = _altair()
 
     shown = rows[:MOST_ROWS]
-    order = list(dict.fromkeys(escape.clean(row["label"]) for row in shown))
+    order = list(dict.fromkeys(escape.clean(row.label) for row in shown))
     plain = alt.Axis(domain=False, ticks=False, grid=False)
     y = alt.Y("label:N", title=None, sort=order, axis=plain)
     x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=12))
     colour = _colour(rows, "family")
 
-    def compose(_: int) -> tuple[Any, Sequence[Datum]]:
+    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
         base = alt.Chart()
         layers = [
             base.mark_rule(strokeWidth=2, opacity=0.5).encode(
                 x="low:Q", x2="high:Q", y=y, color=colour
             ),
             base.mark_point(filled=True, size=70, opacity=1).encode(
-                x=x, y=y, color=colour, href="href:N", tooltip=_tooltip("label", "text")
+                x=x, y=y, color=colour, href="href:N", tooltip=_tooltip(_TOLD)
             ),
         ]
         if at is not None:
@@ -114,13 +264,13 @@ def ranking(
 
 def lines(
     name: str,
-    rows: Sequence[Datum],
+    rows: Sequence[Mark],
     caption: str,
     titles: tuple[str, str],
     *,
     over_time: bool = False,
 ) -> Chart | None:
-    """A line with intervals per `label` over `x`; each row: label, x, value, low, high, text."""
+    """A line with intervals per label over `x`."""
     if not rows:
         return None
     alt = _altair()
@@ -131,7 +281,7 @@ def lines(
     y = alt.Y("value:Q", title=titles[1], scale=alt.Scale(zero=False, nice=True))
     colour = _colour(rows, "label")
 
-    def compose(_: int) -> tuple[Any, Sequence[Datum]]:
+    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
         base = alt.Chart()
         layers = alt.layer(
             base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour),
@@ -141,22 +291,12 @@ def lines(
             base.mark_point(filled=True, size=45, opacity=1).encode(
                 x=x, y=y, color=colour,
                 shape=alt.Shape("label:N", legend=None),
-                tooltip=_tooltip("label", "text"),
+                tooltip=_tooltip(_TOLD),
             ),
         )  # fmt: skip
         return layers, rows
 
     return draw(name, caption, compose, 260)
-
-
-def pareto(points: Sequence[Datum]) -> set[int]:
-    """The positions of points that no other beats in x (less is better) and y (more is better)."""
-    best, front = float("-inf"), set()
-    for i in sorted(range(len(points)), key=lambda i: (points[i]["x"], -points[i]["y"], i)):
-        if points[i]["y"] > best:
-            best = points[i]["y"]
-            front.add(i)
-    return front
 
 
 def _altair() -> Any:
@@ -166,14 +306,11 @@ def _altair() -> Any:
     return altair
 
 
-def _domain(points: Sequence[Datum], axis: str) -> tuple[float, float]:
-    """From the lowest to the highest end of an interval, and a little more."""
-    ends = [
-        value
-        for point in points
-        for value in (point[axis], point[f"{axis}_low"], point[f"{axis}_high"])
-        if value is not None
-    ]
+def _domain(shown: Sequence[Estimate]) -> tuple[float, float]:
+    """From the lowest to the highest of all values and ends, and a little more."""
+    ends = [each.value for each in shown]
+    for interval in (each.interval for each in shown if each.interval):
+        ends += [interval.low, interval.high]
     room = 0.06 * (max(ends) - min(ends)) or 0.06 * abs(ends[0]) or 1.0
     return min(ends) - room, max(ends) + room
 
@@ -184,34 +321,34 @@ def _over(domain: tuple[float, float]) -> Any:
     return alt.Scale(domain=list(domain), nice=False, zero=False)
 
 
-def _with_sides(points: Sequence[Datum], domains: dict[str, Any], width: int) -> list[Datum]:
+def _with_sides(
+    points: Sequence[Point], domains: tuple[tuple[float, float], ...], width: int
+) -> list[Point]:
     """The points, each with which of ANCHORS its name has room at; None where it has none."""
-    (left, right), (bottom, top) = domains["x"], domains["y"]
+    (left, right), (bottom, top) = domains
     pixels = [
         (
-            (point["x"] - left) / (right - left) * width,
-            (top - point["y"]) / (top - bottom) * _HEIGHT,
-            escape.clean(point["label"]),
+            (point.x.value - left) / (right - left) * width,
+            (top - point.y.value) / (top - bottom) * _HEIGHT,
+            escape.clean(point.label),
         )
         for point in points
     ]
     side = {i: k for k, chosen in enumerate(place_labels(pixels, width, _HEIGHT)) for i in chosen}
-    return [
-        {**point, "side": side.get(i), "area": point["gib"] or 0} for i, point in enumerate(points)
-    ]
+    return [replace(point, side=side.get(i), area=point.gib or 0) for i, point in enumerate(points)]
 
 
-def _tooltip(*fields: str) -> list[Any]:
+def _tooltip(titles: Mapping[str, str]) -> list[Any]:
     alt = _altair()
 
-    return [alt.Tooltip(f"{field}:N", title=field.removesuffix("_text")) for field in fields]
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
 
 
-def _colour(rows: Sequence[Datum], key: str) -> Any:
+def _colour(rows: Sequence[Point | Mark], key: Literal["family", "label"]) -> Any:
     """A colour per name in the order of appearance; what comes after the sixth shares a grey."""
     alt = _altair()
 
-    names = list(dict.fromkeys(escape.clean(row[key]) for row in rows))
+    names = list(dict.fromkeys(escape.clean(getattr(row, key)) for row in rows))
     colours = [SERIES[i] if i < len(SERIES) else OTHER for i in range(len(names))]
     told = 2 <= len(names) <= 12
     legend = alt.Legend(orient="top", title=None, labelLimit=220) if told else None

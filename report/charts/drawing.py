@@ -11,15 +11,15 @@ import copy
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
 from markupsafe import Markup
 
 from report import escape
+from report.stats import Estimate
 
-Datum = dict[str, Any]
 Spec = dict[str, Any]
 
 # Okabe and Ito's palette, darkened where it would be too faint on paper, and the inks of text,
@@ -33,6 +33,40 @@ INKS = {
 WIDE, NARROW = 640, 250
 _LETTER, _LINE, _DOT = 6.2, 13.0, 9.0  # pixels: a label's letter and line, a dot's reach
 ANCHORS = (("left", 9, -9), ("left", 9, 12), ("right", -9, -9), ("right", -9, 12))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One variant in the picture of quality (y, %) against time (x, ms), its weights as area.
+
+    The texts are a tooltip's. `side` is where its label stands, among ANCHORS.
+    """
+
+    label: str
+    family: str
+    x: Estimate
+    y: Estimate
+    gib: float | None
+    published: bool
+    href: str
+    x_text: str
+    y_text: str
+    gib_text: str
+    front: bool = False
+    side: int | None = None
+    area: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One value of a ranking or a line, with its interval and the text of a tooltip."""
+
+    label: str
+    family: str | None
+    x: float | str | None
+    value: Estimate
+    text: str
+    href: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +105,7 @@ def figure(chart: Chart) -> escape.Markdown:
 def draw(
     name: str,
     caption: str,
-    compose: Callable[[int], tuple[Any, Sequence[Datum]]],
+    compose: Callable[[int], tuple[Any, Sequence[Point | Mark]]],
     height: int,
     widths: tuple[int, int] = (WIDE, NARROW),
 ) -> Chart:
@@ -87,13 +121,6 @@ def bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-
-
-def visible(row: Datum) -> Datum:
-    """A datum without what is missing, its texts cleaned."""
-    return {
-        k: escape.clean(v) if isinstance(v, str) else v for k, v in row.items() if v is not None
-    }
 
 
 def place_labels(
@@ -120,14 +147,29 @@ def place_labels(
     return placed
 
 
+def _datum(row: Point | Mark) -> dict[str, Any]:
+    """What is known of a datum, its texts cleaned, the ends of an interval beside its value."""
+    datum: dict[str, Any] = {}
+    for each in fields(row):
+        value = getattr(row, each.name)
+        if isinstance(value, Estimate):
+            datum[each.name] = value.value
+            if value.interval:
+                ends = f"{each.name}_" if each.name != "value" else ""
+                datum |= {f"{ends}low": value.interval.low, f"{ends}high": value.interval.high}
+        elif value is not None:
+            datum[each.name] = escape.clean(value) if isinstance(value, str) else value
+    return datum
+
+
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _spec(chart: Any, rows: Sequence[Datum], width: int, height: int) -> Spec:
+def _spec(chart: Any, rows: Sequence[Point | Mark], width: int, height: int) -> Spec:
     """The chart's Vega-Lite with its look and size; altair never sees the data, being slow."""
     spec: Spec = chart.properties(width=width, height=height).to_dict(validate=False)
-    spec["data"] = {"values": [visible(row) for row in rows]}
+    spec["data"] = {"values": [_datum(row) for row in rows]}
     for layer in spec["layer"]:
         if layer["data"] == {"name": "empty"}:  # altair's word for a chart without data
             del layer["data"]

@@ -1,64 +1,43 @@
-"""Variants against their baseline, or any two results against each other, with verdicts.
+"""`bench compare A B`: what the two names stand for, tested, as a table for the terminal.
 
-The same differences serve the site, `bench compare`, and the job summary and comment of a pull
-request (`report/pull_request.py`). Verdicts that are read together are one family, after Holm.
+The same lines serve the job summary and the comment of a pull request (`report/pull_request.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from tabulate import tabulate
 
 from bench.errors import ConfigError
-from report import escape, numbers, rates, stats
+from report import escape, numbers, rates
 from report.differences import families, pair
-from report.differences.pair import Difference, Side
-from report.rows import names as named
-from report.rows import rows as build
-from report.rows.load import Results, rows_of
-from report.rows.rows import LATENCY_COLUMNS, THROUGHPUTS, Row
+from report.differences.pair import Difference
+from report.rows import measured
+from report.rows.results import Results
+from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow
 
 HEADLINES = (
-    "ttft_mean_ms",
-    "ttft_p90_ms",
-    "tpot_mean_ms",
-    "tpot_p90_ms",
-    "e2e_mean_ms",
-    "e2e_p90_ms",
-    "output_throughput_tps",
+    Metric.TTFT_MEAN,
+    Metric.TTFT_P90,
+    Metric.TPOT_MEAN,
+    Metric.TPOT_P90,
+    Metric.E2E_MEAN,
+    Metric.E2E_P90,
+    Metric.OUTPUT,
 )
-LABELS = {
-    "output_throughput_tps": "output tokens/s",
-    "request_throughput_rps": "requests/s",
-    "total_throughput_tps": "all tokens/s",
-    "goodput_rps": "goodput, requests/s",
+HEADER = ("load or task", "metric", "A", "B", "A against B", "95 % interval", "p", "verdict")
+_METRICS: dict[str, str] = {
+    **{metric: f"{metric.label}, {metric.unit}" for metric in LATENCIES},
+    Metric.OUTPUT: "output tokens/s",
+    Metric.REQUESTS: "requests/s",
+    Metric.ALL_TOKENS: "all tokens/s",
+    Metric.GOODPUT: "goodput, requests/s",
     "weights_gib": "weights, GiB",
     "checkpoint_gib": "checkpoint, GiB",
 }
-HEADER = ("load or task", "metric", "A", "B", "A against B", "95 % interval", "p", "verdict")
-_UNTESTED = {"memory": "one number each", "speed": "no interval", "quality": "not tested"}
-
-
-def differences(results: Results) -> list[Difference]:
-    """Every variant against its family's baseline on the same hardware, measured and published.
-
-    The variants of a family are one family of tests, in each latency or throughput at each load
-    and, all metrics together, in each task.
-    """
-    answers = pair.Answers(results)
-    speed, quality = rows_of(results.speed), rows_of(results.quality)
-    metrics = (*LATENCY_COLUMNS, *THROUGHPUTS, "goodput_rps")
-    found: list[Difference] = []
-    for a, b in families.against_baseline(speed, families.WORKLOAD):
-        found += _speed(a, b, metrics, results)
-    found += [
-        pair.quality(answers, a, b) for a, b in families.against_baseline(quality, families.ASKED)
-    ]
-    for a, b in families.against_baseline(_sized(quality + speed), ()):
-        found += _memory(a, b)
-    return families.correct(found)
 
 
 def compare(results: Results, a: str, b: str, *, hardware: str | None = None) -> list[Difference]:
@@ -75,44 +54,42 @@ def compare(results: Results, a: str, b: str, *, hardware: str | None = None) ->
         ConfigError: there is no such result, or the two share no machine and it is not clear
             which of several is meant.
     """
-    answers = pair.Answers(results)
-    told = families.Verdicts(results, answers, differences(results))
-    found: list[tuple[Difference, stats.Verdict | None]] = []
-    for rows_a, rows_b in named.couples(results, a, b, hardware):
-        for x, y in families.matches(_loads(rows_a), _loads(rows_b), families.WORKLOAD):
-            tests = _speed(x, y, HEADLINES, results)
-            found += [(test, told.of(x, y, test.metric)) for test in tests]
-        asked = families.matches(_tasks(rows_a), _tasks(rows_b), families.ASKED)
-        found += [(pair.quality(answers, x, y), told.of(x, y, x["metric"])) for x, y in asked]
-        sized = [_sized(_tasks(rows) + _loads(rows))[:1] for rows in (rows_a, rows_b)]
-        for x, y in families.matches(sized[0], sized[1], ()):
-            found += [(size, None) for size in _memory(x, y)]
+    verdicts = families.Verdicts(results)
+    found: list[Difference] = []
+    for of_a, of_b in _couples(results, a, b, hardware):
+        for x, y in families.matches(of_a.speed, of_b.speed, lambda row: row.workload):
+            found += families.speeds(results, x, y, HEADLINES)
+        for one, other in families.matches(of_a.quality, of_b.quality, lambda row: row.asked):
+            found.append(pair.quality(results, one, other))
+        for rows in families.matches(of_a.sized, of_b.sized, lambda _: ()):
+            found += pair.memory(*rows)
     if not found:
         raise ConfigError(
             f"{a} and {b} share no load and no task", "measure both with the same settings"
         )
-    tests = families.correct([test for test, _ in found])
     return [
-        replace(test, verdict=verdict or test.verdict)
-        for test, (_, verdict) in zip(tests, found, strict=True)
+        replace(test, verdict=verdicts.told(test.a, test.b, test.metric) or test.verdict)
+        if test.stage != "memory"
+        else test
+        for test in families.correct(found)
     ]
 
 
-def verdict_word(difference: Difference) -> str:
-    """The verdict in words: faster, worse, cannot be told from noise, …; never more than shown."""
-    outcome = difference.verdict.outcome
-    if difference.verdict.drifts:
-        return "cannot be told from drift"
-    if outcome == "noise":
-        return "cannot be told from noise"
-    if outcome == "unknown":
-        return _UNTESTED[difference.stage]
-    if difference.stage == "speed":
-        slow = difference.metric.endswith("_ms")
-        return stats.speed(difference.verdict, higher_is_faster=not slow)
-    if build.is_share(difference.metric):
-        return "better" if outcome == "higher" else "worse"
-    return outcome
+def plain(found: Sequence[Difference]) -> str:
+    """A table for each pair of results, for the terminal."""
+    by_pair: dict[tuple[str, str], list[Difference]] = {}
+    for difference in found:
+        a, b = difference.a, difference.b
+        names = (who(a), who(b)) if who(a) != who(b) else (a.record, b.record)
+        by_pair.setdefault(names, []).append(difference)
+    blocks = []
+    for (one, other), rows in by_pair.items():
+        mind = dict.fromkeys(text for row in rows for text in row.caveats)
+        notes = "".join(f"note: {escape.clean(text)}\n" for text in mind)
+        lines = [tuple(map(escape.clean, cells(row))) for row in rows]
+        table = tabulate(lines, headers=HEADER, tablefmt="simple", disable_numparse=True)
+        blocks.append(f"A  {one}\nB  {other}\n\n{table}\n{notes}")
+    return "\n".join(blocks)
 
 
 def cells(difference: Difference) -> tuple[str, ...]:
@@ -121,87 +98,87 @@ def cells(difference: Difference) -> tuple[str, ...]:
     form = _points if quality else numbers.change
     show = numbers.share if quality else numbers.number
     ends = verdict.interval
+    p = verdict.p if verdict.p_adjusted is None else verdict.p_adjusted
     return (
-        rates.full(float(difference.series)) if difference.stage == "speed" else difference.series,
+        "" if difference.stage == "memory" else asked_text(difference.a),
         metric_text(difference.metric),
-        show(difference.a.value),
-        show(difference.b.value),
+        *map(show, difference.values),
         form(verdict.estimate),
         f"{form(ends.low)} to {form(ends.high)}" if ends else "",
-        _p(verdict),
-        verdict_word(difference),
+        "" if p is None else numbers.p_value(p, equals=""),
+        difference.word,
     )
+
+
+def asked_text(row: Result) -> str:
+    """A row's load or task as a reader sees it."""
+    return rates.full(row.request_rate_rps) if isinstance(row, SpeedRow) else row.series
 
 
 def metric_text(metric: str) -> str:
     """A metric as a reader sees it: TTFT p90, ms; a task's metric stays lm-eval's own word."""
-    if metric in LATENCY_COLUMNS:
-        name, which, unit = metric.split("_")
-        return f"{name.upper()} {which}, {unit}"
-    return LABELS.get(metric, metric)
+    return _METRICS.get(metric, metric)
 
 
-def plain(found: Sequence[Difference]) -> str:
-    """A table for each pair of results, for the terminal."""
-    blocks = []
-    for (a, b), rows in _by_pair(found).items():
-        notes = "".join(f"note: {escape.clean(text)}\n" for text in _caveats(rows))
-        lines = [tuple(map(escape.clean, cells(row))) for row in rows]
-        table = tabulate(lines, headers=HEADER, tablefmt="simple", disable_numparse=True)
-        blocks.append(f"A  {a}\nB  {b}\n\n{table}\n{notes}")
-    return "\n".join(blocks)
+def who(row: Result) -> str:
+    """A result as `bench compare` takes it; both ids are slugs, safe in code spans."""
+    return f"{row.hardware}/{row.variant}"
 
 
-def who(side: Side) -> str:
-    """A side as `bench compare` takes it; both ids are slugs, safe in code spans."""
-    return f"{side.hardware}/{side.variant}"
+@dataclass
+class _Named:
+    """The rows on one machine that a name stands for."""
+
+    speed: list[SpeedRow] = field(default_factory=list)
+    quality: list[QualityRow] = field(default_factory=list)
+
+    @property
+    def sized(self) -> list[Result]:
+        return families.sized([*self.quality, *self.speed])[:1]
 
 
-def _loads(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if "task" not in row]
+def _couples(results: Results, a: str, b: str, hardware: str | None) -> list[tuple[_Named, _Named]]:
+    """The rows of `a` and of `b` on each machine that has both; or of both where each is on one."""
+    of_a, of_b = (_named(results, name, hardware) for name in (a, b))
+    shared = sorted(set(of_a) & set(of_b))
+    if shared:
+        return [(of_a[place], of_b[place]) for place in shared]
+    if len(of_a) == len(of_b) == 1:
+        return list(zip(of_a.values(), of_b.values(), strict=True))
+    places = f"{a} is on {', '.join(sorted(of_a))}; {b} on {', '.join(sorted(of_b))}"
+    raise ConfigError(f"no machine has both: {places}", "name each as hardware/variant")
 
 
-def _tasks(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if "task" in row]
+def _named(results: Results, name: str, only: str | None) -> dict[str, _Named]:
+    """The rows that a name stands for, by hardware; on `only` one if that is given."""
+    if name.endswith(".json"):
+        return _of_record(results, name)
+    hardware, _, variant = name.rpartition("/")
+    place = hardware or only
+    chosen: dict[str, _Named] = {}
+    for load in results.speed:
+        if load.variant == variant and load.hardware == (place or load.hardware):
+            chosen.setdefault(load.hardware, _Named()).speed.append(load)
+    for score in results.quality:
+        if score.variant == variant and score.hardware == (place or score.hardware):
+            chosen.setdefault(score.hardware, _Named()).quality.append(score)
+    if not chosen:
+        known = sorted({row.variant for row in (*results.speed, *results.quality)})
+        close = difflib.get_close_matches(variant, known, n=3, cutoff=0.4) or known[:3]
+        raise ConfigError(
+            f"no current result is named {name}",
+            f"use one of: {', '.join(close)}" if close else "measure something first: bench run",
+        )
+    return chosen
 
 
-def _sized(rows: Sequence[Row]) -> list[Row]:
-    """One row for each variant, one that knows the weights' size in memory if there is any."""
-    chosen: dict[tuple[str, ...], Row] = {}
-    for row in rows:
-        key = row["source"], row["hardware"], row["variant"]
-        if key not in chosen or (row["weights_gib"] and not chosen[key]["weights_gib"]):
-            chosen[key] = row
-    return list(chosen.values())
-
-
-def _memory(a: Row, b: Row) -> list[Difference]:
-    """Weights in memory, or where an engine does not say (on CPU), the checkpoint's size."""
-    known = [name for name in pair.SIZES if a[name] and b[name]]
-    return [pair.memory(a, b, name) for name in known[:1]]
-
-
-def _speed(a: Row, b: Row, metrics: Iterable[str], results: Results) -> list[Difference]:
-    known = [metric for metric in metrics if a[metric] is not None and b[metric] is not None]
-    return [pair.speed(a, b, metric, results.drift) for metric in known]
-
-
-def _by_pair(found: Sequence[Difference]) -> dict[tuple[str, str], list[Difference]]:
-    by_pair: dict[tuple[str, str], list[Difference]] = {}
-    for difference in found:
-        a, b = difference.a, difference.b
-        names = (who(a), who(b)) if who(a) != who(b) else (a.record, b.record)
-        by_pair.setdefault(names, []).append(difference)
-    return by_pair
-
-
-def _caveats(rows: Sequence[Difference]) -> list[str]:
-    return list(dict.fromkeys(text for row in rows for text in row.caveats))
-
-
-def _p(verdict: stats.Verdict) -> str:
-    p = verdict.p if verdict.p_adjusted is None else verdict.p_adjusted
-    return "" if p is None else numbers.p_value(p).removeprefix("= ")
+def _of_record(results: Results, where: str) -> dict[str, _Named]:
+    path = results.root / where
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such record", "give its path under the results")
+    record = results.record(where)
+    speed = list(measured.speed_rows(record, where, path))
+    return {record.hardware: _Named(speed, list(measured.quality_rows(record, where)))}
 
 
 def _points(value: float | None) -> str:

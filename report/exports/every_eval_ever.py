@@ -14,7 +14,8 @@ from typing import Any
 
 from bench.records.record import Metric, Record, TaskResult
 from report import escape, stats
-from report.rows.rows import PROPORTIONS, is_random
+from report.rows.measured import is_random
+from report.rows.rows import PROPORTIONS
 
 SCHEMA_VERSION = "0.3.0"
 _DESCRIPTION = {

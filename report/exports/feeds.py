@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape as xml_escape
 from xml.sax.saxutils import quoteattr
 
 from report import escape
+from report.rows.rows import RunRow
 
 _TITLE = "quantbench: new results"
 _MOST = 50
@@ -27,19 +28,19 @@ class Entry:
     time: str
 
 
-def entries(runs: Sequence[dict[str, Any]], site_url: str | None) -> list[Entry]:
+def entries(runs: Sequence[RunRow], site_url: str | None) -> list[Entry]:
     """The newest finished stages, newest first."""
-    done = [row for row in runs if row["status"] != "failed"]
-    done.sort(key=lambda row: (row["finished_at"], row["record"]), reverse=True)
+    done = [run for run in runs if run.status != "failed"]
+    done.sort(key=lambda run: (run.finished_at or "", run.record), reverse=True)
     base = f"{site_url.rstrip('/')}/" if site_url else "../"
     return [
         Entry(
-            _urn(row["record"]),
-            escape.clean(f"{row['variant_name']}, {row['stage']}, on {row['hardware_name']}"),
-            f"{base}variants/{row['variant']}.html",
-            row["finished_at"],
+            _urn(run.record),
+            escape.clean(f"{run.variant_name}, {run.stage}, on {run.hardware_name}"),
+            f"{base}{run.variant_page}",
+            run.finished_at or _NO_TIME,
         )
-        for row in done[:_MOST]
+        for run in done[:_MOST]
     ]
 
 
@@ -72,12 +73,7 @@ def json_feed(newest: Sequence[Entry], site_url: str | None) -> dict[str, Any]:
         }
         for each in newest
     ]
-    return {
-        "version": "https://jsonfeed.org/version/1.1",
-        "title": _TITLE,
-        **home,
-        "items": items,
-    }
+    return {"version": "https://jsonfeed.org/version/1.1", "title": _TITLE, **home, "items": items}
 
 
 def _urn(name: str) -> str:

@@ -1,18 +1,18 @@
-"""What a take-away is, and the facts its rules look at."""
+"""What a take-away is, and the rows its rules look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, TypeVar
 
 from report import stats
-from report.differences import pair
 from report.differences.families import Verdicts, find_baseline
-from report.differences.pair import Answers, Difference, caveats
-from report.rows.load import Results, rows_of
-from report.rows.rows import PROPORTIONS, Row
+from report.differences.pair import Difference, caveats
+from report.rows.rows import PROPORTIONS, HistoryRow, QualityRow, Result, RunRow, Source, SpeedRow
+
+Row = TypeVar("Row", bound=Result)
 
 # shown: a test says so after correction. likely: only before correction. noise: a test says it
 # cannot be told. interval: no test, but each value's own interval says so. one run: values without
@@ -33,20 +33,14 @@ Kind = Literal[
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """A row a finding rests on: its HTML id in the tables, its record, its variant's name."""
-
-    anchor: str
-    record: str
-    name: str
+Evidence = SpeedRow | QualityRow | RunRow | HistoryRow
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a finding is about; `family` is empty where it is about the whole machine."""
 
-    source: str
+    source: Source
     hardware: str
     hardware_name: str
     family: str = ""
@@ -88,7 +82,7 @@ class Finding:
     certainty: Certainty
     headline: str
     detail: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Evidence, ...]  # rows it rests on
     pick: Pick | None = None
     caution: Caution | None = None
     about_size: bool = False
@@ -99,77 +93,64 @@ class Finding:
         return CERTAINTIES[self.certainty]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """The results as the rules read them."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a rule looks at: the rows of a scope, and the verdicts on all."""
 
-    results: Results
-    speed: list[Row]
-    quality: list[Row]
-    runs: list[Row]
-    tests: Mapping[tuple[str, ...], Difference]
-    answers: Answers
+    scope: Scope
     verdicts: Verdicts
-    scopes: Mapping[Scope, tuple[list[Row], list[Row]]] = field(repr=False)
+    speed: list[SpeedRow]
+    quality: list[QualityRow]
 
-    def test(self, row: Row, series: str, metric: str) -> Difference | None:
-        """A row's variant against its baseline; None for the baseline itself and the untested."""
-        key = (row["source"], row["hardware"], row["variant"], series, metric)
-        return self.tests.get(key)
+    @property
+    def rows(self) -> list[Result]:
+        """Both, quality first."""
+        return [*self.quality, *self.speed]
 
-    def between(self, a: Row, b: Row, metric: str) -> stats.Verdict:
-        """The verdict of a against b that is told everywhere; alone where they are no family."""
-        told = self.verdicts.of(a, b, metric)
-        if told is not None:
-            return told
-        if "task" in a:
-            return pair.quality(self.answers, a, b, fidelity=False).verdict
-        return pair.speed(a, b, metric, self.results.drift).verdict
+    def tasks(self) -> Iterator[tuple[str, list[list[QualityRow]]]]:
+        """Each task with each variant's rows, those of the metric that stands for it first."""
+        for task, group in groupby(sorted(self.quality, key=asked_order), key=lambda row: row.task):
+            of_task = list(group)
+            main = primary(of_task)[0].metric
+            every = [list(own) for _, own in groupby(of_task, key=lambda row: row.variant)]
+            yield task, [own for own in every if own[0].metric == main]
 
-    def gaps(self, rows: Sequence[Row]) -> list[Difference]:
+    def gaps(self, rows: Sequence[QualityRow]) -> list[Difference]:
         """The tests of one variant's rows of one task, one for each metric that has one."""
-        tests = [self.test(row, row["task"], row["metric"]) for row in rows]
+        tests = [self.verdicts.quality(row) for row in rows]
         return [test for test in tests if test is not None]
 
 
-def gather(results: Results, tests: Sequence[Difference]) -> Facts:
-    """The facts of all results; a family on a machine is one scope."""
-    speed, quality = rows_of(results.speed), rows_of(results.quality)
-    scopes: dict[Scope, tuple[list[Row], list[Row]]] = {}
-    for place, rows in enumerate((speed, quality)):
-        for row in rows:
-            scopes.setdefault(scope_of(row), ([], []))[place].append(row)
-    answers = Answers(results)
-    return Facts(
-        results,
-        speed,
-        quality,
-        rows_of(results.runs),
-        {(d.a.source, d.a.hardware, d.a.variant, d.series, d.metric): d for d in tests},
-        answers,
-        Verdicts(results, answers, tests),
-        dict(sorted(scopes.items(), key=lambda item: _order(item[0]))),
+def families(verdicts: Verdicts) -> list[Place]:
+    """Every family on every machine, in a fixed order."""
+    return _places(verdicts, lambda row: row.family)
+
+
+def machines(verdicts: Verdicts) -> list[Place]:
+    """Every machine, in a fixed order."""
+    return _places(verdicts, lambda _: "")
+
+
+def _places(verdicts: Verdicts, family: Callable[[Result], str]) -> list[Place]:
+    places: dict[Scope, Place] = {}
+
+    def place(row: Result) -> Place:
+        scope = Scope(row.source, row.hardware, row.hardware_name, family(row))
+        return places.setdefault(scope, Place(scope, verdicts, [], []))
+
+    for load in verdicts.results.speed:
+        place(load).speed.append(load)
+    for score in verdicts.results.quality:
+        place(score).quality.append(score)
+    return sorted(
+        places.values(),
+        key=lambda each: (each.scope.source != "measured", each.scope.hardware, each.scope.family),
     )
 
 
-def scope_of(row: Row, *, family: bool = True) -> Scope:
-    """The scope a row belongs to; its hardware's, or its family's on it."""
-    where = (row["source"], row["hardware"], row["hardware_name"])
-    return Scope(*where, row["family"] if family else "")
-
-
-def machines(rows: Iterable[Row]) -> Iterator[tuple[Scope, list[Row]]]:
-    """Rows by source and hardware, in a fixed order."""
-    groups: dict[Scope, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(scope_of(row, family=False), []).append(row)
-    yield from sorted(groups.items(), key=lambda item: _order(item[0]))
-
-
-def evidence(*rows: Row) -> tuple[Evidence, ...]:
+def evidence(*rows: Result) -> tuple[Evidence, ...]:
     """The rows as evidence, each once, in the order given."""
-    made = (Evidence(row["anchor"], row["record"], row["variant_name"]) for row in rows)
-    return tuple(dict.fromkeys(made))
+    return tuple({row.anchor: row for row in rows}.values())
 
 
 def compared(
@@ -179,7 +160,7 @@ def compared(
     certainty: Certainty,
     headline: str,
     detail: str,
-    *rows: Row,
+    *rows: Result,
     pick: Pick | None = None,
     caution: Caution | None = None,
     about_size: bool = False,
@@ -200,45 +181,18 @@ def with_caveats(detail: str, mind: Iterable[str]) -> str:
 def baseline_of(rows: Sequence[Row]) -> Row | None:
     """The baseline's row among rows of one family at one load or of one task."""
     baseline = find_baseline(rows)
-    return next((row for row in rows if row["variant"] == baseline), None)
+    return next((row for row in rows if row.variant == baseline), None)
 
 
-def at_load(rows: Sequence[Row], rate: float) -> list[Row]:
-    """The rows at one request rate and, of those, at the workload most of them share."""
-    here = [row for row in rows if row["request_rate_rps"] == rate]
-    kinds = [(row["input_tokens"], row["output_tokens"]) for row in here]
-    usual = max(sorted(set(kinds)), key=kinds.count, default=None)
-    return [row for row, kind in zip(here, kinds, strict=True) if kind == usual]
-
-
-def usual_rate(rows: Sequence[Row]) -> float:
-    """The request rate that most variants share; the lowest of those, so a limited one if any."""
-    rates = [row["request_rate_rps"] for row in rows]
-    usual: float = max(sorted(set(rates)), key=rates.count)
-    return usual
-
-
-def primary(rows: Sequence[Row]) -> list[Row]:
+def primary(rows: Sequence[QualityRow]) -> list[QualityRow]:
     """Rows of one task by the metric that stands for it: `acc` where it has that."""
-    metrics = {row["metric"] for row in rows}
-    return [row for row in rows if row["metric"] == min(metrics, key=_metric_order)]
+    metrics = {row.metric for row in rows}
+    return [row for row in rows if row.metric == min(metrics, key=_metric_order)]
 
 
-def by_task(facts: Facts) -> Iterator[tuple[Scope, str, list[list[Row]]]]:
-    """For each family on each machine and task: each variant's rows, the primary metric first."""
-    for scope, (_, rows) in facts.scopes.items():
-        known = sorted((r for r in rows if r["value"] is not None), key=asked_order)
-        for task, group in groupby(known, key=lambda row: str(row["task"])):
-            of_task = list(group)
-            variants = groupby(of_task, key=lambda row: str(row["variant"]))
-            main = primary(of_task)[0]["metric"]
-            every = [list(own) for _, own in variants]
-            yield scope, task, [own for own in every if own[0]["metric"] == main]
-
-
-def asked_order(row: Row) -> tuple[str, str, tuple[int, str]]:
+def asked_order(row: QualityRow) -> tuple[str, str, tuple[int, str]]:
     """Sorts quality rows by task, variant and metric, `acc` first."""
-    return row["task"], row["variant"], _metric_order(row["metric"])
+    return row.task, row.variant, _metric_order(row.metric)
 
 
 def _metric_order(metric: str) -> tuple[int, str]:
@@ -246,12 +200,8 @@ def _metric_order(metric: str) -> tuple[int, str]:
     return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
 
 
-def certainty_of(verdict: stats.Verdict | None) -> Certainty:
+def certainty_of(verdict: stats.Verdict) -> Certainty:
     """How sure one verdict is; a verdict without an interval rests on one run."""
-    if verdict is None or verdict.outcome == "unknown":
+    if verdict.outcome == "unknown":
         return "one run"
     return "shown" if verdict.significant else "noise"
-
-
-def _order(scope: Scope) -> tuple[bool, str, str]:
-    return scope.source != "measured", scope.hardware, scope.family

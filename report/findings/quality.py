@@ -11,57 +11,55 @@ from report.findings import words
 from report.findings.finding import (
     Caution,
     Certainty,
-    Facts,
     Finding,
-    Scope,
+    Place,
     baseline_of,
-    by_task,
     compared,
-    machines,
     primary,
 )
-from report.rows.rows import Row, is_share
+from report.rows.rows import QualityRow, is_share
 
 # Families are compared with the next lower one, from the best down, at most this many.
 _FAMILIES = 8
 
 
-def chance(facts: Facts) -> Iterator[Finding]:
+def chance(here: Place) -> Iterator[Finding]:
     """What answers no better than guessing; "collapsed" where another of its family is better."""
-    for scope, task, variants in by_task(facts):
-        best = max((rows[0] for rows in variants), key=lambda r: (r["value"], r["variant"]))
+    for task, variants in here.tasks():
+        best = max((rows[0] for rows in variants), key=lambda r: (r.value.value, r.variant))
         for rows in variants:
             row, verdict = rows[0], _against_chance(rows[0])
             if verdict is None or not guesses(rows):
                 continue
-            gap = None if row is best else facts.between(row, best, row["metric"])
+            gap = None if row is best else here.verdicts.between_scores(row, best).verdict
             collapsed = gap is not None and gap.outcome == "lower"
-            name, score = row["variant_name"], numbers.share(row["value"])
+            name, score = row.variant_name, numbers.share(row.value.value)
             headline = (
                 f"{name} {'has collapsed' if collapsed else 'cannot be told from guessing'} on"
-                f" {task}: {score} %, guessing gives {numbers.share(row['chance'])} %"
+                f" {task}: {score} %, guessing gives {numbers.share(row.chance)} %"
             )
             start = "That"
             if gap is not None and collapsed:
-                top = numbers.share(best["value"])
+                top = numbers.share(best.value.value)
                 lost = words.loss(gap)
-                start = f"{best['variant_name']} reaches {top} %: a loss of {lost}. What is left"
+                start = f"{best.variant_name} reaches {top} %: a loss of {lost}. What is left"
             detail = (
-                f"{start} is what guessing would give over {row['n']} documents (exact binomial p"
+                f"{start} is what guessing would give over {row.n} documents (exact binomial p"
                 f" {numbers.p_value(verdict.p)})."
             )
             # A collapse is a loss that a test shows; only the guessing itself is no difference.
+            sure: Certainty = "shown" if collapsed else "noise"
             yield compared(
-                "chance", 22, scope, "shown" if collapsed else "noise", headline, detail, row, best,
+                "chance", 22, here.scope, sure, headline, detail, row, best,
                 caution=Caution("answers no better than guessing", (name,)),
             )  # fmt: skip
 
 
-def quality_noise(facts: Facts) -> Iterator[Finding]:
+def quality_noise(here: Place) -> Iterator[Finding]:
     """Variants that no metric of a task tells from the baseline, and what could have been told."""
-    for scope, task, variants in by_task(facts):
+    for task, variants in here.tasks():
         base = baseline_of([rows[0] for rows in variants])
-        told = [(rows[0], [t for t in facts.gaps(rows) if t.verdict.interval]) for rows in variants]
+        told = [(rows[0], [t for t in here.gaps(rows) if t.verdict.interval]) for rows in variants]
         noise = [
             (row, tests)
             for row, tests in told
@@ -69,18 +67,18 @@ def quality_noise(facts: Facts) -> Iterator[Finding]:
         ]
         if base is None or not noise:
             continue
-        noise.sort(key=lambda each: (-each[0]["value"], each[0]["variant"]))
+        noise.sort(key=lambda each: (-each[0].value.value, each[0].variant))
         gaps = [test for _, tests in noise for test in tests]
         rows_told = [row for row, _ in noise]
-        variants_told = words.names([row["variant_name"] for row in rows_told])
+        variants_told = words.names([row.variant_name for row in rows_told])
         headline = (
-            f"{scope.family} on {task}: the quality of {variants_told} cannot be told from"
-            f" {base['variant_name']}'s"
+            f"{here.scope.family} on {task}: the quality of {variants_told} cannot be told from"
+            f" {base.variant_name}'s"
         )
-        detail = "; ".join(f"{test.a.name}: {words.tested(test)}" for test in gaps) + ". "
+        detail = "; ".join(f"{test.a.variant_name}: {words.tested(test)}" for test in gaps) + ". "
         alone = max((t.detectable_alone for t in gaps if t.detectable_alone), default=None)
         if alone:
-            n = min(row["n"] for row in rows_told)
+            n = min(row.n for row in rows_told)
             detail += (
                 f"{'Paired' if all(test.paired for test in gaps) else 'Unpaired'}, {n} documents"
                 f" show 80 % of the time only differences of {numbers.share(alone, 1)} pp or more"
@@ -91,23 +89,25 @@ def quality_noise(facts: Facts) -> Iterator[Finding]:
                 least = numbers.share(corrected, 1)
                 detail += f", {least} pp after the correction for {tests} tests"
             detail += "."
-        blind = [f"{test.a.name}, {test.metric}" for test in gaps if test.detectable is None]
+        blind = [
+            f"{test.a.variant_name}, {test.metric}" for test in gaps if test.detectable is None
+        ]
         if blind:
             detail += (
                 " Too few answers flipped to show any difference so often, even were all flips"
                 f" one way: {'; '.join(blind)}."
             )
         yield compared(
-            "quality_noise", 23, scope, "noise", headline, detail.strip(), base, *rows_told
+            "quality_noise", 23, here.scope, "noise", headline, detail.strip(), base, *rows_told
         )
 
 
-def quality_change(facts: Facts) -> Iterator[Finding]:
+def quality_change(here: Place) -> Iterator[Finding]:
     """Variants that a metric of a task tells from the baseline; guessing ones are in `chance`."""
-    for scope, task, variants in by_task(facts):
+    for task, variants in here.tasks():
         base = baseline_of([rows[0] for rows in variants])
         for rows in variants:
-            tests = facts.gaps(rows)
+            tests = here.gaps(rows)
             shown = [test for test in tests if test.verdict.significant]
             if base is None or not shown or guesses(rows):
                 continue
@@ -115,7 +115,7 @@ def quality_change(facts: Facts) -> Iterator[Finding]:
             verb = "is better than" if better else "is worse than"
             verb = "differs from" if 0 < better < len(shown) else verb
             headline = (
-                f"{rows[0]['variant_name']} {verb} {base['variant_name']} on {task}:"
+                f"{rows[0].variant_name} {verb} {base.variant_name} on {task}:"
                 f" {', '.join(map(words.gap, shown))}"
             )
             flips = [
@@ -123,42 +123,43 @@ def quality_change(facts: Facts) -> Iterator[Finding]:
                 for test in tests
             ]
             told = [words.tested(test) + more for test, more in zip(tests, flips, strict=True)]
-            detail = f"Of {rows[0]['n']} documents: {'; '.join(told)}."
+            detail = f"Of {rows[0].n} documents: {'; '.join(told)}."
             metrics = {test.metric for test in shown}
-            rests_on = [row for row in rows if row["metric"] in metrics]
-            yield compared("quality_change", 23, scope, "shown", headline, detail, *rests_on, base)
-
-
-def families(facts: Facts) -> Iterator[Finding]:
-    """Whether one family answers better than the next, every variant against every other."""
-    for scope, everything in machines(facts.quality):
-        for task in sorted({row["task"] for row in everything}):
-            groups: dict[str, list[Row]] = {}
-            for row in primary([row for row in everything if row["task"] == task]):
-                if is_share(row["metric"]) and row["value"] is not None:
-                    groups.setdefault(row["family"], []).append(row)
-            able = {name: _above_chance(rows) for name, rows in sorted(groups.items())}
-            ranked = sorted(
-                (name for name, rows in able.items() if rows),
-                key=lambda name: -max(row["value"] for row in able[name]),
+            rests_on = [row for row in rows if row.metric in metrics]
+            yield compared(
+                "quality_change", 23, here.scope, "shown", headline, detail, *rests_on, base
             )
-            for upper, lower in pairwise(ranked[:_FAMILIES]):
-                left_out = [r for name in (upper, lower) for r in groups[name]]
-                left_out = [r for r in left_out if r not in able[r["family"]]]
-                yield _families(facts, scope, task, (able[upper], able[lower]), left_out)
+
+
+def families(here: Place) -> Iterator[Finding]:
+    """Whether one family answers better than the next, every variant against every other."""
+    for task in sorted({row.task for row in here.quality}):
+        groups: dict[str, list[QualityRow]] = {}
+        for row in primary([row for row in here.quality if row.task == task]):
+            if is_share(row.metric):
+                groups.setdefault(row.family, []).append(row)
+        able = {name: _above_chance(rows) for name, rows in sorted(groups.items())}
+        ranked = sorted(
+            (name for name, rows in able.items() if rows),
+            key=lambda name: -max(row.value.value for row in able[name]),
+        )
+        for upper, lower in pairwise(ranked[:_FAMILIES]):
+            both = [*groups[upper], *groups[lower]]
+            left_out = [row for row in both if row not in able[row.family]]
+            yield _families(here, able[upper], able[lower], left_out)
 
 
 def _families(
-    facts: Facts, scope: Scope, task: str, able: tuple[list[Row], list[Row]], left_out: list[Row]
+    here: Place, upper: list[QualityRow], lower: list[QualityRow], left_out: list[QualityRow]
 ) -> Finding:
-    upper, lower = able
-    tests = [_gap(facts, a, b) for a in upper for b in lower]
+    results, task = here.verdicts.results, upper[0].task
+    tests = [pair.quality(results, a, b, fidelity=False) for a in upper for b in lower]
     verdicts = stats.correct([test.verdict for test in tests])
     held = sum(verdict.outcome == "higher" for verdict in verdicts)
     single = sum(test.verdict.outcome == "higher" for test in tests)
     gaps = [verdict.estimate or 0.0 for verdict in verdicts]
     adjusted = [verdict.p_adjusted or 0.0 for verdict in verdicts]
-    one, other = upper[0]["family"], lower[0]["family"]
+    one, other = upper[0].family, lower[0].family
     holding = f"{held} of {len(tests)} comparisons hold after correction"
     certainty: Certainty = "noise"
     headline = f"{one} and {other} cannot be ordered on {task}: {holding}"
@@ -169,36 +170,32 @@ def _families(
         certainty = "likely"
         headline = f"{one} is likely above {other} on {task}: {holding}"
     detail = (
-        f"By {upper[0]['metric']}: gaps of {numbers.points(min(gaps), 1)} to"
+        f"By {upper[0].metric}: gaps of {numbers.points(min(gaps), 1)} to"
         f" {numbers.points(max(gaps), 1)} pp, {single} of {len(tests)} with p below 0.05 one by"
         f" one; after Holm's correction the smallest p {numbers.p_value(min(adjusted))}, the"
         f" largest {numbers.p_value(max(adjusted))}."
     )
     if left_out:
-        names = words.names(sorted(row["variant_name"] for row in left_out))
+        names = words.names(sorted(row.variant_name for row in left_out))
         detail += f" Left out, being no better than guessing: {names}."
     if held < len(tests) and not all(test.paired for test in tests):
         detail += " A paired test on the same documents would be sharper."
-    return compared("families", 24, scope, certainty, headline, detail, *upper, *lower)
+    return compared("families", 24, here.scope, certainty, headline, detail, *upper, *lower)
 
 
-def _gap(facts: Facts, a: Row, b: Row) -> pair.Difference:
-    return pair.quality(facts.answers, a, b, fidelity=False)
-
-
-def _against_chance(row: Row) -> stats.Verdict | None:
-    if row["chance"] is None or not is_share(row["metric"]):
+def _against_chance(row: QualityRow) -> stats.Verdict | None:
+    if row.chance is None or not is_share(row.metric):
         return None
-    return stats.compare_with_chance(round(row["value"] * row["n"]), row["n"], row["chance"])
+    return stats.compare_with_chance(round(row.value.value * row.n), row.n, row.chance)
 
 
-def guesses(rows: Sequence[Row]) -> bool:
+def guesses(rows: Sequence[QualityRow]) -> bool:
     """Whether no metric of one variant on one task tells it from guessing."""
     verdicts = [verdict for row in rows if (verdict := _against_chance(row)) is not None]
     return bool(verdicts) and all(verdict.outcome == "noise" for verdict in verdicts)
 
 
-def _above_chance(rows: Sequence[Row]) -> list[Row]:
+def _above_chance(rows: Sequence[QualityRow]) -> list[QualityRow]:
     """Those a test shows above guessing, or for which guessing is not defined."""
     verdicts = [(row, _against_chance(row)) for row in rows]
     return [row for row, verdict in verdicts if verdict is None or verdict.outcome == "higher"]

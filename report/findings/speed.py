@@ -3,220 +3,192 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
 from report import numbers, rates, stats
-from report.differences.pair import SIZES, Difference
+from report.differences.pair import Difference
 from report.findings import words
 from report.findings.finding import (
     Certainty,
-    Facts,
     Finding,
     Pick,
-    Scope,
+    Place,
     asked_order,
-    at_load,
     baseline_of,
     certainty_of,
     compared,
     evidence,
-    usual_rate,
     with_caveats,
 )
-from report.rows.rows import Row
-from report.rows.service_level import carried
+from report.rows import loads
+from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow
 
 # A limited load hides differences once the best variant delivers this share of what is asked.
 _NEARLY_ALL = 0.75
 
 
-def service_level(facts: Facts) -> Iterator[Finding]:
+def service_level(here: Place) -> Iterator[Finding]:
     """Who keeps the service level at the highest rate that anybody keeps it at."""
-    for scope, (rows, _) in facts.scopes.items():
-        judged = [row for row in rows if row["sustained"] != "unknown"]
-        if not judged:
-            continue
-        kept = [row["request_rate_rps"] for row in judged if row["sustained"] == "yes"]
-        rate = max(kept) if kept else usual_rate(judged)
-        here = at_load(judged, rate)
-        named = {
-            answer: [row for row in here if row["sustained"] == answer]
-            for answer in ("yes", "no", "unsure")
-        }
-        yes = sorted(named["yes"], key=_by("e2e_mean_ms"))
-        load = rates.load(rate)
-        headline = "No variant is sure to keep within the service level"
-        if yes:
-            headline = (
-                f"{words.names(_names(yes))} {'keeps' if len(yes) == 1 else 'keep'} within the"
-                f" service level at {load}"
-            )
-            if len(yes) > 1 and not _ties(facts, yes):
-                headline += f", {yes[0]['variant_name']} the fastest of them"
-        ttft, tpot = (here[0][f"limit_{name}_p90_ms"] for name in ("ttft", "tpot"))
-        detail = (
-            f"Service level: TTFT p90 at most {numbers.number(ttft)} ms, TPOT p90 at most"
-            f" {numbers.number(tpot)} ms."
-        )
-        if named["no"]:
-            detail += f" Not within it at {load}: {words.names(_names(named['no']))}."
-        if named["unsure"]:
-            unsure = words.names(_names(named["unsure"]))
-            detail += f" Their intervals straddle the limit: {unsure}."
-        detail += f" Highest rate kept: {_carried(judged)}."
-        certainty: Certainty = "one run" if any(r["repeats"] < 2 for r in here) else "interval"
-        if not yes and certainty == "interval" and named["unsure"]:
-            certainty = "noise"
-        yield compared("service_level", 10, scope, certainty, headline, detail, *here)
+    judged = [row for row in here.speed if row.sustained != "unknown"]
+    if not judged:
+        return
+    kept = [row.request_rate_rps for row in judged if row.sustained == "yes"]
+    rate = max(kept) if kept else loads.usual_rate(judged)
+    rows, load = loads.at_rate(judged, rate), rates.load(rate)
+    yes = _ranked([row for row in rows if row.sustained == "yes"], Metric.E2E_MEAN)
+    outside = [row.variant_name for row in rows if row.sustained == "no"]
+    unsure = [row.variant_name for row in rows if row.sustained == "unsure"]
+    headline = "No variant is sure to keep within the service level"
+    if yes:
+        names = words.names([row.variant_name for row in yes])
+        keep = "keeps" if len(yes) == 1 else "keep"
+        headline = f"{names} {keep} within the service level at {load}"
+        if len(yes) > 1 and not _rivals(here, yes, Metric.E2E_MEAN)[0]:
+            headline += f", {yes[0].variant_name} the fastest of them"
+    detail = (
+        f"Service level: TTFT p90 at most {numbers.number(rows[0].limit_ttft_p90_ms)} ms, TPOT"
+        f" p90 at most {numbers.number(rows[0].limit_tpot_p90_ms)} ms."
+    )
+    if outside:
+        detail += f" Not within it at {load}: {words.names(outside)}."
+    if unsure:
+        detail += f" Their intervals straddle the limit: {words.names(unsure)}."
+    detail += f" Highest rate kept: {_kept(judged)}."
+    certainty: Certainty = "one run" if any(r.repeats < 2 for r in rows) else "interval"
+    if not yes and certainty == "interval" and unsure:
+        certainty = "noise"
+    yield compared("service_level", 10, here.scope, certainty, headline, detail, *rows)
 
 
-def fastest(facts: Facts) -> Iterator[Finding]:
+def fastest(here: Place) -> Iterator[Finding]:
     """The pick for latency: the shortest time from request to last token, at the usual load."""
-    for scope, (rows, _) in facts.scopes.items():
-        here = _with(at_load(rows, usual_rate(rows)), "e2e_mean_ms") if rows else []
-        if len(here) < 2:
-            continue
-        ranked = sorted(here, key=_by("e2e_mean_ms"))
-        best, ties = ranked[0], _names(_ties(facts, ranked))
-        name, value = best["variant_name"], numbers.number(best["e2e_mean_ms"], 4)
-        claim = (
-            f"answers fastest at {rates.load(best['request_rate_rps'])}: {value} ms end to end"
-            f"{words.tied(ties)}"
-        )
-        tpot, _, e2e, output = _against_baseline(facts, best)
-        detail = ""
-        if tpot is not None:
-            detail = (
-                f"Against {tpot.b.name}: time per output token {words.effect(tpot.verdict)},"
-                f" end to end {_effect(e2e)}, output {_effect(output)}."
-            )
-        yield compared(
-            "fastest", 11, scope, _pick(facts, ranked), f"{name} {claim}", detail, *ranked,
-            pick=Pick("For the shortest wait", (name, *ties), claim, of_speed=True),
-        )  # fmt: skip
-
-
-def throughput(facts: Facts) -> Iterator[Finding]:
-    """The pick for throughput, at the highest load that two variants share."""
-    for scope, (rows, _) in facts.scopes.items():
-        offered = [row["request_rate_rps"] for row in rows]
-        shared = [rate for rate in offered if offered.count(rate) > 1]
-        here = _with(at_load(rows, max(shared)), "output_throughput_tps") if shared else []
-        if len(here) < 2:
-            continue
-        ranked = sorted(here, key=_by("output_throughput_tps", -1))
-        best, ties = ranked[0], _names(_ties(facts, ranked, "output_throughput_tps"))
-        name, value = best["variant_name"], best["output_throughput_tps"]
-        load = rates.load(best["request_rate_rps"])
-        claim = (
-            f"gives the most output at {load}: {numbers.number(value, 4)} tokens/s"
-            f"{words.tied(ties)}"
-        )
-        *_, test = _against_baseline(facts, best)
-        detail = f"Against {test.b.name}: {words.effect(test.verdict)}." if test else ""
-        if value >= _NEARLY_ALL * _cap(best):
-            asked = numbers.number(_cap(best), 4)
-            detail += f" This load asks for {asked} tokens/s, so more could not be seen."
-        yield compared(
-            "throughput", 12, scope, _pick(facts, ranked, "output_throughput_tps"),
-            f"{name} {claim}", detail.strip(), *ranked,
-            pick=Pick("For the most output", (name, *ties), claim, of_speed=True),
-        )  # fmt: skip
-
-
-def saving(facts: Facts) -> Iterator[Finding]:
-    """What each variant saves in memory and time against its baseline, and costs in quality."""
-    for scope, (speed, quality) in facts.scopes.items():
-        for variant in dict.fromkeys(row["variant"] for row in speed + quality):
-            loads = [row for row in speed if row["variant"] == variant]
-            tasks = sorted((row for row in quality if row["variant"] == variant), key=asked_order)
-            made = _saving(facts, scope, speed, loads, tasks)
-            if made is not None:
-                yield made
-
-
-def kernel(facts: Facts) -> Iterator[Finding]:
-    """Where the same weights run at different speeds: the kernel, not the bit-width, decides."""
-    for scope, (rows, _) in facts.scopes.items():
-        here = _with(at_load(rows, usual_rate(rows)), "tpot_mean_ms") if rows else []
-        base = baseline_of(here)
-        for pair in combinations(sorted(here, key=lambda row: str(row["variant"])), 2):
-            one, other = pair
-            same = one["weights"] == other["weights"] and _method(one) == _method(other)
-            if same and one["weights"] is not None and _differ(one, other):
-                yield _kernel(facts, scope, sorted(pair, key=_by("tpot_mean_ms")), base)
-
-
-def load_cap(facts: Facts) -> Iterator[Finding]:
-    """Where the offered load, not the variant, sets the throughput."""
-    for scope, (rows, _) in facts.scopes.items():
-        here = at_load(rows, usual_rate(rows)) if rows else []
-        here = _with(_with(here, "output_throughput_tps"), "tpot_mean_ms")
-        if len(here) < 2 or math.isinf(_cap(here[0])):
-            continue
-        ranked = sorted(here, key=_by("output_throughput_tps", -1))
-        best, other = ranked[0], baseline_of(ranked[1:]) or ranked[-1]
-        gained = best["output_throughput_tps"] / other["output_throughput_tps"]
-        told = facts.between(best, other, "tpot_mean_ms")
-        tpot = best["tpot_mean_ms"] / other["tpot_mean_ms"]
-        reached = best["output_throughput_tps"] / _cap(best)
-        if reached < _NEARLY_ALL or abs(math.log(tpot)) <= abs(math.log(gained)):
-            continue
-        # What cannot be told from noise cannot be hidden either.
-        if told.outcome == "noise":
-            continue
-        cap = numbers.number(_cap(best), 4)
-        most = abs(math.log(gained)) < abs(math.log(tpot)) / 2
-        headline = (
-            f"Output at {rates.load(best['request_rate_rps'])} cannot exceed {cap} tokens/s, which"
-            f" hides {'most' if most else 'part'} of the difference"
-        )
+    ranked = _ranked(loads.at_usual(here.speed), Metric.E2E_MEAN)
+    if len(ranked) < 2:
+        return
+    best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.E2E_MEAN)
+    name, value = best.variant_name, numbers.number(best.metrics[Metric.E2E_MEAN].value, 4)
+    claim = (
+        f"answers fastest at {rates.load(best.request_rate_rps)}: {value} ms end to end"
+        f"{words.tied(ties)}"
+    )
+    tpot, _, e2e, output = _against_baseline(here, best)
+    detail = ""
+    if tpot is not None:
         detail = (
-            f"{best['variant_name']} reaches {numbers.share(reached, 0)} % of that. Against"
-            f" {other['variant_name']} its output is {numbers.change(gained)} while its time per"
-            f" output token is {numbers.change(tpot)}."
+            f"Against {tpot.b.variant_name}: time per output token {_effect(tpot)}, end to end"
+            f" {_effect(e2e)}, output {_effect(output)}."
         )
-        if any(math.isinf(row["request_rate_rps"]) for row in rows):
-            detail += " The unthrottled load shows what each can give."
-        yield compared("load_cap", 25, scope, certainty_of(told), headline, detail, best, other)
+    yield compared(
+        "fastest", 11, here.scope, sure, f"{name} {claim}", detail, *ranked,
+        pick=Pick("For the shortest wait", (name, *ties), claim, of_speed=True),
+    )  # fmt: skip
 
 
-def _saving(
-    facts: Facts, scope: Scope, family: Sequence[Row], loads: Sequence[Row], tasks: Sequence[Row]
-) -> Finding | None:
-    rate = usual_rate(family) if family else math.inf
-    load = next((row for row in loads if row["request_rate_rps"] == rate), None)
-    tpot, ttft, e2e, output = _against_baseline(facts, load) if load else (None,) * 4
-    gaps = facts.gaps(tasks)
+def throughput(here: Place) -> Iterator[Finding]:
+    """The pick for throughput, at the highest load that two variants share."""
+    ranked = _ranked(loads.at_highest_shared(here.speed), Metric.OUTPUT)
+    if len(ranked) < 2:
+        return
+    best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.OUTPUT)
+    name, value = best.variant_name, best.metrics[Metric.OUTPUT].value
+    load = rates.load(best.request_rate_rps)
+    claim = (
+        f"gives the most output at {load}: {numbers.number(value, 4)} tokens/s{words.tied(ties)}"
+    )
+    *_, test = _against_baseline(here, best)
+    detail = f"Against {test.b.variant_name}: {words.effect(test.verdict)}." if test else ""
+    if value >= _NEARLY_ALL * _cap(best):
+        asked = numbers.number(_cap(best), 4)
+        detail += f" This load asks for {asked} tokens/s, so more could not be seen."
+    yield compared(
+        "throughput", 12, here.scope, sure, f"{name} {claim}", detail.strip(), *ranked,
+        pick=Pick("For the most output", (name, *ties), claim, of_speed=True),
+    )  # fmt: skip
+
+
+def saving(here: Place) -> Iterator[Finding]:
+    """What each variant saves in memory and time against its baseline, and costs in quality."""
+    rate = loads.usual_rate(here.speed) if here.speed else math.inf
+    usual = {row.variant: row for row in reversed(here.speed) if row.request_rate_rps == rate}
+    for variant in dict.fromkeys(row.variant for row in (*here.speed, *here.quality)):
+        tasks = [row for row in here.quality if row.variant == variant]
+        yield from _saving(here, usual.get(variant), sorted(tasks, key=asked_order))
+
+
+def kernel(here: Place) -> Iterator[Finding]:
+    """Where the same weights run at different speeds: the kernel, not the bit-width, decides."""
+    rows = _ranked(loads.at_usual(here.speed), Metric.TPOT_MEAN)
+    for one, other in combinations(sorted(rows, key=lambda row: row.variant), 2):
+        if _same_weights(one, other) and _other_kernel(one, other):
+            fast, slow = _ranked([one, other], Metric.TPOT_MEAN)
+            yield _kernel(here, fast, slow, baseline_of(rows))
+
+
+def load_cap(here: Place) -> Iterator[Finding]:
+    """Where the offered load, not the variant, sets the throughput."""
+    rows = [row for row in loads.at_usual(here.speed) if Metric.TPOT_MEAN in row.metrics]
+    ranked = _ranked(rows, Metric.OUTPUT)
+    if len(ranked) < 2 or math.isinf(_cap(ranked[0])):
+        return
+    best, other = ranked[0], baseline_of(ranked[1:]) or ranked[-1]
+    gained, tpot = (
+        best.metrics[metric].value / other.metrics[metric].value
+        for metric in (Metric.OUTPUT, Metric.TPOT_MEAN)
+    )
+    told = here.verdicts.between_speeds(best, other, Metric.TPOT_MEAN).verdict
+    reached = best.metrics[Metric.OUTPUT].value / _cap(best)
+    if reached < _NEARLY_ALL or abs(math.log(tpot)) <= abs(math.log(gained)):
+        return
+    # What cannot be told from noise cannot be hidden either.
+    if told.outcome == "noise":
+        return
+    cap = numbers.number(_cap(best), 4)
+    most = abs(math.log(gained)) < abs(math.log(tpot)) / 2
+    headline = (
+        f"Output at {rates.load(best.request_rate_rps)} cannot exceed {cap} tokens/s, which"
+        f" hides {'most' if most else 'part'} of the difference"
+    )
+    detail = (
+        f"{best.variant_name} reaches {numbers.share(reached, 0)} % of that. Against"
+        f" {other.variant_name} its output is {numbers.change(gained)} while its time per"
+        f" output token is {numbers.change(tpot)}."
+    )
+    if any(math.isinf(row.request_rate_rps) for row in here.speed):
+        detail += " The unthrottled load shows what each can give."
+    yield compared("load_cap", 25, here.scope, certainty_of(told), headline, detail, best, other)
+
+
+def _saving(here: Place, load: SpeedRow | None, tasks: Sequence[QualityRow]) -> Iterator[Finding]:
+    tpot, ttft, e2e, output = _against_baseline(here, load) if load else (None,) * 4
+    gaps = here.gaps(tasks)
     by_task = [(task, list(own)) for task, own in groupby(gaps, key=lambda gap: gap.series)]
     telling = [_telling(own) for _, own in by_task]
-    rows = [row for row in (load, *tasks) if row is not None]
-    sizes = [facts.test(rows[0], "", size) for size in SIZES] if rows else []
-    weights = next((test for test in sizes if test is not None), None)
+    rows: list[Result] = [*([load] if load else []), *tasks]
+    weights = here.verdicts.memory(rows[0]) if rows else None
     first = tpot or weights
     if first is None:
-        return None
+        return
     told, detail = [], ""
     if weights and weights.verdict.estimate:
         held = "memory for weights" if weights.metric == "weights_gib" else "weights on disk"
         told.append(f"{numbers.change(weights.verdict.estimate)} {held}")
-    if tpot:
+    if tpot and load:
         told.append(f"{words.effect(tpot.verdict)} time per output token")
         detail = (
-            f"At {rates.load(rate)}: TTFT {_effect(ttft)}, end to end {_effect(e2e)}, output"
-            f" {_effect(output)}."
+            f"At {rates.load(load.request_rate_rps)}: TTFT {_effect(ttft)}, end to end"
+            f" {_effect(e2e)}, output {_effect(output)}."
         )
     told += [f"{words.gap(each)} on {each.series}" for each in telling]
     for task, own in by_task:
         detail += f" On {task}: {'; '.join(map(words.tested, own))}."
     mind = dict.fromkeys(text for test in (tpot, *gaps) if test for text in test.caveats)
     rests_on = {test.a.anchor for test in telling}
-    return Finding(
-        "saving", 20, scope, certainty_of(tpot.verdict) if tpot else "fact",
-        f"{first.a.name} against {first.b.name}: {', '.join(told)}",
+    yield Finding(
+        "saving", 20, here.scope, certainty_of(tpot.verdict) if tpot else "fact",
+        f"{first.a.variant_name} against {first.b.variant_name}: {', '.join(told)}",
         with_caveats(detail.strip(), mind),
-        evidence(*(row for row in rows if row is load or row["anchor"] in rests_on)),
+        evidence(*(row for row in rows if row is load or row.anchor in rests_on)),
     )  # fmt: skip
 
 
@@ -226,13 +198,11 @@ def _telling(tests: Sequence[Difference]) -> Difference:
     return max(shown or tests[:1], key=lambda test: abs(test.verdict.estimate or 0.0))
 
 
-def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -> Finding:
-    fast, slow = pair
-    rate = rates.name(fast["request_rate_rps"])
-    ratio = facts.between(slow, fast, "tpot_mean_ms")
-    against = [facts.test(row, rate, "tpot_mean_ms") for row in (slow, fast)]
+def _kernel(here: Place, fast: SpeedRow, slow: SpeedRow, base: SpeedRow | None) -> Finding:
+    ratio = here.verdicts.between_speeds(slow, fast, Metric.TPOT_MEAN).verdict
+    against = [here.verdicts.speed(row, Metric.TPOT_MEAN) for row in (slow, fast)]
     slow_base, fast_base = (test.verdict if test else None for test in against)
-    e2e = facts.test(slow, rate, "e2e_mean_ms")
+    e2e = here.verdicts.speed(slow, Metric.E2E_MEAN)
     verdicts = [v for v in (ratio, slow_base, fast_base) if v is not None]
     certainty = _weakest(verdicts)
     crosses = (
@@ -243,8 +213,8 @@ def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -
     decides = crosses and certainty != "noise"
     if not decides:
         certainty = certainty_of(ratio)
-    one, other = slow["variant_name"], fast["variant_name"]
-    named = base["variant_name"] if base else ""
+    one, other = slow.variant_name, fast.variant_name
+    named = base.variant_name if base else ""
     if decides:
         headline = (
             f"The kernel, not the bit-width, decides: on the same weights {one} takes"
@@ -259,14 +229,14 @@ def _kernel(facts: Facts, scope: Scope, pair: Sequence[Row], base: Row | None) -
     else:
         headline = f"Same weights, other kernel: {one} and {other} cannot be told apart"
     detail = (
-        f"{words.factor(ratio)} between the two at {rates.load(fast['request_rate_rps'])}"
+        f"{words.factor(ratio)} between the two at {rates.load(fast.request_rate_rps)}"
         f"{words.ends(ratio)}"
     )
     if e2e:
         detail += f"; end to end {one} takes {words.factor(e2e.verdict)} of {named}"
-    detail += f". Kernels: {slow['kernel']} and {fast['kernel']}."
+    detail += f". Kernels: {slow.served.kernel} and {fast.served.kernel}."
     shown = [row for row in (slow, fast, base) if row is not None]
-    return compared("kernel", 21, scope, certainty, headline, detail, *shown)
+    return compared("kernel", 21, here.scope, certainty, headline, detail, *shown)
 
 
 def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
@@ -274,31 +244,28 @@ def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
     return "noise" if "noise" in sure else "one run" if "one run" in sure else "shown"
 
 
-def _pick(facts: Facts, ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> Certainty:
-    """How sure it is that the first is the best: it against each other one."""
-    return _weakest([facts.between(row, ranked[0], metric) for row in ranked[1:]])
+def _rivals(here: Place, ranked: Sequence[SpeedRow], metric: Metric) -> tuple[list[str], Certainty]:
+    """Those that a test cannot tell from the first, and how sure it is that this is the best."""
+    between = here.verdicts.between_speeds
+    tests = [between(row, ranked[0], metric) for row in ranked[1:]]
+    ties = [test.a.variant_name for test in tests if test.verdict.outcome == "noise"]
+    return ties, _weakest([test.verdict for test in tests])
 
 
-def _ties(facts: Facts, ranked: Sequence[Row], metric: str = "e2e_mean_ms") -> list[Row]:
-    """Those that a test cannot tell from the first."""
-    return [row for row in ranked[1:] if facts.between(row, ranked[0], metric).outcome == "noise"]
-
-
-def _against_baseline(facts: Facts, row: Row) -> list[Difference | None]:
+def _against_baseline(here: Place, row: SpeedRow) -> list[Difference | None]:
     """TPOT, TTFT, end to end and output of a row's variant against its baseline's."""
-    series = rates.name(row["request_rate_rps"])
-    metrics = ("tpot_mean_ms", "ttft_mean_ms", "e2e_mean_ms", "output_throughput_tps")
-    return [facts.test(row, series, metric) for metric in metrics]
+    metrics = (Metric.TPOT_MEAN, Metric.TTFT_MEAN, Metric.E2E_MEAN, Metric.OUTPUT)
+    return [here.verdicts.speed(row, metric) for metric in metrics]
 
 
 def _effect(test: Difference | None) -> str:
     return words.effect(test.verdict if test else None)
 
 
-def _carried(rows: Sequence[Row]) -> str:
+def _kept(rows: Sequence[SpeedRow]) -> str:
     """The highest rate that each variant keeps within the service level, best first."""
-    named = {(row["source"], row["hardware"], row["variant"]): row["variant_name"] for row in rows}
-    kept = [(named[key], each.highest) for key, each in carried(rows).items()]
+    named = {row.who: row.variant_name for row in rows}
+    kept = [(named[who], each.highest) for who, each in loads.kept(rows).items()]
     kept.sort(key=lambda each: (-(each[1] or 0.0), each[0]))
     return ", ".join(
         f"{name} {'none of those tried' if rate is None else rates.short(rate)}"
@@ -306,29 +273,31 @@ def _carried(rows: Sequence[Row]) -> str:
     )
 
 
-def _cap(row: Row) -> float:
+def _cap(row: SpeedRow) -> float:
     """The output tokens per second that the requests ask for: no variant can exceed it."""
-    return float(row["request_rate_rps"]) * int(row["output_tokens"])
+    return row.request_rate_rps * row.output_tokens
 
 
-def _method(row: Row) -> str | None:
+def _same_weights(one: SpeedRow, other: SpeedRow) -> bool:
+    weights = one.served.weights
+    same = weights is not None and weights == other.served.weights
+    return same and _method(one) == _method(other)
+
+
+def _method(row: SpeedRow) -> str | None:
     """The quantization without the kernel that vLLM puts into its name: awq_marlin is awq."""
-    method = row["quantization"]
-    return None if method is None else str(method).removesuffix("_marlin")
+    method = row.served.quantization
+    return None if method is None else method.removesuffix("_marlin")
 
 
-def _differ(one: Row, other: Row) -> bool:
+def _other_kernel(one: SpeedRow, other: SpeedRow) -> bool:
     """Whether the two are known to have run different kernels."""
-    return None not in (one["kernel"], other["kernel"]) and one["kernel"] != other["kernel"]
+    kernels = {one.served.kernel, other.served.kernel}
+    return len(kernels) == 2 and None not in kernels
 
 
-def _with(rows: Sequence[Row], metric: str) -> list[Row]:
-    return [row for row in rows if row[metric] is not None]
-
-
-def _by(metric: str, sign: int = 1) -> Callable[[Row], tuple[float, str]]:
-    return lambda row: (sign * row[metric], row["variant"])
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    return [row["variant_name"] for row in rows]
+def _ranked(rows: Iterable[SpeedRow], metric: Metric) -> list[SpeedRow]:
+    """Those that know a metric, the best first: the least of a time, the most of a rate."""
+    sign = 1 if metric in LATENCIES else -1
+    known = [row for row in rows if metric in row.metrics]
+    return sorted(known, key=lambda row: (sign * row.metrics[metric].value, row.variant))

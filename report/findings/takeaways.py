@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from report.differences.compare import differences
-from report.differences.pair import Difference
+from report.differences.families import Verdicts
 from report.findings import memory, notes, quality, speed
-from report.findings.finding import Facts, Finding, gather
-from report.rows.load import Results
+from report.findings.finding import Finding, Place, families, machines
+from report.rows.results import Results
 
-RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+Rule = Callable[[Place], Iterator[Finding]]
+FOR_EACH_MACHINE: tuple[Rule, ...] = (
     notes.mixed_machines,
     notes.disturbed,
-    notes.failed,
     notes.random_weights,
+    quality.families,
+    memory.fit,
+    notes.unrepeated,
+)
+FOR_EACH_FAMILY: tuple[Rule, ...] = (
     speed.service_level,
     speed.fastest,
     speed.throughput,
@@ -25,21 +29,19 @@ RULES: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     quality.chance,
     quality.quality_noise,
     quality.quality_change,
-    quality.families,
     speed.load_cap,
-    memory.fit,
-    notes.drift,
-    notes.unrepeated,
 )
+ONCE: tuple[Callable[[Results], Iterator[Finding]], ...] = (notes.failed, notes.drift)
 
 
-def findings(results: Results, tests: Sequence[Difference] | None = None) -> list[Finding]:
-    """All findings, measured before published, those first that matter most to a reader.
-
-    `tests` are the results' `differences`, where they are at hand already.
-    """
-    facts = gather(results, differences(results) if tests is None else tests)
-    found = [finding for rule in RULES for finding in rule(facts)]
+def findings(verdicts: Verdicts) -> list[Finding]:
+    """All findings, measured before published, those first that matter most to a reader."""
+    found = [finding for rule in ONCE for finding in rule(verdicts.results)]
+    for rules, places in (
+        (FOR_EACH_MACHINE, machines(verdicts)),
+        (FOR_EACH_FAMILY, families(verdicts)),
+    ):
+        found += [finding for rule in rules for here in places for finding in rule(here)]
     return sorted(found, key=_order)
 
 

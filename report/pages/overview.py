@@ -1,87 +1,80 @@
-"""What the overview shows, and the data page's list of records."""
+"""What was measured, asked and kept: the facts on the overview, data and methodology pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import get_args
 
 from report import numbers
-from report.charts import pictures
-from report.findings.finding import Finding
-from report.pages import takeaway_lists
-from report.pages.tables import Cell, Column, Row, Table, text
+from report.pages import cells
+from report.pages.tables import Cell, Column, Row, Table
 from report.rows.published import Reference
+from report.rows.results import Results
+from report.rows.rows import QualityRow, Result, RunRow, Stage
 
-Frame = dict[str, Any]
 NEWEST = 12
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
-def facts(runs: Sequence[Frame], fast: Sequence[Frame], good: Sequence[Frame]) -> Frame:
-    """The counts every page may mention."""
-    done = [row for row in runs if row["current"]]
-    return {
-        "records": len(runs),
-        "variants": len({row["variant"] for row in done}),
-        "machines": len({row["hardware"] for row in done}),
-        "failed": sum(row["status"] == "failed" for row in runs),
-        "newest": max((row["finished_at"] for row in runs), default=None),
-        "published": len(
-            {row["variant"] for row in (*fast, *good) if row["source"] == "published"}
-        ),
-        "tasks": sorted({row["task"] for row in good}),
-    }
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What every page may say of how much there is."""
+
+    records: int
+    variants: int
+    machines: int
+    failed: int
+    newest: str | None
+    published: int
 
 
-def context(
-    runs: Sequence[Frame],
-    fast: Sequence[Frame],
-    good: Sequence[Frame],
-    found: Sequence[Finding],
-) -> dict[str, Any]:
-    """The overview's picks, findings, picture, coverage and newest results."""
-    return {
-        "choices": takeaway_lists.choices(found),
-        "measured": takeaway_lists.listed(found, "measured"),
-        "published": takeaway_lists.listed(found, "published"),
-        "count": len(found),
-        "pictures": pictures.trade_offs(fast, good),
-        "coverage": _coverage(runs),
-        "newest": _newest(runs),
-    }
+def counts(results: Results) -> Counts:
+    """How much there is."""
+    runs, rows = results.runs, (*results.speed, *results.quality)
+    done = [run for run in runs if run.current]
+    return Counts(
+        records=len(runs),
+        variants=len({run.variant for run in done}),
+        machines=len({run.hardware for run in done}),
+        failed=sum(run.status == "failed" for run in runs),
+        newest=max((run.finished_at or "" for run in runs), default=None),
+        published=len({row.variant for row in rows if row.source == "published"}),
+    )
 
 
-def _current(runs: Sequence[Frame]) -> dict[tuple[str, str], dict[str, Frame]]:
-    """The current runs by hardware and variant, then by stage."""
-    current: dict[tuple[str, str], dict[str, Frame]] = {}
-    for row in runs:
-        if row["current"]:
-            current.setdefault((row["hardware"], row["variant"]), {})[row["stage"]] = row
-    return current
+def _current(runs: Sequence[RunRow]) -> list[dict[Stage, RunRow]]:
+    """The current runs of each variant on each machine, by stage."""
+    current: dict[tuple[str, str], dict[Stage, RunRow]] = {}
+    for run in runs:
+        if run.current:
+            current.setdefault((run.hardware, run.variant), {})[run.stage] = run
+    return list(current.values())
 
 
-def _coverage(runs: Sequence[Frame]) -> Table:
+def coverage(runs: Sequence[RunRow]) -> Table:
     """What was measured on what: a row per variant and machine."""
     columns = (
-        Column("variant", "Variant", numeric=False),
+        cells.VARIANT,
         Column("family", "Family", numeric=False),
         Column("machine", "Measured on", numeric=False),
         Column("speed", "Speed", numeric=False),
         Column("quality", "Quality", numeric=False),
     )
     body = []
-    for stages in _current(runs).values():
+    for stages in _current(runs):
         row = next(iter(stages.values()))
         body.append(
             Row(
                 Cell(
-                    row["variant_name"],
-                    href=f"variants/{row['variant']}.html",
-                    tag="random weights" if row["random_weights"] else "",
+                    row.variant_name,
+                    href=row.variant_page,
+                    tag="random weights" if row.random_weights else "",
                 ),
                 [
-                    Cell(row["family"], tag="baseline" if row["is_baseline"] else ""),
-                    Cell(row["hardware_name"], note=row["machine"]),
-                    *(_stage(stages.get(stage)) for stage in ("speed", "quality")),
+                    Cell(row.family, tag="baseline" if row.is_baseline else ""),
+                    Cell(row.hardware_name, note=row.machine),
+                    *(_stage(stages.get(stage)) for stage in STAGES),
                 ],
             )
         )
@@ -91,7 +84,7 @@ def _coverage(runs: Sequence[Frame]) -> Table:
 def published(reference: Reference) -> Table:
     """What one publication served, row by row; other pages link here."""
     columns = (
-        Column("variant", "Variant", numeric=False),
+        cells.VARIANT,
         Column("repo", "Repository", numeric=False),
         Column("file", "File", numeric=False),
         Column("serve", "Served with", numeric=False),
@@ -109,32 +102,33 @@ def published(reference: Reference) -> Table:
     return Table(f"published-{reference.id}", caption, columns, body)
 
 
-def _stage(row: Frame | None) -> Cell:
+def _stage(row: RunRow | None) -> Cell:
     if row is None:
         return Cell("not measured", tone="unknown")
-    partial = "partial" if row["status"] == "partial" else ""
-    return Cell(numbers.date(row["finished_at"]), href=f"records/{row['record']}", note=partial)
+    partial = "partial" if row.status == "partial" else ""
+    return Cell(numbers.date(row.finished_at), href=f"records/{row.record}", note=partial)
 
 
-def _newest(runs: Sequence[Frame]) -> Table:
+def newest(runs: Sequence[RunRow]) -> Table:
+    """The records that finished last, failed ones too."""
     columns = (
-        Column("variant", "Variant", numeric=False),
+        cells.VARIANT,
         Column("finished", "Finished", "UTC", numeric=False),
         Column("stage", "Stage", numeric=False),
         Column("machine", "Measured on", numeric=False),
         Column("status", "Status", numeric=False),
         Column("record", "Record", numeric=False),
     )
-    latest = sorted(runs, key=lambda row: (row["finished_at"], row["record"]), reverse=True)
+    latest = sorted(runs, key=lambda row: (row.finished_at or "", row.record), reverse=True)
     body = [
         Row(
-            Cell(row["variant_name"], href=f"variants/{row['variant']}.html"),
+            Cell(row.variant_name, href=row.variant_page),
             [
-                Cell(numbers.moment(row["finished_at"])),
-                text(row["stage"]),
-                text(row["hardware_name"]),
-                Cell(row["status"], note=row["error"] or ""),
-                Cell("JSON", href=f"records/{row['record']}"),
+                Cell(numbers.moment(row.finished_at)),
+                cells.text(row.stage),
+                cells.text(row.hardware_name),
+                Cell(row.status, note=row.error or ""),
+                Cell("JSON", href=f"records/{row.record}"),
             ],
         )
         for row in latest[:NEWEST]
@@ -142,10 +136,10 @@ def _newest(runs: Sequence[Frame]) -> Table:
     return Table("newest", "Newest results", columns, body, quiet=True)
 
 
-def files(runs: Sequence[Frame]) -> Table:
+def files(runs: Sequence[RunRow]) -> Table:
     """Where each current result's files are."""
     columns = (
-        Column("variant", "Variant", numeric=False),
+        cells.VARIANT,
         Column("machine", "Measured on", numeric=False),
         Column("speed", "Speed record", numeric=False),
         Column("quality", "Quality record", numeric=False),
@@ -153,10 +147,10 @@ def files(runs: Sequence[Frame]) -> Table:
         Column("badge", "Badge", numeric=False),
     )
     body = []
-    for (hardware, variant), stages in _current(runs).items():
+    for stages in _current(runs):
         row = next(iter(stages.values()))
-        where = f"{hardware}/{variant}"
-        scored = "quality" in stages and not row["random_weights"]
+        where = f"{row.hardware}/{row.variant}"
+        scored = "quality" in stages and not row.random_weights
         card = (
             Cell("YAML", href=f"data/model-cards/{where}.yml")
             if scored
@@ -164,10 +158,10 @@ def files(runs: Sequence[Frame]) -> Table:
         )
         body.append(
             Row(
-                Cell(row["variant_name"], href=f"variants/{variant}.html"),
+                Cell(row.variant_name, href=row.variant_page),
                 [
-                    Cell(row["hardware_name"]),
-                    *(_stage(stages.get(stage)) for stage in ("speed", "quality")),
+                    Cell(row.hardware_name),
+                    *(_stage(stages.get(stage)) for stage in STAGES),
                     card,
                     Cell("JSON", href=f"data/badges/{where}.json"),
                 ],
@@ -176,3 +170,28 @@ def files(runs: Sequence[Frame]) -> Table:
     return Table(
         "files", "The newest record of each stage, and what is made from it", columns, body
     )
+
+
+def served(rows: Sequence[Result]) -> list[str]:
+    """By which versions of vLLM each machine's results were served, one line per machine."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(_place(row), set()).add(row.engine_version or numbers.UNKNOWN)
+    return [f"{place}: vLLM {', '.join(sorted(seen))}" for place, seen in sorted(found.items())]
+
+
+def asked(rows: Sequence[QualityRow]) -> list[str]:
+    """What each machine's variants were asked; more than one entry where they differ."""
+    found: dict[str, set[str]] = {}
+    chosen = {"first": "the first of the split", "random": "drawn by a seed"}
+    for row in rows:
+        how = chosen.get(row.selection or "", "selection unknown")
+        shots = f"{numbers.whole(row.num_fewshot)}-shot"
+        kind = f"{numbers.whole(row.n)} documents, {how}, {shots}"
+        found.setdefault(f"{row.task} on {_place(row)}", set()).add(kind)
+    return [f"{place}: {'; or '.join(sorted(seen))}" for place, seen in sorted(found.items())]
+
+
+def _place(row: Result) -> str:
+    elsewhere = ", published elsewhere" if row.source == "published" else ""
+    return f"{row.hardware_name}{elsewhere}"

@@ -1,100 +1,147 @@
-"""The quality page's tables: one task and metric at a time, on one machine."""
+"""The quality page: one task at a time on one machine, and what each expects of a fixed text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from bench.records import store
+from bench.records.record import Fidelity
 from report import numbers
-from report.pages.speed import head, record_cell
-from report.pages.tables import Cell, Column, Row, Table, amount, measured
+from report.charts import charts
+from report.charts.drawing import Chart
+from report.differences.families import Verdicts
+from report.pages import cells
+from report.pages.tables import Cell, Column, Row, Table
+from report.rows.results import Results
+from report.rows.rows import QualityRow
+from report.stats import divergence
 
-Frame = dict[str, Any]
-Tests = Callable[[Frame], Sequence[Cell]]
-
-TESTED = (
-    Column("difference", "Against baseline", "pp", title="Difference, tested; interval below"),
-    Column("flips", "Flips", "lost / gained", title="Documents only one of the two got right"),
-    Column("detectable", "Could be seen from", "pp", title="Shown 80 % of the time at this n"),
-    Column("changed", "Answers changed", "%", title="Documents answered with another choice"),
-    Column("shift", "Log-likelihood shift", "nats per byte", title="Mean absolute difference"),
-)
 _COLUMNS = (
-    Column("variant", "Variant", numeric=False),
+    cells.VARIANT,
     Column("value", "Score", "%", better="higher", scale="points"),
-    *TESTED,
+    *cells.TESTED,
     Column("chance", "Guessing", "%"),
     Column("n", "Documents"),
     Column("rps", "Scored", "requests/s", better="higher", scale="ratio"),
     Column("memory", "Weights", "GiB", better="lower", scale="ratio"),
-    Column("record", "Record", numeric=False, title="The JSON these numbers come from"),
+    cells.RECORD,
+)
+_EXPECTATIONS = (
+    cells.VARIANT,
+    Column("kl", "Divergence from baseline", "nats per token", better="lower", scale="ratio"),
+    Column("perplexity", "Perplexity of the text", better="lower", scale="ratio"),
+    Column("positions", "Positions"),
+    cells.RECORD,
 )
 
 
-def tables(rows: Sequence[Frame], root: str, tests: Tests) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Everything about one task on one machine."""
+
+    id: str
+    title: str
+    asked: str
+    chart: Chart | None
+    tables: Sequence[Table]
+
+
+def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
     """Per machine and task: every metric's score, and the test against the family's baseline."""
-    groups: dict[tuple[str, str], list[Frame]] = {}
+    groups: dict[tuple[str, str], list[QualityRow]] = {}
     for row in rows:
-        groups.setdefault((row["hardware"], row["task"]), []).append(row)
-    sections = []
+        groups.setdefault((row.hardware, row.task), []).append(row)
+    made = []
     for (hardware, task), own in groups.items():
-        name = own[0]["hardware_name"]
-        metrics = dict.fromkeys(row["metric"] for row in own)
-        sections.append(
-            {
-                "id": f"{hardware}-{task}",
-                "hardware": hardware,
-                "task": task,
-                "title": f"{task}, {name}",
-                "asked": _asked(own),
-                "tables": [
-                    _table(metric, [r for r in own if r["metric"] == metric], root, tests)
-                    for metric in metrics
-                ],
-            }
-        )
-    return sections
+        place = f"{hardware}-{task}"
+        tables = [
+            _table(place, [row for row in own if row.metric == metric], verdicts)
+            for metric in dict.fromkeys(row.metric for row in own)
+        ]
+        title = f"{task}, {own[0].hardware_name}"
+        made.append(Section(place, title, _asked(own), charts.scores(place, own), tables))
+    return made
 
 
-def _table(metric: str, rows: Sequence[Frame], root: str, tests: Tests) -> Table:
+def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
     first = rows[0]
-    return Table(
-        f"quality-{first['hardware']}-{first['task']}-{metric}",
-        f"{first['task']}, {metric}, on {first['hardware_name']}",
-        _COLUMNS,
-        [_row(row, root, tests) for row in rows],
-        baselines=len(rows) > 1,
-    )
-
-
-def _row(row: Frame, root: str, tests: Tests) -> Row:
-    cells = [
-        measured(row, "value", numbers.share),
-        *tests(row),
-        amount(row["chance"], lambda v: numbers.share(v, 0)),
-        amount(row["n"], numbers.whole),
-        amount(row["requests_per_s"]),
-        amount(row["weights_gib"]),
-        record_cell(row, root),
+    body = [
+        Row(
+            cells.head(row),
+            [
+                cells.measured(row.value, numbers.share),
+                *cells.score_tests(row, verdicts),
+                cells.amount(row.chance, cells.whole_percent),
+                cells.amount(row.n, numbers.whole),
+                cells.amount(row.requests_per_s),
+                cells.amount(row.served.weights_gib),
+                cells.record(row),
+            ],
+            id=row.anchor,
+            group=".".join(row.asked),
+            variant=row.variant,
+            baseline=row.is_baseline,
+            published=row.source == "published",
+        )
+        for row in rows
     ]
-    return Row(
-        head(row, root),
-        cells,
-        id=row["anchor"],
-        group=f"{row['task']}.{row['metric']}",
-        variant=row["variant"],
-        baseline=bool(row["is_baseline"]),
-        published=row["source"] == "published",
-    )
+    caption = f"{first.task}, {first.metric}, on {first.hardware_name}"
+    name = f"quality-{place}-{first.metric}"
+    return Table(name, caption, _COLUMNS, body, baselines=len(rows) > 1)
 
 
-def _asked(rows: Sequence[Frame]) -> str:
+def _asked(rows: Sequence[QualityRow]) -> str:
     """What was asked, where all rows agree; else that they do not."""
-    kinds = sorted(
-        {
-            f"{numbers.whole(r['n'])} documents, {r['selection'] or 'selection unknown'}, "
-            f"{numbers.whole(r['num_fewshot'])}-shot"
-            for r in rows
-        }
-    )
-    return "; ".join(kinds)
+    kinds = {
+        f"{numbers.whole(row.n)} documents, {row.selection or 'selection unknown'}, "
+        f"{numbers.whole(row.num_fewshot)}-shot"
+        for row in rows
+    }
+    return "; ".join(sorted(kinds))
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a variant expects at each position of the text, as its sidecar has it."""
+
+    row: QualityRow
+    fidelity: Fidelity
+    positions: Sequence[Mapping[str, Any]]
+
+
+def expectations(results: Results, rows: Sequence[QualityRow]) -> list[Table]:
+    """Per machine, where the records hold it; each family is read beside its baseline."""
+    read: dict[str, dict[str, _Expected]] = {}
+    for row in {row.record: row for row in rows if row.source == "measured"}.values():
+        quality = results.record(row.record).quality
+        if quality and quality.fidelity:
+            positions = store.read_sidecar(results.root / row.record, quality.fidelity.logprobs)
+            each = _Expected(row, quality.fidelity, positions)
+            read.setdefault(row.hardware, {})[row.variant] = each
+    made = []
+    for hardware, held in read.items():
+        bases = {each.row.family: each for each in held.values() if each.row.is_baseline}
+        body = [_expected(each, bases.get(each.row.family)) for each in held.values()]
+        name = next(iter(held.values())).row.hardware_name
+        caption = f"What each expects of one fixed text, on {name}"
+        made.append(Table(f"expectations-{hardware}", caption, _EXPECTATIONS, body))
+    return made
+
+
+def _expected(each: _Expected, base: _Expected | None) -> Row:
+    row = each.row
+    moved = cells.unknown()
+    if row.is_baseline:
+        moved = Cell("baseline", tone="unknown")
+    elif base and (value := divergence.mean_kl(base.positions, each.positions)) is not None:
+        moved = Cell(f"≥ {numbers.number(value)}", value)
+    shown = [
+        moved,
+        cells.amount(math.exp(-each.fidelity.mean_logprob), cells.four_digits),
+        cells.amount(each.fidelity.positions, numbers.whole),
+        cells.record(row),
+    ]
+    return Row(cells.head(row), shown, group="text", variant=row.variant, baseline=row.is_baseline)

@@ -113,23 +113,13 @@ def fragment(template: str, **context: Any) -> Markup:
     return Markup(text)  # noqa: S704 - escaped by the template
 
 
-def facts(rows: Iterable[tuple[str, Any]]) -> escape.Markdown:
+def facts(rows: Iterable[tuple[str, str | None]]) -> escape.Markdown:
     """Two columns, what and its value, as a Markdown table; a missing value is "unknown"."""
     shown = [
-        (escape.markdown(name), numbers.UNKNOWN if _is_empty(value) else escape.markdown(value))
-        for name, value in rows
+        (escape.markdown(name), escape.markdown(value or numbers.UNKNOWN)) for name, value in rows
     ]
     body = tabulate(shown, headers=["", ""], tablefmt="pipe", disable_numparse=True)
     return escape.Markdown(f"::: {{.facts}}\n{body}\n:::\n")
-
-
-def plain(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> escape.Markdown:
-    """A small Markdown table of texts."""
-    shown = [[escape.markdown(value) for value in row] for row in rows]
-    body = tabulate(
-        shown, headers=[escape.markdown(h) for h in headers], tablefmt="pipe", disable_numparse=True
-    )
-    return escape.Markdown(f"::: {{.frame tabindex=0}}\n{body}\n:::\n")
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:
@@ -173,37 +163,6 @@ def _linked(text: str, href: str, tone: str = "") -> str:
 
 def _attributes(values: dict[str, str]) -> str:
     return "".join(f' {name}="{escape.html(v)}"' for name, v in values.items() if v)
-
-
-def measured(row: dict[str, Any], name: str, form: Any = numbers.number, note: str = "") -> Cell:
-    """The cell of an estimate: its value, and under it the interval, both from a frame's row."""
-    value = row.get(name)
-    if value is None or numbers.is_missing(value):
-        return unknown(note)
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if low is None or high is None:
-        return Cell(form(value), float(value), note=note)
-    shown = numbers.interval(low, high, form)
-    return Cell(form(value), float(value), shown, note, ends=(float(low), float(high)))
-
-
-def amount(value: Any, form: Any = numbers.number, note: str = "") -> Cell:
-    """The cell of a number without an interval."""
-    return unknown(note) if numbers.is_missing(value) else Cell(form(value), float(value), "", note)
-
-
-def text(value: Any, **more: Any) -> Cell:
-    """The cell of a word."""
-    return unknown() if _is_empty(value) else Cell(str(value), **more)
-
-
-def unknown(note: str = "") -> Cell:
-    """The cell of what was not measured or not reported."""
-    return Cell(numbers.UNKNOWN, None, "", note, tone="unknown")
-
-
-def _is_empty(value: Any) -> bool:
-    return numbers.is_missing(value) or value == ""
 
 
 @cache

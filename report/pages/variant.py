@@ -3,99 +3,163 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
 from bench.records.record import ModelFacts, Record
 from report import escape, numbers, rates
+from report.differences.families import Verdicts
 from report.exports import every_eval_ever
-from report.pages import tables
-from report.pages.quality import TESTED
-from report.pages.speed import LATENCY, latency, record_cell
-from report.pages.tables import Cell, Column, Row, Table, amount, measured, text
-from report.pages.verdict_cells import Tests
-from report.rows.rows import is_share
+from report.numbers import Form
+from report.pages import cells, tables
+from report.pages.speed import LOAD, latency
+from report.pages.tables import Cell, Column, Row, Table
+from report.rows.rows import (
+    EVENTS,
+    HistoryRow,
+    Metric,
+    QualityRow,
+    RepeatRow,
+    RunRow,
+    SpeedRow,
+    Stage,
+    is_share,
+)
 
-Frame = dict[str, Any]
 ROOT = "../"
-_GIB = 2**30
+Own = TypeVar("Own", SpeedRow, QualityRow, RunRow, RepeatRow, HistoryRow)
 
 
-def results(
-    hardware: str, speed: Sequence[Frame], quality: Sequence[Frame], tests: Tests
-) -> dict[str, tables.Table | None]:
-    """The newest numbers of one variant on one machine: a row per load, a row per metric."""
-    loads = [
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything of one variant on one machine; what was not measured there is None or empty."""
+
+    id: str
+    title: str
+    speed: Table | None
+    quality: Table | None
+    commands: Sequence[escape.Markdown]
+    facts: Sequence[tuple[str, escape.Markdown]]
+    documents: Sequence[str]  # those of Every Eval Ever, below their folder
+    repeats: Table | None
+    earlier: Sequence[Table]
+    runs: Table
+
+
+def variants(
+    verdicts: Verdicts, speed: Sequence[SpeedRow], quality: Sequence[QualityRow]
+) -> Iterator[tuple[RunRow, list[Machine]]]:
+    """The newest run of every variant, and each machine it ran on.
+
+    The rows are in the order in which pages show them.
+    """
+    results = verdicts.results
+    repeats, history = _by_machine(results.repeats), _by_machine(results.history)
+    loads = _by_machine([row for row in speed if row.source == "measured"])
+    scores = _by_machine([row for row in quality if row.source == "measured"])
+    for variant, machines in _by_machine(results.runs).items():
+        made = []
+        for hardware, own in machines.items():
+            records = [results.record(run.record) for run in own if run.current]
+            made.append(
+                Machine(
+                    hardware,
+                    own[0].hardware_name,
+                    speed=_speed(hardware, loads[variant][hardware], verdicts),
+                    quality=_quality(hardware, scores[variant][hardware], verdicts),
+                    commands=[commands(record) for record in records],
+                    facts=facts(records),
+                    documents=[
+                        path for record in records for path, _ in every_eval_ever.documents(record)
+                    ],
+                    repeats=_repeats(hardware, repeats[variant][hardware]),
+                    earlier=_earlier(hardware, history[variant][hardware]),
+                    runs=_runs(hardware, own),
+                )
+            )
+        every = [run for own in machines.values() for run in own]
+        yield max(every, key=lambda run: (run.finished_at or "", run.record)), made
+
+
+def _by_machine(rows: Iterable[Own]) -> dict[str, dict[str, list[Own]]]:
+    """Rows by variant, then by hardware."""
+    found: dict[str, dict[str, list[Own]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        found[row.variant][row.hardware].append(row)
+    return found
+
+
+def _speed(hardware: str, rows: Sequence[SpeedRow], verdicts: Verdicts) -> Table | None:
+    """The newest speeds: a row per load."""
+    shown = latency(verdicts)
+    columns = (LOAD, *(column for column, _ in shown), cells.RECORD)
+    body = [
         Row(
-            Cell(
-                rates.short(row["request_rate_rps"]),
-                value=rates.sort_value(row["request_rate_rps"]),
-            ),
-            [*latency(row, tests.speed), record_cell(row, ROOT)],
-            id=row["anchor"],
+            cells.load(row.request_rate_rps),
+            [*(fill(row) for _, fill in shown), cells.record(row, ROOT)],
+            id=row.anchor,
         )
-        for row in speed
+        for row in rows
     ]
-    scores = [
-        Row(
-            Cell(f"{row['task']}, {row['metric']}"),
-            [
-                measured(row, "value", numbers.share),
-                *tests.quality(row),
-                amount(row["chance"], lambda v: numbers.share(v, 0)),
-                amount(row["n"], numbers.whole),
-                record_cell(row, ROOT),
-            ],
-            id=row["anchor"],
-        )
-        for row in quality
-    ]
-    columns = (Column("load", "Load", "requests", numeric=False), *LATENCY[2:])
-    scored = (
+    return Table(f"speed-{hardware}", "Speed, newest record", columns, body) if body else None
+
+
+def _quality(hardware: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table | None:
+    """The newest scores: a row per task and metric."""
+    columns = (
         Column("task", "Task, metric", numeric=False),
         Column("value", "Score", "%"),
-        *TESTED,
+        *cells.TESTED,
         Column("chance", "Guessing", "%"),
         Column("n", "Documents"),
         Column("record", "Record", numeric=False),
     )
-    return {
-        "speed": Table(f"speed-{hardware}", "Speed, newest record", columns, loads)
-        if loads
-        else None,
-        "quality": Table(f"quality-{hardware}", "Quality, newest record", scored, scores)
-        if scores
-        else None,
-    }
+    body = [
+        Row(
+            Cell(", ".join(row.asked)),
+            [
+                cells.measured(row.value, numbers.share),
+                *cells.score_tests(row, verdicts),
+                cells.amount(row.chance, cells.whole_percent),
+                cells.amount(row.n, numbers.whole),
+                cells.record(row, ROOT),
+            ],
+            id=row.anchor,
+        )
+        for row in rows
+    ]
+    return Table(f"quality-{hardware}", "Quality, newest record", columns, body) if body else None
 
 
-def repeats(hardware: str, rows: Sequence[Frame]) -> tables.Table | None:
+def _repeats(hardware: str, rows: Sequence[RepeatRow]) -> Table | None:
     """Every repeat as it was measured, nothing averaged."""
+    means = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.ITL_MEAN, Metric.E2E_MEAN)
     columns = (
         Column("load", "Load, repeat", "requests", numeric=False),
         Column("seed", "Seed"),
         Column("done", "Completed", "of asked"),
         Column("s", "Duration", "s"),
         Column("tps", "Output", "tokens/s"),
-        *(Column(name, f"{name.upper()} mean", "ms") for name in ("ttft", "tpot", "itl", "e2e")),
+        *(Column(name, mean.label, mean.unit) for name, mean in zip(EVENTS, means, strict=True)),
         Column("e2e99", "E2E p99", "ms"),
         Column("hits", "Prefix-cache hits", "tokens"),
         Column("record", "Record", numeric=False),
     )
     body = [
         Row(
-            Cell(f"{rates.short(row['request_rate_rps'])}, no. {row['repeat']}"),
+            Cell(f"{rates.short(row.request_rate_rps)}, no. {row.repeat}"),
             [
-                Cell(str(row["seed"]), value=row["seed"]),
-                Cell(f"{row['completed']:,} / {row['asked']:,}", value=row["completed"]),
-                amount(row["duration_s"]),
-                amount(row["output_throughput_tps"], lambda v: numbers.number(v, 4)),
-                *(amount(row[f"{name}_mean_ms"]) for name in ("ttft", "tpot", "itl", "e2e")),
-                amount(row["e2e_p99_ms"]),
-                amount(row["prefix_cache_hits"], numbers.whole),
-                Cell("JSON", href=f"{ROOT}records/{row['record']}"),
+                Cell(str(row.seed), value=row.seed),
+                Cell(f"{row.completed:,} / {row.asked:,}", value=row.completed),
+                cells.amount(row.duration_s),
+                cells.amount(row.metrics[Metric.OUTPUT], cells.four_digits),
+                *(cells.amount(row.metrics[metric]) for metric in (*means, Metric.E2E_P99)),
+                cells.amount(row.prefix_cache_hits, numbers.whole),
+                Cell("JSON", href=f"{ROOT}records/{row.record}"),
             ],
         )
         for row in rows
@@ -103,66 +167,60 @@ def repeats(hardware: str, rows: Sequence[Frame]) -> tables.Table | None:
     return Table(f"repeats-{hardware}", "Every repeat", columns, body, quiet=True) if body else None
 
 
-def earlier(hardware: str, rows: Sequence[Frame]) -> list[tables.Table]:
+def _earlier(hardware: str, rows: Sequence[HistoryRow]) -> list[Table]:
     """What every record of a stage said, newest first, where there is more than one."""
     made = []
-    for stage, asked in (("speed", "Load"), ("quality", "Task")):
-        own = [row for row in rows if row["stage"] == stage]
-        if len({row["record"] for row in own}) < 2:
+    asked: dict[Stage, str] = {"speed": "Load", "quality": "Task"}
+    for stage, title in asked.items():
+        own = [row for row in rows if row.stage == stage]
+        if len({row.record for row in own}) < 2:
             continue
-        metrics = list(dict.fromkeys(row["metric"] for row in own))
-        found: dict[tuple[str, str, str], dict[str, Frame]] = {}
+        metrics = list(dict.fromkeys(row.metric for row in own))
+        found: dict[tuple[str, str, str], dict[str, HistoryRow]] = {}
         for row in own:
-            found.setdefault((row["finished_at"], row["record"], row["series"]), {})[
-                row["metric"]
-            ] = row
+            line = (row.finished_at or "", row.record, row.series)
+            found.setdefault(line, {})[row.metric] = row
         columns = (
             Column("when", "Finished", "UTC", numeric=False),
-            Column("series", asked, numeric=False),
+            Column("series", title, numeric=False),
             Column("engine", "vLLM", numeric=False),
-            *(Column(name.replace("_", "-"), *_metric_heading(stage, name)) for name in metrics),
+            *(Column(name.replace("_", "-"), *_heading(name)) for name in metrics),
             Column("record", "Record", numeric=False),
         )
-        body = [
-            _earlier_row(key, values, metrics)
-            for key, values in sorted(found.items(), reverse=True)
-        ]
+        body = [_earlier_row(values, metrics) for _, values in sorted(found.items(), reverse=True)]
         caption = f"{stage.capitalize()}, every record"
         made.append(Table(f"earlier-{stage}-{hardware}", caption, columns, body))
     return made
 
 
-def _earlier_row(
-    key: tuple[str, str, str], values: dict[str, Frame], metrics: Sequence[str]
-) -> Row:
-    when, record, series = key
+def _earlier_row(values: Mapping[str, HistoryRow], metrics: Sequence[str]) -> Row:
     one = next(iter(values.values()))
-    shown = [
-        measured(values[name], "value", numbers.share if is_share(name) else numbers.number)
-        if name in values
-        else Cell("")
-        for name in metrics
-    ]
+    rate = one.request_rate_rps
     return Row(
-        Cell(numbers.moment(when), tag="shown" if one["current"] else ""),
+        Cell(numbers.moment(one.finished_at), tag="shown" if one.current else ""),
         [
-            Cell(rates.short(float(series)) if one["stage"] == "speed" else series),
-            text(one["engine_version"]),
-            *shown,
-            Cell("JSON", href=f"{ROOT}records/{record}"),
+            Cell(one.series if rate is None else rates.short(rate)),
+            cells.text(one.engine_version),
+            *(
+                cells.measured(values[name].value, _form(name)) if name in values else Cell("")
+                for name in metrics
+            ),
+            Cell("JSON", href=f"{ROOT}records/{one.record}"),
         ],
     )
 
 
-def _metric_heading(stage: str, metric: str) -> tuple[str, str]:
-    if stage == "quality":
-        return metric, "%" if is_share(metric) else ""
-    name, unit = metric.rsplit("_", 1)
-    words = {"output_throughput": "Output"}.get(name, name.replace("_", " ").upper())
-    return words.replace("MEAN", "mean"), {"tps": "tokens/s"}.get(unit, unit)
+def _form(metric: str) -> Form:
+    return numbers.share if is_share(metric) else numbers.number
 
 
-def runs(hardware: str, rows: Sequence[Frame]) -> tables.Table:
+def _heading(metric: str) -> tuple[str, str]:
+    if isinstance(metric, Metric):
+        return metric.label, metric.unit
+    return metric, "%" if is_share(metric) else ""
+
+
+def _runs(hardware: str, rows: Sequence[RunRow]) -> Table:
     """Every record there is, newest first, failed and superseded ones too."""
     columns = (
         Column("when", "Finished", "UTC", numeric=False),
@@ -172,18 +230,19 @@ def runs(hardware: str, rows: Sequence[Frame]) -> tables.Table:
         Column("commit", "Commit", numeric=False),
         Column("record", "Record", numeric=False),
     )
+    newest_first = sorted(rows, key=lambda row: (row.finished_at or "", row.record), reverse=True)
     body = [
         Row(
-            Cell(numbers.moment(row["finished_at"])),
+            Cell(numbers.moment(row.finished_at)),
             [
-                text(row["stage"]),
-                Cell(row["status"], note=row["error"] or "", tag="shown" if row["current"] else ""),
-                text(row["engine_version"]),
-                text((row["commit"] or "")[:10], note="with local changes" if row["dirty"] else ""),
-                Cell("JSON", href=f"{ROOT}records/{row['record']}"),
+                cells.text(row.stage),
+                Cell(row.status, note=row.error or "", tag="shown" if row.current else ""),
+                cells.text(row.engine_version),
+                cells.text((row.commit or "")[:10], "with local changes" if row.dirty else ""),
+                Cell("JSON", href=f"{ROOT}records/{row.record}"),
             ],
         )
-        for row in sorted(rows, key=lambda row: (row["finished_at"], row["record"]), reverse=True)
+        for row in newest_first
     ]
     return Table(f"runs-{hardware}", "Every record", columns, body, quiet=True)
 
@@ -225,34 +284,22 @@ def facts(records: Sequence[Record]) -> list[tuple[str, escape.Markdown]]:
     return made
 
 
-def documents(record: Record) -> list[str]:
-    """Where the record's Every Eval Ever documents are, below their folder."""
-    return [path for path, _ in every_eval_ever.documents(record)]
-
-
 def served(record: Record) -> escape.Markdown:
     """The checkpoint, pinned."""
     model = record.model
     if model is None:
         return tables.facts([("Checkpoint", None)])
-    size = sum(file.size_bytes for file in model.files)
+    size = numbers.bytes_(sum(file.size_bytes for file in model.files))
     return tables.facts(
         [
-            (
-                "Source",
-                {
-                    "hub": "Hugging Face Hub",
-                    "bundled": "bundled with the demo",
-                    "random": "random weights: speed only",
-                }[model.source],
-            ),
+            ("Source", _SOURCES[model.source]),
             ("Repository", model.repo or model.bundled),
             ("Revision", model.revision),
             *([("File", model.file)] if model.file else []),
             *([("Made from", model.derivation)] if model.derivation else []),
-            ("Files", f"{len(model.files)}, {numbers.bytes_(size)}" if model.files else None),
+            ("Files", f"{len(model.files)}, {size}" if model.files else None),
             *([("Tensors", tensors)] if (tensors := _tensors(model)) else []),
-            ("Parameters", None if model.parameters is None else numbers.whole(model.parameters)),
+            ("Parameters", numbers.whole(model.parameters)),
             ("License", model.license),
         ]
     )
@@ -302,32 +349,23 @@ def _gguf_loader(record: Record) -> str | None:
 def environment(record: Record) -> escape.Markdown:
     """The machine and the software."""
     facts, source = record.environment, record.provenance
-    gpu = f"{facts.gpu_count} × {facts.gpu_name}" if facts.gpu_name else "none"
+    driver, cuda = facts.driver or numbers.UNKNOWN, facts.cuda or numbers.UNKNOWN
+    on_gpu = [
+        ("GPU memory", _with_unit(facts.gpu_memory_gib, "GiB")),
+        ("Power limit", _with_unit(facts.gpu_power_limit_w, "W")),
+        ("Driver, CUDA", f"{driver}, {cuda}"),
+    ]
+    tool = f"{source.tool_version}, commit {source.commit or numbers.UNKNOWN}"
     packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.packages.items()))
     return tables.facts(
         [
             ("Processor", f"{facts.cpu_model}, {facts.cpu_count} CPUs"),
             ("Memory", _with_unit(facts.memory_gib, "GiB")),
-            ("GPU", gpu),
-            *(
-                [
-                    ("GPU memory", _with_unit(facts.gpu_memory_gib, "GiB")),
-                    ("Power limit", _with_unit(facts.gpu_power_limit_w, "W")),
-                    (
-                        "Driver, CUDA",
-                        f"{facts.driver or numbers.UNKNOWN}, {facts.cuda or numbers.UNKNOWN}",
-                    ),
-                ]
-                if facts.gpu_name
-                else []
-            ),
+            ("GPU", f"{facts.gpu_count} × {facts.gpu_name}" if facts.gpu_name else "none"),
+            *(on_gpu if facts.gpu_name else []),
             ("System", f"{facts.os}, kernel {facts.kernel}, Python {facts.python}"),
             ("Packages", packages),
-            (
-                "Tool",
-                f"{source.tool_version}, commit {source.commit or numbers.UNKNOWN}"
-                + (", with local changes" if source.dirty else ""),
-            ),
+            ("Tool", f"{tool}, with local changes" if source.dirty else tool),
             ("Workflow run", source.run_id),
         ]
     )
@@ -335,3 +373,10 @@ def environment(record: Record) -> escape.Markdown:
 
 def _with_unit(value: float | None, unit: str) -> str | None:
     return None if value is None else f"{numbers.number(value, 4)} {unit}"
+
+
+_SOURCES = {
+    "hub": "Hugging Face Hub",
+    "bundled": "bundled with the demo",
+    "random": "random weights: speed only",
+}

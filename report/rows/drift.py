@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-from report import rates, stats
-from report.rows.rows import Row, estimate
+from report import stats
+from report.rows.rows import HistoryRow, Metric, SpeedRow
 
-_SAME = ("hardware", "machine", "variant", "key", "series", "metric")
 Place = tuple[str, str, str]  # hardware, machine, load
 
 
@@ -25,8 +24,8 @@ class Again:
     """
 
     verdict: stats.Verdict
-    old: Row
-    new: Row
+    old: HistoryRow
+    new: HistoryRow
 
 
 @dataclass(frozen=True)
@@ -36,38 +35,41 @@ class Drift:
     repeated: tuple[Again, ...]
     floors: Mapping[Place, Mapping[str, float]]
 
-    def floor(self, a: Row, b: Row, metric: str) -> float | None:
+    def floor(self, a: SpeedRow, b: SpeedRow, metric: Metric) -> float | None:
         """The ratio that two speed rows must exceed; None where nothing was measured twice.
 
         That of their machine, load and metric, or the load's widest where the metric has none.
         Two records of one thing have no floor: they are the check itself.
         """
-        if any(a[key] != b[key] for key in ("source", "hardware", "machine")):
+        if (a.source, a.hardware, a.machine) != (b.source, b.hardware, b.machine):
             return None
-        if (a["variant"], a["key"]) == (b["variant"], b["key"]):
+        if (a.variant, a.key) == (b.variant, b.key):
             return None
-        place = (a["hardware"], a["machine"], rates.name(a["request_rate_rps"]))
-        floors = self.floors.get(place, {})
+        floors = self.floors.get((a.hardware, a.machine, a.series), {})
         return floors.get(metric, max(floors.values(), default=None))
 
 
-def of(history: Iterable[Row]) -> Drift:
-    """The drift that the rows of the history frame show, in whatever order they come."""
-    rows = [row for row in history if row["stage"] == "speed" and row["value"] is not None]
-    rows.sort(key=lambda row: [str(row[key]) for key in (*_SAME, "finished_at", "record")])
+def of(history: Iterable[HistoryRow]) -> Drift:
+    """The drift that the history shows, in whatever order its rows come."""
+    rows = [row for row in history if row.stage == "speed" and row.value is not None]
+    rows.sort(key=lambda row: (*_same(row), row.finished_at or "", row.record))
     by_machine: dict[tuple[str, str], list[Again]] = {}
-    for _, group in groupby(rows, key=lambda row: [row[key] for key in _SAME]):
+    for _, group in groupby(rows, key=_same):
         for old, new in pairwise(group):
-            verdict = stats.ratio(estimate(new, "value", "n"), estimate(old, "value", "n"))
-            machine = (new["hardware"], new["machine"])
-            by_machine.setdefault(machine, []).append(Again(verdict, old, new))
+            again = Again(stats.ratio(new.value, old.value), old, new)
+            by_machine.setdefault((new.hardware, new.machine), []).append(again)
     repeated = [again for own in by_machine.values() for again in _corrected(own)]
     places: dict[Place, dict[str, list[stats.Verdict]]] = {}
     for again in repeated:
         row = again.new
-        metrics = places.setdefault((row["hardware"], row["machine"], row["series"]), {})
-        metrics.setdefault(row["metric"], []).append(again.verdict)
+        metrics = places.setdefault((row.hardware, row.machine, row.series), {})
+        metrics.setdefault(row.metric, []).append(again.verdict)
     return Drift(tuple(repeated), {place: _floors(seen) for place, seen in places.items()})
+
+
+def _same(row: HistoryRow) -> tuple[str, ...]:
+    """What two records of the very same thing share."""
+    return row.hardware, row.machine, row.variant, row.key or "", row.series, row.metric
 
 
 def _corrected(own: Sequence[Again]) -> list[Again]:

@@ -6,17 +6,17 @@ compared unpaired. One file is one publication about one machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
 
 from bench.config import Id, ServiceLevel
 from bench.errors import ConfigError
 from report import rates, stats
-from report.rows.rows import Row, anchor, is_share, spread
-from report.rows.speed_rows import sustained
+from report.rows.measured import sustained
+from report.rows.rows import Metric, QualityRow, Served, SpeedRow, Stage, anchor, is_share
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
@@ -128,46 +128,42 @@ def read(path: Path) -> Reference:
         raise ConfigError(f"{path}: {where}: {first['msg']}", "mend the file") from error
 
 
-def common_level(measured: Sequence[Row]) -> ServiceLevel:
+def common_level(ours: Sequence[SpeedRow]) -> ServiceLevel:
     """The service level of our own speed rows where they share one, else the default one."""
-    levels = {(row["limit_ttft_p90_ms"], row["limit_tpot_p90_ms"]) for row in measured}
-    if len(levels) != 1 or None in (ends := levels.pop()):
+    levels = {(row.limit_ttft_p90_ms, row.limit_tpot_p90_ms) for row in ours}
+    ttft, tpot = levels.pop() if len(levels) == 1 else (None, None)
+    if ttft is None or tpot is None:
         return ServiceLevel()
-    return ServiceLevel(ttft_p90_ms=ends[0], tpot_p90_ms=ends[1])
+    return ServiceLevel(ttft_p90_ms=ttft, tpot_p90_ms=tpot)
 
 
-def speed_rows(reference: Reference, level: ServiceLevel) -> list[Row]:
-    """Published rows in the columns of the measured ones; what was not published is None.
-
-    They are judged by `level`: their publication names none.
-    """
+def speed_rows(reference: Reference, level: ServiceLevel) -> Iterator[SpeedRow]:
+    """Published speeds, of one run each; judged by `level`, as their publication names none."""
     load = reference.speed
-    rows: list[Row] = []
+    limits = level.ttft_p90_ms, level.tpot_p90_ms
     for each in reference.rows:
         if each.speed is None:
             continue
-        values: Row = {}
-        for name, value in each.speed.model_dump().items():
-            values |= spread(name, stats.mean([value]))
-        row = {
-            **_context(reference, each, "speed", load.date, rates.name(load.request_rate_rps)),
-            "input_tokens": load.input_tokens,
-            "output_tokens": load.output_tokens,
-            "prompts": load.prompts,
-            "request_rate_rps": load.request_rate_rps,
-            "repeats": 1,
-            **values,
-            "limit_ttft_p90_ms": level.ttft_p90_ms,
-            "limit_tpot_p90_ms": level.tpot_p90_ms,
-        }
-        rows.append({**row, "sustained": sustained(row)})
-    return rows
+        means = {name: stats.mean([value]) for name, value in each.speed.model_dump().items()}
+        metrics = {Metric(name): value for name, value in means.items() if value is not None}
+        yield SpeedRow(
+            **_result(reference, each, load.date),
+            anchor=_anchor("speed", reference, each, rates.name(load.request_rate_rps)),
+            input_tokens=load.input_tokens,
+            output_tokens=load.output_tokens,
+            prompts=load.prompts,
+            request_rate_rps=load.request_rate_rps,
+            repeats=1,
+            metrics=metrics,
+            limit_ttft_p90_ms=limits[0],
+            limit_tpot_p90_ms=limits[1],
+            sustained=sustained(metrics, *limits),
+        )
 
 
-def quality_rows(reference: Reference) -> list[Row]:
+def quality_rows(reference: Reference) -> Iterator[QualityRow]:
     """Published accuracies with the interval their number of documents gives them."""
     asked = reference.quality
-    rows: list[Row] = []
     for each in reference.rows:
         if each.quality is None:
             continue
@@ -175,29 +171,31 @@ def quality_rows(reference: Reference) -> list[Row]:
         value = stats.Estimate(seen.value, None, None, asked.documents)
         if is_share(asked.metric):
             value = stats.proportion(round(seen.value * asked.documents), asked.documents) or value
-        rows.append(
-            {
-                **_context(reference, each, "quality", asked.date, asked.task, asked.metric),
-                "task": asked.task,
-                "metric": asked.metric,
-                **spread("value", value),
-                "stderr": value.standard_error,
-                "n": asked.documents,
-                "chance": 1 / asked.choices,
-                "selection": asked.selection,
-                "num_fewshot": asked.num_fewshot,
-                "requests_per_s": seen.requests_per_s,
-            }
+        yield QualityRow(
+            **_result(reference, each, asked.date),
+            anchor=_anchor("quality", reference, each, asked.task, asked.metric),
+            task=asked.task,
+            metric=asked.metric,
+            value=value,
+            stderr=value.standard_error,
+            n=asked.documents,
+            chance=1 / asked.choices,
+            selection=asked.selection,
+            num_fewshot=asked.num_fewshot,
+            requests_per_s=seen.requests_per_s,
         )
-    return rows
 
 
-def _context(reference: Reference, each: Published, stage: str, date: str, *rest: str) -> Row:
+def _anchor(stage: Stage, reference: Reference, each: Published, *rest: str) -> str:
+    return anchor(stage, "published", reference.hardware, each.id, *rest)
+
+
+def _result(reference: Reference, each: Published, date: str) -> dict[str, Any]:
+    """What all rows of a published variant share; what was not published is None."""
     quality = each.quality
     return {
         "source": "published",
-        "record": f"reference/{reference.id}.json#{each.id}",
-        "anchor": anchor(stage, "published", reference.hardware, each.id, *rest),
+        "records": (f"reference/{reference.id}.json#{each.id}",),
         "hardware": reference.hardware,
         "hardware_name": reference.hardware_name,
         "variant": each.id,
@@ -208,13 +206,14 @@ def _context(reference: Reference, each: Published, stage: str, date: str, *rest
         "engine_version": reference.engine_version,
         "date": date,
         "status": "ok",
-        "quantization": each.quantization,
-        "kernel": each.kernel,
-        "weights": f"hub:{each.repo}@/{each.file or ''}",
-        "weights_gib": quality.weights_gib if quality else None,
-        "kv_cache_tokens": quality.kv_cache_tokens if quality else None,
-        "kv_cache_gib": quality.kv_cache_gib if quality else None,
-        "load_s": quality.load_s if quality else None,
-        "gpu_memory_gib": reference.gpu_memory_gib,
-        "random_weights": False,
+        "served": Served(
+            quantization=each.quantization,
+            kernel=each.kernel,
+            weights=f"hub:{each.repo}@/{each.file or ''}",
+            weights_gib=quality.weights_gib if quality else None,
+            kv_cache_tokens=quality.kv_cache_tokens if quality else None,
+            kv_cache_gib=quality.kv_cache_gib if quality else None,
+            load_s=quality.load_s if quality else None,
+            gpu_memory_gib=reference.gpu_memory_gib,
+        ),
     }

@@ -1,29 +1,87 @@
-"""One record to its rows: plain dictionaries that `report/load.py` gathers into frames.
+"""The rows that everything in the report is about: typed, frozen, made once.
 
-An estimate fills four columns: its value under its own name, then `_low`, `_high` and `_se`; each
-is None where the data do not carry it. `estimate` turns such a row back into an Estimate.
+A field is a column of an exported table: its name ends in its unit, its type is the column's, and
+the order of the fields is that of the columns, those marked FIRST before the subject's. An
+estimate fills four columns. What is missing is None and means "unknown", never zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, get_args
 
-from bench.records.record import Load, ModelFacts, Record, Repeat, TaskResult, spec_key
-from report import rates, stats
+from report import rates
+from report.stats import Estimate
 
-Row = dict[str, Any]
+Source = Literal["measured", "published"]
+Stage = Literal["speed", "quality"]
+Status = Literal["ok", "partial", "failed"]
+Sustained = Literal["yes", "no", "unsure", "unknown"]
+Size = Literal["weights_gib", "checkpoint_gib"]
+Event = Literal["ttft", "tpot", "itl", "e2e"]
+Statistic = Literal["mean", "p50", "p90", "p99"]
+Who = tuple[Source, str, str]  # source, hardware, variant
 
-LATENCIES = ("ttft", "tpot", "itl", "e2e")
-STATISTICS = ("mean", "p50", "p90", "p99")
-THROUGHPUTS = ("request_throughput_rps", "output_throughput_tps", "total_throughput_tps")
-LATENCY_COLUMNS = tuple(f"{name}_{which}_ms" for name in LATENCIES for which in STATISTICS)
+
+class Metric(StrEnum):
+    """What a speed row can tell, by the names of the columns."""
+
+    TTFT_MEAN = "ttft_mean_ms"
+    TTFT_P50 = "ttft_p50_ms"
+    TTFT_P90 = "ttft_p90_ms"
+    TTFT_P99 = "ttft_p99_ms"
+    TPOT_MEAN = "tpot_mean_ms"
+    TPOT_P50 = "tpot_p50_ms"
+    TPOT_P90 = "tpot_p90_ms"
+    TPOT_P99 = "tpot_p99_ms"
+    ITL_MEAN = "itl_mean_ms"
+    ITL_P50 = "itl_p50_ms"
+    ITL_P90 = "itl_p90_ms"
+    ITL_P99 = "itl_p99_ms"
+    E2E_MEAN = "e2e_mean_ms"
+    E2E_P50 = "e2e_p50_ms"
+    E2E_P90 = "e2e_p90_ms"
+    E2E_P99 = "e2e_p99_ms"
+    REQUESTS = "request_throughput_rps"
+    OUTPUT = "output_throughput_tps"
+    ALL_TOKENS = "total_throughput_tps"
+    GOODPUT = "goodput_rps"
+
+    @property
+    def label(self) -> str:
+        """What it is called above a column: TTFT p90."""
+        if self in LATENCIES:
+            event, statistic = LATENCIES[self]
+            return f"{event.upper()} {statistic}"
+        return _RATES[self][0]
+
+    @property
+    def unit(self) -> str:
+        """Its unit as a reader sees it."""
+        return "ms" if self in LATENCIES else _RATES[self][1]
+
+
+EVENTS: tuple[Event, ...] = get_args(Event)
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+LATENCIES = {
+    Metric(f"{event}_{statistic}_ms"): (event, statistic)
+    for event in EVENTS
+    for statistic in STATISTICS
+}
+THROUGHPUTS = (Metric.REQUESTS, Metric.OUTPUT, Metric.ALL_TOKENS)
+_RATES = {
+    Metric.REQUESTS: ("Completed", "requests/s"),
+    Metric.OUTPUT: ("Output", "tokens/s"),
+    Metric.ALL_TOKENS: ("All tokens", "tokens/s"),
+    Metric.GOODPUT: ("Goodput", "requests/s"),
+}
 # The metrics of lm-eval that are shares of documents, for which binomial statistics hold.
 PROPORTIONS = ("acc", "acc_norm", "exact_match")
-# What the history follows of a speed record; of a quality record it follows every metric.
-FOLLOWED = ("ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms", "output_throughput_tps")
-GIB = 2**30
+
+FIRST = {"first": True}  # its column stands before those of the subject
+HIDDEN = {"hidden": True}  # no column
 
 
 def is_share(metric: str) -> bool:
@@ -31,194 +89,223 @@ def is_share(metric: str) -> bool:
     return metric.partition(",")[0] in PROPORTIONS
 
 
-def spread(name: str, estimate: stats.Estimate | None) -> Row:
-    """The four columns of an estimate."""
-    interval = estimate.interval if estimate else None
-    return {
-        name: estimate.value if estimate else None,
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
-        f"{name}_se": estimate.standard_error if estimate else None,
-    }
-
-
-def estimate(row: Mapping[str, Any], name: str, n: str = "repeats") -> stats.Estimate | None:
-    """The estimate that `spread` wrote into a row; `n` is the column that counts observations."""
-    if row[name] is None:
-        return None
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    interval = None if low is None or high is None else stats.Interval(low, high, 0.95)
-    return stats.Estimate(row[name], interval, row[f"{name}_se"], row[n])
-
-
-def anchor(stage: str, source: str, hardware: str, variant: str, *rest: str) -> str:
+def anchor(stage: Stage, source: Source, hardware: str, variant: str, *rest: str) -> str:
     """The HTML id of a row; ids of hardware and variant hold no underscore, so it separates."""
     first = stage if source == "measured" else f"published-{stage}"
     return "_".join((first, hardware, variant, *(part.replace(".", "-") for part in rest)))
 
 
-def utc(time: datetime) -> str:
-    """ISO 8601 in UTC to the second, which sorts as text."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whom a row is about: a variant on a machine, as its record or publication names them."""
+
+    hardware: str
+    hardware_name: str
+    variant: str
+    variant_name: str
+    family: str
+    is_baseline: bool
+    machine: str
+    engine_version: str | None
+    finished_at: str | None = None  # ISO 8601 in UTC
+    key: str | None = None
+
+    @property
+    def variant_page(self) -> str:
+        """Where the site tells everything of the variant."""
+        return f"variants/{self.variant}.html"
 
 
-def machine(record: Record) -> str:
-    """The processor that did the work, as it names itself: two machines are not one series."""
-    environment = record.environment
-    if environment.gpu_name:
-        return f"{max(environment.gpu_count, 1)} × {environment.gpu_name}"
-    return f"{environment.cpu_model} ({environment.cpu_count} CPUs)"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What both stages say of what was served, and on what."""
+
+    engine_build: str | None = None
+    quantization: str | None = None
+    kernel: str | None = None
+    attention_backend: str | None = None
+    weights: str | None = None
+    parameters: int | None = None
+    checkpoint_gib: float | None = None
+    weights_gib: float | None = None
+    kv_cache_tokens: int | None = None
+    kv_cache_gib: float | None = None
+    load_s: float | None = None
+    startup_s: float | None = None
+    gpu_memory_gib: float | None = None
+    memory_gib: float | None = None
+    price_per_hour_usd: float | None = None
+    random_weights: bool = False
+
+    def size(self, which: Size) -> float | None:
+        """What the weights take in memory, or on disk, in GiB."""
+        return self.weights_gib if which == "weights_gib" else self.checkpoint_gib
 
 
-def weights_id(model: ModelFacts) -> str:
-    """Which weights were served: equal for two variants that differ only in how they run."""
-    named = model.bundled or f"{model.repo or ''}@{model.revision or ''}/{model.file or ''}"
-    return f"{model.source}:{named}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow(Subject):
+    """What a speed and a quality row share; `records` are those behind it, the newest last."""
+
+    source: Source = field(metadata=FIRST)
+    records: tuple[str, ...] = field(metadata={**FIRST, "column": "record"})
+    anchor: str = field(metadata=FIRST)
+    date: str
+    status: Status
+    reproduces: str | None = None
+    served: Served
+
+    @property
+    def record(self) -> str:
+        """The newest of its records: a path below the results, or reference/FILE#ID."""
+        return self.records[-1]
+
+    @property
+    def who(self) -> Who:
+        """The variant on its machine, measured or published."""
+        return self.source, self.hardware, self.variant
+
+    @property
+    def kin(self) -> tuple[Source, str, str]:
+        """Its family on its machine, measured or published."""
+        return self.source, self.hardware, self.family
+
+    @property
+    def page(self) -> str:
+        """Where the site tells more of the variant."""
+        published = self.source == "published"
+        return f"data.html#published-{self.variant}" if published else self.variant_page
+
+    @property
+    def record_page(self) -> str:
+        """Where the site has the record."""
+        path = self.record.partition("#")[0]
+        return path if self.source == "published" else f"records/{path}"
 
 
-def is_random(record: Record) -> bool:
-    """Whether the weights were random numbers: fit for speed, meaningless for quality."""
-    drawn = record.model is not None and record.model.source == "random"
-    return drawn or (record.speed is not None and record.speed.workload.random_weights)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedRow(ResultRow):
+    """A variant under one load. A metric that is not known is not among `metrics`."""
+
+    input_tokens: int
+    output_tokens: int
+    prompts: int
+    request_rate_rps: float  # infinite where requests were not throttled
+    repeats: int
+    metrics: Mapping[Metric, Estimate] = field(metadata={"keys": tuple(Metric)})
+    limit_ttft_p90_ms: float | None
+    limit_tpot_p90_ms: float | None
+    sustained: Sustained
+    usd_per_million_output_tokens: float | None = None
+    peak_memory_gib: float | None = None
+    memory_kind: str | None = None
+    mean_power_w: float | None = None
+    energy_per_output_token_j: float | None = None
+    throttled: bool | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    shared: bool | None = None
+
+    @property
+    def series(self) -> str:
+        """Its load, as it is exported."""
+        return rates.name(self.request_rate_rps)
+
+    @property
+    def workload(self) -> tuple[float, int, int]:
+        """What two rows must share to be compared."""
+        return self.request_rate_rps, self.input_tokens, self.output_tokens
 
 
-def run_row(record: Record, where: str) -> Row:
-    """What every record has, failed ones included."""
-    return {
-        "record": where,
-        "stage": record.stage,
-        "status": record.status,
-        "error_kind": record.error.kind if record.error else None,
-        "error": record.error.message if record.error else None,
-        **identity(record),
-        "commit": record.provenance.commit,
-        "dirty": record.provenance.dirty,
-        "workflow": record.provenance.workflow,
-        "run_id": record.provenance.run_id,
-        "started_at": utc(record.provenance.started_at),
-        "random_weights": is_random(record),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityRow(ResultRow):
+    """A variant's score in one metric of one task, over `n` documents."""
+
+    task: str
+    metric: str
+    value: Estimate
+    stderr: float | None
+    n: int
+    chance: float | None
+    task_version: str | None = None
+    config_sha256: str | None = None
+    documents_sha256: str | None = None
+    dataset: str | None = None
+    dataset_revision: str | None = None
+    documents_original: int | None = None
+    selection: str | None
+    num_fewshot: int
+    requests_per_s: float
+    samples: str | None = None
+
+    @property
+    def series(self) -> str:
+        """Its task."""
+        return self.task
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """What two rows must share to be compared."""
+        return self.task, self.metric
 
 
-def history_rows(record: Record, where: str) -> list[Row]:
-    """What the history follows, from the record alone: superseded sidecars are never opened."""
-    asked = spec_key({key: value for key, value in record.spec.items() if key != "engine"})
-    base = {"record": where, "stage": record.stage, **identity(record), "asked": asked}
-    rows: list[Row] = []
-    for load in record.speed.loads if record.speed else ():
-        series = rates.name(offered_rate(load))
-        for metric in FOLLOWED:
-            value = stats.mean_of_positive([of_repeat(repeat, metric) for repeat in load.repeats])
-            row = {"series": series, "metric": metric, "n": len(load.repeats)}
-            rows.append({**base, **row, **spread("value", value)})
-    for task in record.quality.tasks if record.quality and not is_random(record) else ():
-        rows += [
-            {
-                **base,
-                "series": task.name,
-                "metric": each.name,
-                "n": task.documents_effective,
-                **_metric_value(task, each.name),
-            }
-            for each in task.metrics
-        ]
-    return rows
+Result = SpeedRow | QualityRow
 
 
-def quality_rows(record: Record, where: str) -> list[Row]:
-    """One row per task and metric; none for random weights, whose answers mean nothing."""
-    if record.quality is None or is_random(record):
-        return []
-    return [
-        {
-            **context(record, where, task.name, metric.name),
-            "task": task.name,
-            "metric": metric.name,
-            "task_version": task.version,
-            "config_sha256": task.config_sha256,
-            "documents_sha256": task.documents_sha256,
-            "dataset": task.dataset,
-            "dataset_revision": task.dataset_revision,
-            "selection": task.selection,
-            "num_fewshot": task.num_fewshot,
-            "n": task.documents_effective,
-            "documents_original": task.documents_original,
-            "chance": 1 / task.choices if task.choices else None,
-            **_metric_value(task, metric.name),
-            "stderr": metric.stderr,
-            "requests_per_s": record.quality.requests_per_s,
-            "samples": task.samples.file,
-        }
-        for task in record.quality.tasks
-        for metric in task.metrics
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow(Subject):
+    """One record, failed and superseded ones too; `current` marks those shown."""
+
+    record: str = field(metadata=FIRST)
+    stage: Stage = field(metadata=FIRST)
+    status: Status = field(metadata=FIRST)
+    current: bool = field(metadata=FIRST)
+    error_kind: str | None = field(metadata=FIRST)
+    error: str | None = field(metadata=FIRST)
+    commit: str | None
+    dirty: bool | None
+    workflow: str | None
+    run_id: str | None
+    started_at: str
+    random_weights: bool
 
 
-def identity(record: Record) -> Row:
-    engine = record.engine
-    return {
-        "hardware": record.hardware,
-        "hardware_name": record.hardware_name,
-        "variant": record.variant,
-        "variant_name": record.variant_name,
-        "family": record.family,
-        "is_baseline": record.baseline,
-        "machine": machine(record),
-        "engine_version": engine.version if engine else None,
-        "finished_at": utc(record.provenance.finished_at),
-        "key": record.key,
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatRow:
+    """One repeat of a current speed record as it was measured."""
+
+    record: str
+    anchor: str
+    hardware: str
+    variant: str
+    request_rate_rps: float
+    repeat: int
+    seed: int
+    started_at: str
+    duration_s: float
+    asked: int
+    completed: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    server_input_tokens: int
+    server_output_tokens: int
+    prefix_cache_queries: int | None
+    prefix_cache_hits: int | None
+    metrics: Mapping[Metric, float] = field(metadata={"keys": (*THROUGHPUTS, *LATENCIES)})
 
 
-def context(record: Record, where: str, *rest: str) -> Row:
-    """What a row of either stage says about what was served, on what."""
-    engine, model = record.engine, record.model
-    size = sum(file.size_bytes for file in model.files) / GIB if model and model.files else None
-    return {
-        "source": "measured",
-        "record": where,
-        "anchor": anchor(record.stage, "measured", record.hardware, record.variant, *rest),
-        **identity(record),
-        "date": utc(record.provenance.finished_at)[:10],
-        "status": record.status,
-        "reproduces": record.reproduces,
-        "engine_build": engine.build if engine else None,
-        "quantization": engine.quantization if engine else None,
-        "kernel": engine.linear_kernel if engine else None,
-        "attention_backend": engine.attention_backend if engine else None,
-        "weights": weights_id(model) if model else None,
-        "parameters": model.parameters if model else None,
-        "checkpoint_gib": size,
-        "weights_gib": engine.weights_gib if engine else None,
-        "kv_cache_tokens": engine.kv_cache_tokens if engine else None,
-        "kv_cache_gib": engine.kv_cache_gib if engine else None,
-        "load_s": engine.load_s if engine else None,
-        "startup_s": engine.startup_s if engine else None,
-        "gpu_memory_gib": record.environment.gpu_memory_gib,
-        "memory_gib": record.environment.memory_gib,
-        "price_per_hour_usd": record.price_per_hour_usd,
-        "random_weights": is_random(record),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow(Subject):
+    """One metric of one load or task (`series`) of one record, current or superseded.
 
+    A task has no request rate.
+    """
 
-def offered_rate(load: Load) -> float:
-    """Requests per second, infinite where they were not throttled."""
-    return float(load.request_rate_rps)
-
-
-def of_repeat(repeat: Repeat, column: str) -> float:
-    """The value of one column, such as `ttft_p90_ms` or `output_throughput_tps`, in one repeat."""
-    if column in THROUGHPUTS:
-        return float(getattr(repeat, column))
-    name, which, _ = column.split("_")
-    return float(getattr(getattr(repeat, f"{name}_ms"), which))
-
-
-def _metric_value(task: TaskResult, name: str) -> Row:
-    """The value with Wilson's interval for a share of documents, else lm-eval's standard error."""
-    metric = next(m for m in task.metrics if m.name == name)
-    n = task.documents_effective
-    if is_share(name):
-        correct = round(metric.value * n)
-        return {**spread("value", stats.proportion(correct, n)), "value": metric.value}
-    return spread("value", stats.Estimate(metric.value, None, metric.stderr, n))
+    record: str = field(metadata=FIRST)
+    stage: Stage = field(metadata=FIRST)
+    current: bool = field(metadata=FIRST)
+    asked: str
+    series: str
+    metric: str
+    n: int
+    value: Estimate | None
+    request_rate_rps: float | None = field(default=None, metadata=HIDDEN)

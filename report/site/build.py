@@ -15,11 +15,12 @@ from report import escape
 from report.charts import drawing
 from report.charts.drawing import Chart
 from report.exports import export
-from report.pages import pages
+from report.pages import all_pages
+from report.pages.all_pages import Page
 from report.places import ASSETS, REFERENCE
-from report.rows.load import Results, load
+from report.rows.results import Results, load
 from report.site import renderers
-from report.site.renderers import Engine, Page
+from report.site.renderers import Renderer
 
 _MARKER = "site.json"
 
@@ -30,14 +31,14 @@ class Site:
 
     path: Path
     pages: tuple[str, ...]
-    engine: Literal["quarto", "pandoc"]
+    renderer: Literal["quarto", "pandoc"]
 
 
 def build(
     results: Path,
     out: Path,
     *,
-    engine: Engine = "auto",
+    renderer: Renderer = "auto",
     reference: Path | None = REFERENCE,
     site_url: str | None = None,
     progress: Callable[[str], None] | None = None,
@@ -51,12 +52,12 @@ def build(
         MachineError: no renderer was found.
     """
     tell = progress or (lambda _: None)
-    chosen = renderers.choose(engine)
+    chosen = renderers.choose(renderer)
     _check_replaceable(out)
     tell("reading the records")
     loaded = load(results, reference)
     tell("preparing the pages")
-    made, drawn = pages.make(loaded)
+    made, drawn = all_pages.make(loaded)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         project, site = Path(temporary) / "project", Path(temporary) / "site"
@@ -128,7 +129,7 @@ def add_files(
     site: Path,
     site_url: str | None,
 ) -> None:
-    """Everything of the site that is not a page: the same whichever engine rendered it."""
+    """Everything of the site that is not a page: the same whichever rendered it."""
     shutil.copytree(ASSETS, site / "assets", dirs_exist_ok=True)
     _write(site / "assets" / "vega.js", drawing.bundle())
     for chart in drawn:

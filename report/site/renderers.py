@@ -8,14 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bench.errors import MachineError
 from report import escape, places
+from report.pages.all_pages import Page
 
-Engine = Literal["auto", "quarto", "pandoc"]
+Renderer = Literal["auto", "quarto", "pandoc"]
 TITLE = "quantbench"
 FOOTER = (
     "Built from the result records alone; every number links to the record it comes from. "
@@ -33,28 +33,15 @@ NAVIGATION = (
 _PAGE = places.TEMPLATES / "page.html"
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page: its path without ending below the site's root, its source, what it is called."""
-
-    path: str
-    source: str
-
-    @property
-    def root(self) -> str:
-        """The way from this page to the site's root."""
-        return "../" * self.path.count("/")
-
-
-def choose(engine: Engine) -> Literal["quarto", "pandoc"]:
-    """The engine that will render.
+def choose(renderer: Renderer) -> Literal["quarto", "pandoc"]:
+    """The renderer that is there.
 
     Raises:
         MachineError: Quarto was asked for, or nothing else is there, and it is missing.
     """
-    if engine != "pandoc" and shutil.which("quarto"):
+    if renderer != "pandoc" and shutil.which("quarto"):
         return "quarto"
-    if engine == "quarto":
+    if renderer == "quarto":
         raise MachineError(
             "the program `quarto` is not on PATH",
             "install Quarto, or use --engine pandoc for the same pages without site search",
@@ -67,11 +54,11 @@ def render(
     pages: Sequence[Page],
     project: Path,
     out: Path,
-    engine: Literal["quarto", "pandoc"],
+    renderer: Literal["quarto", "pandoc"],
     progress: Callable[[str], None],
 ) -> None:
     """Renders a written project into `out`, one HTML file per page."""
-    if engine == "quarto":
+    if renderer == "quarto":
         progress(f"Quarto renders {len(pages)} pages")
         _quarto(project, out)
     else:

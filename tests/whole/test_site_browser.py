@@ -40,9 +40,9 @@ class Quiet(SimpleHTTPRequestHandler):
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("browser")
     synthetic.write_demo(root / "results")
-    build.build(root / "results", root / "site", engine="pandoc")
+    build.build(root / "results", root / "site", renderer="pandoc")
     sites.hostile(root / "hostile")
-    build.build(root / "hostile", root / "site" / "hostile", engine="pandoc")
+    build.build(root / "hostile", root / "site" / "hostile", renderer="pandoc")
     handler = functools.partial(Quiet, directory=str(root / "site"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)

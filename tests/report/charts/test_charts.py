@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from sites import HOSTILE
 
 from report.charts import charts, drawing
+from report.charts.drawing import Mark, Point
+from report.stats import Estimate, Interval
 
-Datum = dict[str, Any]
+
+def estimate(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, Interval(low, high, 0.95), None, 3)
 
 
-def point(number: int, **other: Any) -> Datum:
-    made = {
+def point(number: int, **other: Any) -> Point:
+    made: dict[str, Any] = {
         "label": f"Variant {number}",
         "family": f"Family {number % 3}",
-        "x": 20.0 + 7 * number,
-        "x_low": 19.0 + 7 * number,
-        "x_high": 21.5 + 7 * number,
-        "y": 60.0 - number,
-        "y_low": 55.0 - number,
-        "y_high": 65.0 - number,
+        "x": estimate(20.0 + 7 * number, 19.0 + 7 * number, 21.5 + 7 * number),
+        "y": estimate(60.0 - number, 55.0 - number, 65.0 - number),
         "gib": 15.0 - number,
         "front": number < 2,
         "published": number == 3,
@@ -33,10 +33,10 @@ def point(number: int, **other: Any) -> Datum:
         "y_text": "60 %",
         "gib_text": "15 GiB",
     }
-    return {**made, **other}
+    return Point(**{**made, **other})
 
 
-def trade_off(points: list[Datum]) -> drawing.Chart:
+def trade_off(points: list[Point]) -> drawing.Chart:
     chart = charts.trade_off("t", points, "What it shows", "hellaswag acc")
     assert chart is not None
     return chart
@@ -57,12 +57,12 @@ def test_every_point_and_both_its_intervals_are_drawn_in_both_widths() -> None:
 
 
 def test_a_point_without_interval_or_memory_is_drawn_all_the_same() -> None:
-    bare = point(1, x_low=None, x_high=None, y_low=None, y_high=None, gib=None)
+    bare = point(1, x=Estimate(27.0, None, None, 1), y=Estimate(59.0, None, None, 1), gib=None)
     assert marks(trade_off([point(0), bare]).wide, "symbol") == 2
 
 
 def test_points_all_alike_are_drawn() -> None:
-    same = {"x": 5.0, "x_low": 5.0, "x_high": 5.0, "y": 0.0, "y_low": 0.0, "y_high": 0.0}
+    same = {"x": estimate(5.0, 5.0, 5.0), "y": estimate(0.0, 0.0, 0.0)}
     assert marks(trade_off([point(0, **same), point(1, **same)]).wide, "symbol") == 2
 
 
@@ -72,22 +72,22 @@ def test_nothing_to_draw_is_no_chart() -> None:
     assert charts.lines("l", [], "c", ("x", "y")) is None
 
 
-def row(number: int, **other: Any) -> Datum:
-    made = {"label": f"Variant {number}", "family": "F", "value": 40.0 + number}
-    return {**made, "low": 39.0 + number, "high": 41.0 + number, "text": "t", **other}
+def mark(number: int, x: float | str | None = None) -> Mark:
+    value = estimate(40.0 + number, 39.0 + number, 41.0 + number)
+    return Mark(f"Variant {number}", "F", x, value, "t", None)
 
 
 def test_a_ranking_draws_at_most_its_limit_and_the_line_of_guessing() -> None:
-    chart = charts.ranking("r", [row(i) for i in range(50)], "c", "acc, %", at=25.0)
+    chart = charts.ranking("r", [mark(i) for i in range(50)], "c", "acc, %", at=25.0)
     assert chart is not None
     assert marks(chart.wide, "symbol") == charts.MOST_ROWS
     assert marks(chart.wide, "rule") == charts.MOST_ROWS + 1
-    without = charts.ranking("r", [row(0)], "c", "acc, %")
+    without = charts.ranking("r", [mark(0)], "c", "acc, %")
     assert without is not None and marks(without.wide, "rule") == 1
 
 
 def test_lines_draw_every_value_over_time() -> None:
-    rows = [row(0, x=f"2026-03-0{day}T00:00:00Z") for day in (1, 2, 3)]
+    rows = [mark(0, x=f"2026-03-0{day}T00:00:00Z") for day in (1, 2, 3)]
     chart = charts.lines("l", rows, "c", ("finished", "ms"), over_time=True)
     assert chart is not None
     assert marks(chart.wide, "symbol") == 3
@@ -117,7 +117,7 @@ def test_the_interactive_form_has_the_same_data_zoom_and_links() -> None:
 def test_a_chart_is_the_same_however_many_were_drawn_before() -> None:
     points = [point(i) for i in range(3)]
     first = trade_off(points)
-    charts.lines("l", [row(0, x=1.0)], "c", ("x", "y"))
+    charts.lines("l", [mark(0, x=1.0)], "c", ("x", "y"))
     assert trade_off(points) == first
 
 
@@ -130,18 +130,16 @@ def test_hostile_names_are_text_in_the_drawing_and_the_script() -> None:
     assert "<" not in chart.script
 
 
-points = st.lists(
-    st.fixed_dictionaries({"x": st.floats(1, 100), "y": st.floats(0, 100)}), max_size=12
-)
+points = st.lists(st.tuples(st.floats(1, 100), st.floats(0, 100)), max_size=12)
 
 
 @given(points)
-def test_nothing_beats_the_front_and_everything_else_is_beaten(made: list[Datum]) -> None:
+def test_nothing_beats_the_front_and_everything_else_is_beaten(
+    made: list[tuple[float, float]],
+) -> None:
     front = charts.pareto(made)
     for i, one in enumerate(made):
-        beaten = any(
-            other["x"] <= one["x"] and other["y"] >= one["y"] and other != one for other in made
-        )
+        beaten = any(other[0] <= one[0] and other[1] >= one[1] and other != one for other in made)
         first_of_its_kind = made.index(one) == i
         assert (i in front) == (not beaten and first_of_its_kind)
 

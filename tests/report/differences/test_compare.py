@@ -20,19 +20,20 @@ from bench.errors import ConfigError
 from bench.records import store
 from bench.records.record import Record, canonical_json
 from report import stats
-from report.differences import compare, pair
+from report.differences import compare
+from report.differences.families import Verdicts, differences
 from report.differences.pair import Difference
 from report.findings import takeaways
-from report.pages import pair_tests
+from report.pages import compare as compare_page
 from report.places import REFERENCE
-from report.rows import load
+from report.rows.results import Results, load
 
 LATER = START + timedelta(days=1)
 
 
-def results_of(root: Path, *variants: Variant, machine: Machine = L40) -> load.Results:
+def results_of(root: Path, *variants: Variant, machine: Machine = L40) -> Results:
     synthetic.write(root, variants or DEMO, machine)
-    return load.load(root, None)
+    return load(root, None)
 
 
 def only(found: list[Difference], series: str, metric: str) -> Difference:
@@ -45,7 +46,7 @@ def test_a_ratio_and_its_p_are_welchs_on_the_log_scale(tmp_path: Path) -> None:
     other, more = synthetic.speed_record(BF16, rates=(10.0,))
     for made in ((record, sidecars), (other, more)):
         store.write(tmp_path, *made)
-    found = compare.differences(load.load(tmp_path, None))
+    found = differences(load(tmp_path, None))
     tpot = only(found, "10", "tpot_mean_ms")
     assert record.speed is not None
     assert other.speed is not None
@@ -55,32 +56,34 @@ def test_a_ratio_and_its_p_are_welchs_on_the_log_scale(tmp_path: Path) -> None:
     # With a spread of one percent the logarithm is as good as straight.
     welch = scipy_stats.ttest_ind(np.log(a), np.log(b), equal_var=False)
     assert tpot.verdict.p == pytest.approx(welch.pvalue, rel=0.05)
-    assert compare.verdict_word(tpot) == "faster"
+    assert tpot.word == "faster"
 
 
 def test_an_accuracy_is_paired_by_document(tmp_path: Path) -> None:
     worse = replace(FP8, accuracy=0.45)
     results = results_of(tmp_path, BF16, worse)
-    difference = only(compare.differences(results), "hellaswag", "acc")
-    rows = {row["variant"]: row for row in load.rows_of(results.quality) if row["metric"] == "acc"}
-    answers = pair.Answers(results)
-    a, b = (answers.of(rows[v]).right["acc"] for v in ("qwen3-8b-fp8", "qwen3-8b-bf16"))
+    difference = only(differences(results), "hellaswag", "acc")
+    rows = {row.variant: row for row in results.quality if row.metric == "acc"}
+    a, b = (
+        results.answers(rows[variant].record, "hellaswag").right["acc"]
+        for variant in ("qwen3-8b-fp8", "qwen3-8b-bf16")
+    )
     table = [[(a & b).sum(), (a & ~b).sum()], [(b & ~a).sum(), (~a & ~b).sum()]]
     assert difference.paired
     assert difference.verdict.p == pytest.approx(mcnemar(table, exact=True).pvalue)
     assert (difference.gained, difference.lost) == (table[0][1], table[1][0])
-    assert compare.verdict_word(difference) == "worse"
+    assert difference.word == "worse"
     assert difference.changed_answers is not None
     assert difference.changed_answers.value >= np.mean(a != b)
     assert difference.shift is not None
-    normed = only(compare.differences(results), "hellaswag", "acc_norm")
+    normed = only(differences(results), "hellaswag", "acc_norm")
     assert (normed.changed_answers, normed.shift) == (None, difference.shift)
 
 
 def test_other_documents_are_not_paired_and_that_is_said(tmp_path: Path) -> None:
     store.write(tmp_path, *synthetic.quality_record(BF16))
     store.write(tmp_path, *synthetic.quality_record(FP8, document_seed=9))
-    difference = only(compare.differences(load.load(tmp_path, None)), "hellaswag", "acc")
+    difference = only(differences(load(tmp_path, None)), "hellaswag", "acc")
     assert not difference.paired
     assert difference.gained is None
     assert "not the same documents" in difference.caveats[0]
@@ -104,21 +107,21 @@ def generated(variant: Variant, right: list[int]) -> tuple[Record, list[bytes]]:
 def test_generated_answers_are_paired_by_what_was_kept_of_them(tmp_path: Path) -> None:
     store.write(tmp_path, *generated(BF16, [1] * 30 + [0] * 10))
     store.write(tmp_path, *generated(FP8, [1] * 20 + [0] * 20))
-    results = load.load(tmp_path, None)
-    found = compare.differences(results)
+    results = load(tmp_path, None)
+    found = differences(results)
     kept = only(found, "gsm8k", "exact_match")
     assert kept.paired
     assert (kept.gained, kept.lost, kept.shift, kept.changed_answers) == (0, 10, None, None)
     filtered = only(found, "gsm8k", "exact_match,strict-match")
     assert not filtered.paired
     assert filtered.verdict.estimate == 0
-    assert takeaways.findings(results)
+    assert takeaways.findings(Verdicts(results))
 
 
 def test_a_familys_variants_are_corrected_together(tmp_path: Path) -> None:
     """One latency at one load over all variants; one task over all variants and metrics."""
     results = results_of(tmp_path, BF16, FP8, AWQ, MARLIN)
-    found = compare.differences(results)
+    found = differences(results)
     latency = [d for d in found if (d.series, d.metric) == ("inf", "ttft_mean_ms")]
     task = [d for d in found if d.series == "hellaswag"]
     assert (len(latency), len(task)) == (3, 6)
@@ -135,11 +138,10 @@ def verdicts(found: list[Difference]) -> dict[tuple[str, str], stats.Verdict]:
 def test_the_terminal_says_what_the_site_says(tmp_path: Path) -> None:
     """The pair with the baseline, and any other: as on the compare page, in both orders."""
     results = results_of(tmp_path, BF16, FP8, AWQ, MARLIN)
-    told = compare.differences(results)
+    verdicts = Verdicts(results)
     for difference in compare.compare(results, "qwen3-8b-awq", "qwen3-8b-bf16"):
-        assert difference in told
-    fast, good = load.rows_of(results.speed), load.rows_of(results.quality)
-    table = pair_tests.table(results, fast, good, told)
+        assert difference in verdicts.differences
+    table = compare_page.pairs(results.speed, results.quality, verdicts)
     assert table is not None
     assert len(table.rows) == 6
     for row in table.rows:
@@ -151,7 +153,7 @@ def test_the_terminal_says_what_the_site_says(tmp_path: Path) -> None:
             ("hellaswag", "acc", row.cells[4]),
             ("hellaswag", "acc_norm", row.cells[5]),
         ):
-            assert cell.note.startswith(compare.verdict_word(only(found, series, metric)))
+            assert cell.note.startswith(only(found, series, metric).word)
 
 
 def test_pairs_without_the_baseline_are_corrected_together(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_swapping_the_two_swaps_the_verdict_whoever_else_is_tested(tmp_path: Pat
 
 def test_every_variant_meets_its_own_baseline_on_its_own_machine(tmp_path: Path) -> None:
     synthetic.write_demo(tmp_path)
-    found = compare.differences(load.load(tmp_path, REFERENCE))
+    found = differences(load(tmp_path, REFERENCE))
     met = {(d.a.source, d.a.hardware, d.a.variant, d.b.variant) for d in found}
     assert all((d.a.source, d.a.hardware) == (d.b.source, d.b.hardware) for d in found)
     assert ("measured", "laptop", "qwen3-0-6b-int2", "qwen3-0-6b-bf16") in met
@@ -196,14 +198,14 @@ def test_every_variant_meets_its_own_baseline_on_its_own_machine(tmp_path: Path)
 
 
 def test_without_its_baseline_a_variant_is_compared_with_nothing(tmp_path: Path) -> None:
-    assert compare.differences(results_of(tmp_path, FP8, MARLIN)) == []
+    assert differences(results_of(tmp_path, FP8, MARLIN)) == []
 
 
 def test_a_family_whose_baseline_changed_uses_the_newest(tmp_path: Path) -> None:
     store.write(tmp_path, *synthetic.speed_record(BF16))
     store.write(tmp_path, *synthetic.speed_record(FP8, finished=START))
     store.write(tmp_path, *synthetic.speed_record(replace(MARLIN, baseline=True), finished=LATER))
-    found = compare.differences(load.load(tmp_path, None))
+    found = differences(load(tmp_path, None))
     assert {d.b.variant for d in found} == {"qwen3-8b-awq-marlin"}
 
 
@@ -228,8 +230,8 @@ def test_two_records_of_one_variant_show_the_noise(tmp_path: Path) -> None:
         for seed, time in enumerate((START, LATER))
     ]
     old, new = (path.relative_to(tmp_path).as_posix() for path in paths)
-    found = compare.compare(load.load(tmp_path, None), new, old)
-    words = {compare.verdict_word(each) for each in found if each.stage == "speed"}
+    found = compare.compare(load(tmp_path, None), new, old)
+    words = {each.word for each in found if each.stage == "speed"}
     assert words == {"cannot be told from noise"}
     assert f"A  {new}\nB  {old}\n" in compare.plain(found)
 
@@ -238,7 +240,7 @@ def test_machines_under_one_id_that_differ_are_named(tmp_path: Path) -> None:
     store.write(tmp_path, *synthetic.speed_record(BF16))
     other = replace(L40, gpu_name="NVIDIA L40S")
     store.write(tmp_path, *synthetic.speed_record(FP8, other, throttled=True))
-    found = compare.differences(load.load(tmp_path, None))
+    found = differences(load(tmp_path, None))
     expected = (
         "different machines under one hardware id: 1 × NVIDIA L40S; 1 × NVIDIA L40",
         "Qwen3-8B FP8 ran throttled",
@@ -250,7 +252,7 @@ def test_machines_under_one_id_that_differ_are_named(tmp_path: Path) -> None:
 def test_another_engine_version_is_a_caveat(tmp_path: Path) -> None:
     store.write(tmp_path, *synthetic.speed_record(BF16))
     store.write(tmp_path, *synthetic.speed_record(FP8, engine="0.33.0", prompts=30))
-    found = compare.compare(load.load(tmp_path, None), "qwen3-8b-fp8", "qwen3-8b-bf16")
+    found = compare.compare(load(tmp_path, None), "qwen3-8b-fp8", "qwen3-8b-bf16")
     assert "different vLLM versions: 0.33.0; 0.32.0" in found[0].caveats
     assert "different numbers of prompts: 30 and 24" in found[0].caveats
 
@@ -290,20 +292,20 @@ def test_what_cannot_be_compared_is_said(
     unlike = replace(BF16, name="llama", weights_gib=0.0)
     store.write(tmp_path, *synthetic.speed_record(unlike, rates=(3.0,)))
     with pytest.raises(ConfigError) as error:
-        compare.compare(load.load(tmp_path, None), a, b)
+        compare.compare(load(tmp_path, None), a, b)
     assert message in error.value.message
     assert fix in error.value.fix
 
 
 def test_the_published_pair_as_markdown() -> None:
-    results = load.load(Path("nowhere"), REFERENCE)
+    results = load(Path("nowhere"), REFERENCE)
     found = compare.compare(results, "l40-2025-qwen3-8b-fp8", "l40-2025-qwen3-8b-bf16")
     assert compare.plain(found) == (GOLDEN / "compare.txt").read_text()
 
 
 def test_single_runs_have_no_verdict() -> None:
-    results = load.load(Path("nowhere"), REFERENCE)
-    speed = [each for each in compare.differences(results) if each.stage == "speed"]
+    results = load(Path("nowhere"), REFERENCE)
+    speed = [each for each in differences(results) if each.stage == "speed"]
     assert len(speed) == 3 * 7
-    assert {compare.verdict_word(each) for each in speed} == {"no interval"}
+    assert {each.word for each in speed} == {"no interval"}
     assert all(math.isfinite(each.verdict.estimate or math.nan) for each in speed)

@@ -3,44 +3,51 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import sites
 import synthetic
 import yaml
 from huggingface_hub import ModelCardData
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.records import store
-from report.exports import every_eval_ever, export
+from report.exports import every_eval_ever, export, frames
 from report.places import REFERENCE
-from report.rows import load
+from report.rows.results import Results, load
+from report.rows.rows import HistoryRow, Metric, QualityRow, SpeedRow
+from report.stats import Estimate, Interval
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> load.Results:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     root = tmp_path_factory.mktemp("export")
     synthetic.write_demo(root)
-    return load.load(root, REFERENCE)
+    return load(root, REFERENCE)
 
 
 @pytest.fixture(scope="module")
-def folder(results: load.Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("data")
     export.write(results, made, "https://x.example/y/")
     return made
 
 
-@pytest.mark.parametrize("name", list(export.FRAMES))
-def test_every_format_holds_the_same_frame(results: load.Results, folder: Path, name: str) -> None:
-    frame = getattr(results, name)
+@pytest.mark.parametrize("name", list(frames.FRAMES))
+def test_every_format_holds_the_same_frame(results: Results, folder: Path, name: str) -> None:
+    frame = frames.frame(frames.FRAMES[name][0], getattr(results, name))
     assert len(frame) > 0
     pd.testing.assert_frame_equal(pd.read_parquet(folder / f"{name}.parquet"), frame)
     table = pd.read_csv(folder / f"{name}.csv")
@@ -55,6 +62,45 @@ def test_every_format_holds_the_same_frame(results: load.Results, folder: Path, 
         pd.testing.assert_series_equal(table[column].astype("float64"), wanted)
 
 
+def test_without_records_every_table_has_its_columns_and_their_types(tmp_path: Path) -> None:
+    results = load(tmp_path / "none", None)
+    for name, (kind, _) in frames.FRAMES.items():
+        frame = frames.frame(kind, getattr(results, name))
+        wanted = {column.name: column.kind for column in frames.columns(kind)}
+        assert frame.empty
+        assert frame.dtypes.astype(str).to_dict() == wanted
+        assert len(wanted) == len(frames.columns(kind))
+
+
+def test_the_columns_are_the_fields_of_the_row_in_their_order() -> None:
+    names = [column.name for column in frames.columns(SpeedRow)]
+    assert names[:5] == ["source", "record", "anchor", "hardware", "hardware_name"]
+    metrics = [f"{metric}{end}" for metric in Metric for end in ("", "_low", "_high", "_se")]
+    first = names.index("repeats") + 1
+    assert names[first : first + len(metrics)] == metrics
+    history = [column.name for column in frames.columns(HistoryRow)]
+    assert "request_rate_rps" not in history
+    kinds = {column.name: column.kind for column in frames.columns(QualityRow)}
+    told = ("task", "value", "n", "is_baseline", "kv_cache_tokens")
+    assert [kinds[name] for name in told] == ["str", "float64", "Int64", "boolean", "Int64"]
+
+
+finite = st.floats(-1e9, 1e9)
+
+
+@given(finite, st.none() | st.tuples(finite, finite), st.none() | finite)
+def test_an_estimate_fills_four_columns(
+    results: Results, value: float, ends: tuple[float, float] | None, error: float | None
+) -> None:
+    interval = Interval(*ends, 0.95) if ends else None
+    row = replace(results.history[0], value=Estimate(value, interval, error, 3))
+    [cells] = frames.frame(HistoryRow, [row])[
+        ["value", "value_low", "value_high", "value_se"]
+    ].values
+    wanted = [value, *(ends or (math.nan, math.nan)), math.nan if error is None else error]
+    np.testing.assert_array_equal(cells, wanted)
+
+
 def test_an_unthrottled_rate_is_a_word_in_json_which_has_no_infinity(folder: Path) -> None:
     rows = json.loads((folder / "speed.json").read_text())
     assert {row["request_rate_rps"] for row in rows} == {10.0, "inf"}
@@ -65,7 +111,7 @@ def test_no_spreadsheet_takes_a_text_for_a_formula(tmp_path: Path) -> None:
     assert record.error is not None
     error = record.error.model_copy(update={"message": '=HYPERLINK("https://x.example")'})
     store.write(tmp_path / "r", record.model_copy(update={"error": error}), [])
-    export.write(load.load(tmp_path / "r", None), tmp_path / "data", None)
+    export.write(load(tmp_path / "r", None), tmp_path / "data", None)
     (cell,) = pd.read_csv(tmp_path / "data" / "runs.csv")["error"]
     assert cell == '\'=HYPERLINK("https://x.example")'
 
@@ -93,14 +139,16 @@ def test_the_feeds_tell_the_newest_finished_results_first(folder: Path) -> None:
 
 
 def test_model_card_metadata_is_read_back_by_the_hub_library(
-    results: load.Results, folder: Path
+    results: Results, folder: Path
 ) -> None:
     text = (folder / "model-cards" / "l40" / "qwen3-8b-fp8.yml").read_text()
     card = ModelCardData(**yaml.safe_load(text))
     assert card.eval_results is not None
     read = {each.metric_type: each.metric_value for each in card.eval_results}
-    rows = results.quality.query("variant == 'qwen3-8b-fp8' and hardware == 'l40'")
-    assert read == dict(zip(rows["metric"], rows["value"], strict=True))
+    rows = [
+        row for row in results.quality if (row.hardware, row.variant) == ("l40", "qwen3-8b-fp8")
+    ]
+    assert read == {row.metric: row.value.value for row in rows}
     assert not (folder / "model-cards" / "l40" / "llama-70b-random.yml").exists()
 
 
@@ -151,7 +199,7 @@ def test_random_weights_and_speed_records_have_no_document() -> None:
 
 def test_hostile_text_leaves_every_file_well_formed(tmp_path: Path) -> None:
     sites.hostile(tmp_path / "r")
-    export.write(load.load(tmp_path / "r", None), tmp_path / "data", None)
+    export.write(load(tmp_path / "r", None), tmp_path / "data", None)
     feed = ET.fromstring((tmp_path / "data" / "feed.xml").read_text())  # noqa: S314 - our own file
     shown = " ".join(sites.HOSTILE.split())
     assert all(

@@ -20,17 +20,21 @@ from synthetic_parts import Machine, Variant
 from bench.records import store
 from bench.records.record import Record, canonical_json
 from report import numbers, stats
-from report.differences import compare
+from report.differences.families import Verdicts
 from report.findings import takeaways
 from report.findings.finding import Finding, Kind
 from report.places import REFERENCE
-from report.rows import load
-from report.rows.service_level import Carried, carried
+from report.rows.loads import Kept, kept
+from report.rows.results import Results, load
 
 PUBLISHED = json.loads((REFERENCE / "l40-2025.json").read_text())
 BASE, FP8_ROW, AWQ_ROW, MARLIN_ROW, Q4_ROW, IQ2_ROW, AWQ70_ROW = range(7)
 LATER = START + timedelta(days=1)
 Change = Callable[[list[dict[str, Any]]], None]
+
+
+def findings(results: Results) -> list[Finding]:
+    return takeaways.findings(Verdicts(results))
 
 
 def published(tmp_path: Path, change: Change | None = None) -> list[Finding]:
@@ -39,14 +43,14 @@ def published(tmp_path: Path, change: Change | None = None) -> list[Finding]:
     if change is not None:
         change(raw["rows"])
     (tmp_path / "l40-2025.json").write_text(json.dumps(raw))
-    return takeaways.findings(load.load(tmp_path / "none", tmp_path))
+    return findings(load(tmp_path / "none", tmp_path))
 
 
 def measured(root: Path, *variants: Variant, **options: Any) -> list[Finding]:
     for variant in variants:
         store.write(root, *synthetic.speed_record(variant, **options))
         store.write(root, *synthetic.quality_record(variant, documents=400))
-    return takeaways.findings(load.load(root, None))
+    return findings(load(root, None))
 
 
 def one(found: list[Finding], kind: Kind, about: str = "") -> Finding:
@@ -54,7 +58,8 @@ def one(found: list[Finding], kind: Kind, about: str = "") -> Finding:
     [chosen] = [
         finding
         for finding in found
-        if finding.kind == kind and about in ("", finding.evidence[0].name, finding.scope.family)
+        if finding.kind == kind
+        and about in ("", finding.evidence[0].variant_name, finding.scope.family)
     ]
     return chosen
 
@@ -294,7 +299,7 @@ def test_one_metrics_noise_does_not_hide_anothers_loss(tmp_path: Path) -> None:
     store.write(tmp_path, *normed(same, 60))
     for variant in (BF16, same):
         store.write(tmp_path, *synthetic.speed_record(variant))
-    found = takeaways.findings(load.load(tmp_path, None))
+    found = findings(load(tmp_path, None))
     loss = one(found, "quality_change")
     assert loss.headline == (
         "Qwen3-8B FP8 is worse than Qwen3-8B BF16 on hellaswag: −20.00 pp acc_norm"
@@ -309,7 +314,7 @@ def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Pat
     synthetic.write(
         tmp_path, (SMALL, replace(SMALL, name="Half", baseline=False, weights_gib=0.6)), LAPTOP
     )
-    found = takeaways.findings(load.load(tmp_path, None))
+    found = findings(load(tmp_path, None))
     kinds: tuple[Kind, ...] = ("smallest", "saving", "quality_per_gib")
     for kind in kinds:
         told = {f.scope.hardware: f.headline for f in found if f.kind == kind}
@@ -336,7 +341,7 @@ def test_mixed_machines_are_said_wherever_a_ratio_crosses_them(tmp_path: Path) -
     store.write(tmp_path, *synthetic.speed_record(BF16))
     other = replace(L40, gpu_name="NVIDIA L40S")
     store.write(tmp_path, *synthetic.speed_record(FP8, other))
-    found = takeaways.findings(load.load(tmp_path, None))
+    found = findings(load(tmp_path, None))
     assert found[0].kind == "mixed_machines"
     assert "come from 2 different machines" in found[0].headline
     kinds: tuple[Kind, ...] = ("saving", "fastest", "throughput")
@@ -353,7 +358,7 @@ def test_marks_and_failures_are_findings(tmp_path: Path) -> None:
     store.write(tmp_path, synthetic.failed_record(FP8))
     store.write(tmp_path, synthetic.failed_record(drawn, finished=LATER))
     store.write(tmp_path, *synthetic.speed_record(drawn, finished=LATER + timedelta(days=1)))
-    failed = one(takeaways.findings(load.load(tmp_path, None)), "failed")
+    failed = one(findings(load(tmp_path, None)), "failed")
     assert failed.headline == "1 newest run failed: Qwen3-8B FP8"
     assert "out of memory" in failed.detail
 
@@ -362,14 +367,14 @@ def test_the_same_measured_twice_shows_the_noise_floor(tmp_path: Path) -> None:
     for seed, time in enumerate((START, LATER)):
         made = synthetic.speed_record(BF16, finished=time, seed=seed, noise=0.03)
         store.write(tmp_path, *made)
-    finding = one(takeaways.findings(load.load(tmp_path, None)), "noise_floor")
+    finding = one(findings(load(tmp_path, None)), "noise_floor")
     assert finding.detail.startswith("The widest of 1 measurement taken twice")
     [floor] = re.findall(r"at most (\d+\.\d) %$", finding.headline)
     assert 1 < float(floor) < 50
     assert "24 hours apart" in finding.detail
     assert len(finding.evidence) == 2
     store.write(tmp_path, *synthetic.speed_record(FP8))
-    found = takeaways.findings(load.load(tmp_path, None))
+    found = findings(load(tmp_path, None))
     assert one(found, "noise_floor") == finding
     assert none(found, "unstable")
     assert none(found, "unrepeated")
@@ -397,7 +402,7 @@ def test_limited_clocks_are_told_with_their_reason(tmp_path: Path) -> None:
     for each in raw["speed"]["loads"]:
         each["telemetry"]["during"] = clocks
     store.write(tmp_path, Record.model_validate_json(canonical_json(raw)), sidecars)
-    finding = one(takeaways.findings(load.load(tmp_path, None)), "disturbed")
+    finding = one(findings(load(tmp_path, None)), "disturbed")
     assert finding.headline == "Qwen3-8B BF16 ran with limited clocks (power cap)"
     assert "normal for a GPU at full load" in finding.detail
     for wrong in ("another process", "cool machine", "idle"):
@@ -425,9 +430,9 @@ def test_what_could_have_been_shown_is_told_alone_and_corrected(tmp_path: Path) 
         store.write(tmp_path, *synthetic.quality_record(variant, documents=400, flips=0.2))
     few = replace(BF16, name="Hardly", baseline=False)
     store.write(tmp_path, *synthetic.quality_record(few, documents=400, flips=0.2))
-    results = load.load(tmp_path, None)
-    finding = one(takeaways.findings(results), "quality_noise")
-    tests = [each for each in compare.differences(results) if each.stage == "quality"]
+    results = load(tmp_path, None)
+    finding = one(findings(results), "quality_noise")
+    tests = [each for each in Verdicts(results).differences if each.stage == "quality"]
     assert {test.verdict.tests for test in tests} == {8}
     test = max(tests, key=lambda each: each.detectable or 0)
     assert test.gained is not None and test.lost is not None
@@ -444,7 +449,7 @@ def test_what_could_have_been_shown_is_told_alone_and_corrected(tmp_path: Path) 
 def test_too_few_flips_to_show_anything_are_said(tmp_path: Path) -> None:
     store.write(tmp_path, *normed(BF16, 20))
     store.write(tmp_path, *normed(replace(FP8, accuracy=BF16.accuracy), 22))
-    finding = one(takeaways.findings(load.load(tmp_path, None)), "quality_noise")
+    finding = one(findings(load(tmp_path, None)), "quality_noise")
     assert "Too few answers flipped to show any difference" in finding.detail
     assert finding.detail.endswith(": Qwen3-8B FP8, acc; Qwen3-8B FP8, acc_norm.")
 
@@ -454,18 +459,20 @@ def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
     middle = replace(FP8, tpot_ms=25)
     for variant in (quick, middle, AWQ):
         store.write(tmp_path, *synthetic.speed_record(variant, rates=(2.0, 4.0), prompts=200))
-    results = load.load(tmp_path, None)
-    rows = load.rows_of(results.speed)
-    assert carried(rows) == {
-        ("measured", "l40", "qwen3-8b-awq"): Carried(None, None),
-        ("measured", "l40", "qwen3-8b-bf16"): Carried(4.0, None),
-        ("measured", "l40", "qwen3-8b-fp8"): Carried(4.0, None),
+    results = load(tmp_path, None)
+    assert kept(results.speed) == {
+        ("measured", "l40", "qwen3-8b-awq"): Kept(None, None),
+        ("measured", "l40", "qwen3-8b-bf16"): Kept(4.0, None),
+        ("measured", "l40", "qwen3-8b-fp8"): Kept(4.0, None),
     }
-    for row in rows:
-        if (row["variant"], row["request_rate_rps"]) == ("qwen3-8b-fp8", 4.0):
-            row["sustained"] = "unsure"
-    assert carried(rows)["measured", "l40", "qwen3-8b-fp8"] == Carried(2.0, 4.0)
-    detail = one(takeaways.findings(results), "service_level").detail
+    rows = [
+        replace(row, sustained="unsure")
+        if (row.variant, row.request_rate_rps) == ("qwen3-8b-fp8", 4.0)
+        else row
+        for row in results.speed
+    ]
+    assert kept(rows)["measured", "l40", "qwen3-8b-fp8"] == Kept(2.0, 4.0)
+    detail = one(findings(results), "service_level").detail
     assert "Highest rate kept: Qwen3-8B BF16 4/s, Qwen3-8B FP8 4/s, Qwen3-8B AWQ none" in detail
 
 
@@ -477,7 +484,7 @@ def test_what_guesses_is_no_pick(tmp_path: Path) -> None:
 
 
 def test_one_record_and_none_say_little_and_nothing(tmp_path: Path) -> None:
-    assert takeaways.findings(load.load(tmp_path, None)) == []
+    assert findings(load(tmp_path, None)) == []
     found = measured(tmp_path, BF16)
     assert {finding.kind for finding in found} == {"service_level", "unrepeated"}
 
@@ -489,12 +496,12 @@ def test_names_are_words_not_templates(tmp_path: Path) -> None:
     record = record.model_copy(update={"variant_name": hostile})
     store.write(tmp_path, record, sidecars)
     store.write(tmp_path, *synthetic.speed_record(BF16))
-    found = takeaways.findings(load.load(tmp_path, None))
+    found = findings(load(tmp_path, None))
     assert one(found, "saving").headline.startswith(f"{hostile} against Qwen3-8B BF16")
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[load.Results, list[Finding]]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, list[Finding]]:
     root = tmp_path_factory.mktemp("everything")
     synthetic.write_demo(root)
     weak = replace(FP8, name="Weak", accuracy=0.4)
@@ -503,12 +510,12 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[load.Results, 
         shaky, finished = replace(SMALL, tpot_ms=tpot_ms), LATER + timedelta(hours=hours)
         made = synthetic.speed_record(shaky, Machine("shaky"), finished=finished, noise=0.001)
         store.write(root, *made)
-    results = load.load(root, REFERENCE)
-    return results, takeaways.findings(results)
+    results = load(root, REFERENCE)
+    return results, findings(results)
 
 
 def test_every_kind_of_finding_is_worded_and_reached(
-    everything: tuple[load.Results, list[Finding]],
+    everything: tuple[Results, list[Finding]],
 ) -> None:
     _, found = everything
     assert {finding.kind for finding in found} == set(get_args(Kind))
@@ -521,20 +528,17 @@ def test_every_kind_of_finding_is_worded_and_reached(
 
 
 def test_every_finding_rests_on_rows_that_exist(
-    everything: tuple[load.Results, list[Finding]],
+    everything: tuple[Results, list[Finding]],
 ) -> None:
     results, found = everything
-    anchors = {*results.speed["anchor"], *results.quality["anchor"]}
-    records = {*results.speed["record"], *results.quality["record"], *results.runs["record"]}
+    rows = [*results.speed, *results.quality, *results.runs, *results.history]
     for finding in found:
         assert finding.evidence
-        for each in finding.evidence:
-            assert each.anchor in anchors or not each.anchor
-            assert each.record in records
+        assert all(each in rows for each in finding.evidence)
 
 
 def test_measured_come_first_and_then_by_rank(
-    everything: tuple[load.Results, list[Finding]],
+    everything: tuple[Results, list[Finding]],
 ) -> None:
     _, found = everything
     order = [(finding.scope.source != "measured", finding.rank) for finding in found]
@@ -542,9 +546,9 @@ def test_measured_come_first_and_then_by_rank(
     assert {finding.rank for finding in found if finding.kind == "fastest"} == {11}
 
 
-def test_findings_are_the_same_from_frames_in_any_order(
-    everything: tuple[load.Results, list[Finding]],
+def test_findings_are_the_same_from_rows_in_any_order(
+    everything: tuple[Results, list[Finding]],
 ) -> None:
     results, found = everything
     turned = replace(results, speed=results.speed[::-1], quality=results.quality[::-1])
-    assert {f.headline for f in takeaways.findings(turned)} == {f.headline for f in found}
+    assert {f.headline for f in findings(turned)} == {f.headline for f in found}

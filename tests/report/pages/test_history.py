@@ -13,15 +13,15 @@ from synthetic import BF16, L40, START
 from bench.records import store
 from bench.records.record import Record, canonical_json
 from report.pages import history
-from report.rows import load
+from report.rows.results import load
 
 WEEK = timedelta(weeks=1)
 
 
 def words(root: Path) -> dict[str, str]:
     """The verdict on each series of the first machine, by its name."""
-    sections = history.sections(load.load(root, None), "")
-    rows = sections[0]["table"].rows if sections else ()
+    sections = history.sections(load(root, None))
+    rows = sections[0].table.rows if sections else ()
     return {row.cells[0].text: row.cells[6].text for row in rows}
 
 
@@ -48,7 +48,7 @@ def test_a_fall_after_equal_accuracies_is_a_change(tmp_path: Path) -> None:
     assert set(words(tmp_path).values()) == {"the same every time"}
     store.write(tmp_path, *answered(3, 78, engine="0.33.0"))
     assert set(words(tmp_path).values()) == {"changed on 2026-03-22"}
-    row = history.sections(load.load(tmp_path, None), "")[0]["table"].rows[0]
+    row = history.sections(load(tmp_path, None))[0].table.rows[0]
     assert (row.cells[5].text, row.cells[7].text) == ("−38.00 pp", "0.32.0 → 0.33.0")
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sites import HOSTILE
 
 from report import escape, numbers
-from report.pages import tables
+from report.pages import cells, tables
 from report.pages.tables import Cell, Column, Row, Table
+from report.stats import Estimate, Interval
 
 COLUMNS = (
     Column("variant", "Variant", numeric=False),
@@ -52,22 +53,12 @@ def test_whatever_a_cell_holds_is_text_and_stays_in_its_place(text: str, other: 
 
 
 def test_a_measured_cell_is_its_value_and_interval_and_without_them_unknown() -> None:
-    row = {
-        "x": 0.5,
-        "x_low": 0.4,
-        "x_high": 0.6,
-        "y": 1.5,
-        "y_low": None,
-        "y_high": None,
-        "z": None,
-    }
-    cell = tables.measured(row, "x", numbers.share)
+    cell = cells.measured(Estimate(0.5, Interval(0.4, 0.6, 0.95), 0.05, 3), numbers.share)
     assert (cell.text, cell.interval, cell.ends) == ("50.00", "40.00 – 60.00", (0.4, 0.6))
-    assert tables.measured(row, "y") == Cell("1.50", 1.5)
-    assert tables.measured(row, "z").text == "unknown"
-    assert tables.measured(row, "absent").text == "unknown"
-    assert tables.amount(math.nan).text == "unknown"
-    assert tables.amount(0.0) == Cell("0", 0.0)
+    assert cells.measured(Estimate(1.5, None, None, 1)) == Cell("1.50", 1.5)
+    assert cells.measured(None).text == "unknown"
+    assert cells.amount(None).text == "unknown"
+    assert cells.amount(0.0) == Cell("0", 0.0)
 
 
 def test_facts_are_markdown_and_missing_ones_unknown() -> None:
@@ -92,4 +83,3 @@ def test_numbers_have_their_sign_and_thousands_in_text() -> None:
     assert numbers.points(0.0125) == "+1.25"
     for form in (numbers.number, numbers.whole, numbers.share, numbers.points, numbers.bytes_):
         assert form(None) == "unknown"
-        assert form(math.nan) == "unknown"

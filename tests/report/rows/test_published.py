@@ -17,8 +17,9 @@ from bench.config import Experiment, slug
 from bench.errors import ConfigError
 from bench.records import store
 from report.places import REFERENCE
-from report.rows import load, published
-from report.rows.rows import LATENCY_COLUMNS, estimate
+from report.rows import published
+from report.rows.results import load
+from report.rows.rows import LATENCIES, Metric
 
 MODELS = ROOT / "models.toml"
 L40 = published.read(REFERENCE / "l40-2025.json")
@@ -77,23 +78,22 @@ def test_ids_are_unique_slugs() -> None:
 
 
 def test_speed_was_one_run_without_interval() -> None:
-    rows = load.rows_of(load.load(Path("nowhere"), REFERENCE).speed)
+    rows = load(Path("nowhere"), REFERENCE).speed
     assert len(rows) == 4
     for row in rows:
-        assert row["source"] == "published"
-        assert row["repeats"] == 1
-        known = [name for name in LATENCY_COLUMNS if row[name] is not None]
-        assert len(known) == 6
-        made = [estimate(row, name) for name in (*known, "output_throughput_tps")]
-        assert all(each is not None and each.interval is None for each in made)
-        assert row["energy_per_output_token_j"] is None
+        assert row.source == "published"
+        assert row.repeats == 1
+        assert len([metric for metric in LATENCIES if metric in row.metrics]) == 6
+        assert Metric.OUTPUT in row.metrics
+        assert all(each.interval is None for each in row.metrics.values())
+        assert row.energy_per_output_token_j is None
 
 
 def test_published_rows_are_judged_by_the_level_that_ours_share(tmp_path: Path) -> None:
-    def limits() -> set[tuple[float, float]]:
-        rows = load.rows_of(load.load(tmp_path, REFERENCE).speed)
-        theirs = [row for row in rows if row["source"] == "published"]
-        return {(row["limit_ttft_p90_ms"], row["limit_tpot_p90_ms"]) for row in theirs}
+    def limits() -> set[tuple[float | None, float | None]]:
+        rows = load(tmp_path, REFERENCE).speed
+        theirs = [row for row in rows if row.source == "published"]
+        return {(row.limit_ttft_p90_ms, row.limit_tpot_p90_ms) for row in theirs}
 
     def measure(name: str, level: dict[str, float]) -> None:
         record, sidecars = synthetic.speed_record(replace(synthetic.BF16, name=name))
@@ -102,31 +102,31 @@ def test_published_rows_are_judged_by_the_level_that_ours_share(tmp_path: Path) 
     assert limits() == {(500.0, 50.0)}
     measure("one", {"ttft_p90_ms": 200.0, "tpot_p90_ms": 30.0})
     assert limits() == {(200.0, 30.0)}
-    rows = load.rows_of(load.load(tmp_path, REFERENCE).speed)
-    kept = {row["variant"] for row in rows if row["sustained"] == "yes"}
+    kept = {row.variant for row in load(tmp_path, REFERENCE).speed if row.sustained == "yes"}
     assert kept & {row.id for row in L40.rows} == {"l40-2025-qwen3-8b-awq-marlin"}
     measure("two", {"ttft_p90_ms": 300.0, "tpot_p90_ms": 30.0})
     assert limits() == {(500.0, 50.0)}
 
 
 def test_quality_has_the_interval_its_documents_give() -> None:
-    rows = load.rows_of(load.load(Path("nowhere"), REFERENCE).quality)
+    rows = load(Path("nowhere"), REFERENCE).quality
     assert len(rows) == 6
     for row in rows:
-        low, high = proportion_confint(round(row["value"] * 400), 400, method="wilson")
-        assert (row["value_low"], row["value_high"]) == pytest.approx((low, high))
-        assert row["documents_sha256"] is None
+        ends = proportion_confint(round(row.value.value * 400), 400, method="wilson")
+        assert row.value.interval is not None
+        assert (row.value.interval.low, row.value.interval.high) == pytest.approx(ends)
+        assert row.documents_sha256 is None
 
 
 def test_published_rows_stand_beside_measured_ones_and_change_none(tmp_path: Path) -> None:
     synthetic.write(tmp_path)
-    alone, beside = load.load(tmp_path, None), load.load(tmp_path, REFERENCE)
+    alone, beside = load(tmp_path, None), load(tmp_path, REFERENCE)
     for name in ("speed", "quality"):
         both, own = getattr(beside, name), getattr(alone, name)
-        assert load.rows_of(both[both["source"] == "measured"]) == load.rows_of(own)
-        assert (both["source"] == "published").sum() == len(both) - len(own) > 0
-    assert beside.runs.equals(alone.runs)
-    assert beside.history.equals(alone.history)
+        assert [row for row in both if row.source == "measured"] == own
+        assert len([row for row in both if row.source == "published"]) == len(both) - len(own) > 0
+    assert beside.runs == alone.runs
+    assert beside.history == alone.history
     assert [each.id for each in beside.references] == ["l40-2025"]
     assert alone.references == ()
 

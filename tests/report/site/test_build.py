@@ -21,9 +21,9 @@ from folders import GOLDEN, ROOT
 from bench.errors import ConfigError, MachineError
 from bench.records import store
 from bench.records.record import canonical_json
-from report.pages import pages
+from report.pages import all_pages
 from report.places import REFERENCE
-from report.rows import load
+from report.rows.results import load
 from report.site import build, renderers
 
 pytestmark = pytest.mark.process
@@ -36,7 +36,7 @@ VARIANT = "variants/qwen3-8b-awq-marlin"
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     synthetic.write_demo(root / "results")
-    build.build(root / "results", root / "site", engine="pandoc")
+    build.build(root / "results", root / "site", renderer="pandoc")
     return root / "site"
 
 
@@ -103,7 +103,7 @@ def test_the_same_records_give_the_same_bytes_wherever_and_in_whatever_order(
         shutil.copyfile(path, copy)
         os.utime(copy, (1, 1))
     again = tmp_path / "deep" / "site"
-    build.build(tmp_path / "elsewhere", again, engine="pandoc")
+    build.build(tmp_path / "elsewhere", again, renderer="pandoc")
     names = [path.relative_to(demo) for path in sorted(demo.rglob("*")) if path.is_file()]
     assert names == [path.relative_to(again) for path in sorted(again.rglob("*")) if path.is_file()]
     _, different, missing = filecmp.cmpfiles(demo, again, map(str, names), shallow=False)
@@ -154,12 +154,12 @@ def test_a_site_of_an_older_schema_is_that_of_the_migrated_record(
         return {**record, "schema_version": 1, "variant_name": name}
 
     monkeypatch.setitem(store.MIGRATIONS, 0, migrate)
-    site = build.build(tmp_path / "results", tmp_path / "site", engine="pandoc", reference=None)
+    site = build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None)
     assert raw["variant_name"] in read_all(site.path)["speed.html"].text
 
 
 def test_a_site_without_any_record_shows_what_was_published(tmp_path: Path) -> None:
-    site = build.build(tmp_path / "none", tmp_path / "site", engine="pandoc")
+    site = build.build(tmp_path / "none", tmp_path / "site", renderer="pandoc")
     read = read_all(site.path)
     assert list(sites.broken_links(read, site.path)) == []
     assert "Nothing has been measured yet" in read["index.html"].text
@@ -167,7 +167,7 @@ def test_a_site_without_any_record_shows_what_was_published(tmp_path: Path) -> N
 
 
 def test_a_site_of_nothing_at_all(tmp_path: Path) -> None:
-    site = build.build(tmp_path / "none", tmp_path / "site", engine="pandoc", reference=None)
+    site = build.build(tmp_path / "none", tmp_path / "site", renderer="pandoc", reference=None)
     read = read_all(site.path)
     assert list(sites.broken_links(read, site.path)) == []
     assert "No speed has been measured yet" in read["speed.html"].text
@@ -183,7 +183,7 @@ def test_a_site_of_one_record_replaces_the_one_before_and_has_full_addresses(
         (tmp_path / "site" / name).write_text("{}")
     address = "https://x.example/y/"
     site = build.build(
-        tmp_path / "results", tmp_path / "site", engine="pandoc", reference=None, site_url=address
+        tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None, site_url=address
     )
     assert not (site.path / "stale.html").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -198,7 +198,7 @@ def test_a_site_of_one_record_replaces_the_one_before_and_has_full_addresses(
 
 def test_a_site_of_a_failed_record_alone(tmp_path: Path) -> None:
     store.write(tmp_path / "results", synthetic.failed_record(synthetic.FP8), [])
-    site = build.build(tmp_path / "results", tmp_path / "site", engine="pandoc", reference=None)
+    site = build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None)
     read = read_all(site.path)
     assert list(sites.broken_links(read, site.path)) == []
     assert "No stage has finished yet" in read["index.html"].text
@@ -213,13 +213,13 @@ def test_a_record_of_a_newer_schema_is_refused_and_no_site_is_touched(tmp_path: 
     raw = json.loads(path.read_text())
     path.write_text(canonical_json({**raw, "schema_version": 2}))
     with pytest.raises(ConfigError, match=r"schema 2, this program knows 1.*\n.*update"):
-        build.build(tmp_path / "results", tmp_path / "site", engine="pandoc")
+        build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc")
     assert (tmp_path / "site" / "site.json").read_text() == "{}"
 
 
 def test_hostile_text_is_shown_as_text_on_every_page(tmp_path: Path) -> None:
     sites.hostile(tmp_path / "results")
-    site = build.build(tmp_path / "results", tmp_path / "site", engine="pandoc", reference=None)
+    site = build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None)
     read = read_all(site.path)
     assert list(sites.broken_links(read, site.path)) == []
     shown = " ".join(sites.HOSTILE.split())
@@ -237,14 +237,14 @@ def test_only_a_site_of_ours_is_replaced(tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "chapter-1.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="not a site built by this program"):
-        build.build(tmp_path / "results", mine, engine="pandoc")
+        build.build(tmp_path / "results", mine, renderer="pandoc")
     assert (mine / "chapter-1.txt").read_text() == "years of work"
 
 
 def test_quarto_asked_for_and_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match="quarto"):
-        build.build(tmp_path / "none", tmp_path / "site", engine="quarto")
+        build.build(tmp_path / "none", tmp_path / "site", renderer="quarto")
     assert not (tmp_path / "site").exists()
     assert renderers.choose("auto") == "pandoc"
 
@@ -264,7 +264,7 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
     sites.one(tmp_path / "results")
     site = build.build(tmp_path / "results", tmp_path / "site", site_url="https://x.example/y/")
-    assert site.engine == "quarto"
+    assert site.renderer == "quarto"
     assert all((site.path / page).is_file() for page in site.pages)
     project = json.loads((site.path / "project.json").read_text())
     assert project["website"]["site-url"] == "https://x.example/y/"
@@ -276,7 +276,7 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
 def sources(write: Callable[[Path], object], folder: Path) -> dict[str, str]:
     """The .qmd sources of results, the drawings left out."""
     write(folder)
-    made, _ = pages.make(load.load(folder, REFERENCE))
+    made, _ = all_pages.make(load(folder, REFERENCE))
     return {
         page.path: re.sub(r"<svg .*?</svg>", "<svg/>", page.source, flags=re.DOTALL)
         for page in made

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from report import escape
 from report.findings.finding import Evidence, Finding, Pick, Scope
-from report.pages import pair_tests, tables
+from report.pages import compare, tables
+from report.rows.rows import HistoryRow, RunRow, Source, SpeedRow
 
 _TONES = {"shown": "sure", "likely": "likely", "interval": "likely", "one run": "warn"}
 _MOST_SCOPES = 6
@@ -49,7 +50,7 @@ def choices(found: Sequence[Finding], most: int = _MOST_SCOPES) -> list[Choice]:
 
 
 def listed(
-    found: Iterable[Finding], source: str, most: int = _MOST_FINDINGS, *, picks: bool = False
+    found: Iterable[Finding], source: Source, most: int = _MOST_FINDINGS, *, picks: bool = False
 ) -> list[Shown]:
     """The take-aways of one source in their order, without the picks unless asked for."""
     chosen = [f for f in found if f.scope.source == source and (picks or not f.pick)]
@@ -98,13 +99,12 @@ def _shown(finding: Finding, label: str = "", name: str = "", claim: str = "") -
     )
 
 
-def _target(finding: Finding, each: Evidence) -> tuple[str, str]:
+def _target(finding: Finding, row: Evidence) -> tuple[str, str]:
     """Where the numbers of a piece of evidence stand, and what to call that."""
-    if not each.anchor:  # a superseded or failed run has a record and no row
-        return f"records/{each.record}", f"{each.name}, record"
-    kind, hardware, variant = each.anchor.split("_")[:3]
+    name = row.variant_name
+    if isinstance(row, RunRow | HistoryRow):  # superseded or failed: a record and no row
+        return f"records/{row.record}", f"{name}, record"
     if finding.about_size:
-        row = pair_tests.identifier((finding.scope.source, hardware, variant))
-        return f"compare.html#{row}", f"{each.name}, compare"
-    page = "quality" if "quality" in kind else "speed"
-    return f"{page}.html#{each.anchor}", f"{each.name}, {page}"
+        return f"compare.html#{compare.identifier(row.who)}", f"{name}, compare"
+    page = "speed" if isinstance(row, SpeedRow) else "quality"
+    return f"{page}.html#{row.anchor}", f"{name}, {page}"

@@ -1,0 +1,168 @@
+"""Every page's source from the results: Python prepares, the templates only place and word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from report import escape, numbers
+from report.charts import charts, drawing
+from report.charts.drawing import Chart
+from report.differences.families import Verdicts
+from report.exports.frames import FORMATS, FRAMES
+from report.findings.finding import Finding
+from report.findings.takeaways import findings
+from report.pages import compare, history, overview, quality, speed, tables, takeaways, variant
+from report.places import TEMPLATES
+from report.rows.results import Results
+from report.rows.rows import Result
+
+Row = TypeVar("Row", bound=Result)
+Section = speed.Section | quality.Section | history.Section
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its path without ending below the site's root, and its source."""
+
+    path: str
+    source: str
+
+    @property
+    def root(self) -> str:
+        """The way from this page to the site's root."""
+        return "../" * self.path.count("/")
+
+
+def make(results: Results) -> tuple[list[Page], list[Chart]]:
+    """All pages, and the charts whose interactive form they offer."""
+    verdicts = Verdicts(results)
+    loads = _arranged(results.speed, lambda row: (row.request_rate_rps, ""))
+    scores = _arranged(results.quality, lambda row: row.asked)
+    found = findings(verdicts)
+    drawn: list[Chart] = []
+
+    def place(chart: Chart | None) -> escape.Markdown:
+        if chart is None:
+            return escape.Markdown("")
+        drawn.append(chart)
+        return drawing.figure(chart)
+
+    shared: dict[str, Any] = {"place": place, "facts": overview.counts(results)}
+    pages = [
+        _page(
+            "index",
+            **shared,
+            choices=takeaways.choices(found),
+            measured=takeaways.listed(found, "measured"),
+            published=takeaways.listed(found, "published"),
+            count=len(found),
+            pictures=charts.trade_offs(loads, scores),
+            coverage=overview.coverage(results.runs),
+            newest=overview.newest(results.runs),
+        ),
+        _takeaways(found, shared),
+        _page("speed", **shared, sections=speed.sections(loads, verdicts)),
+        _page(
+            "quality",
+            **shared,
+            sections=quality.sections(scores, verdicts),
+            texts=quality.expectations(results, scores),
+        ),
+        _page(
+            "compare",
+            **shared,
+            table=compare.table(loads, scores),
+            tested=compare.pairs(loads, scores, verdicts),
+        ),
+        _page("history", **shared, sections=history.sections(results)),
+        _page(
+            "methodology",
+            **shared,
+            served=overview.served([*loads, *scores]),
+            asked=overview.asked(scores),
+        ),
+        _page(
+            "data",
+            **shared,
+            frames={name: what for name, (_, what) in FRAMES.items()},
+            formats=FORMATS,
+            published=[(each, overview.published(each)) for each in results.references],
+            records=overview.files(results.runs),
+        ),
+    ]
+    for newest, machines in variant.variants(verdicts, loads, scores):
+        path = f"variants/{newest.variant}"
+        pages.append(_page("variant", path, **shared, newest=newest, machines=machines))
+    return pages, drawn
+
+
+def _page(name: str, path: str = "", **context: Any) -> Page:
+    page = Page(path or name, "")
+    template = environment().get_template(f"{name}.qmd.j2")
+    source = template.render(root=page.root, contents=_contents, **context)
+    return Page(page.path, source.rstrip() + "\n")
+
+
+def _takeaways(found: Sequence[Finding], shared: dict[str, Any]) -> Page:
+    """Every take-away, the picks among them."""
+    return _page(
+        "takeaways",
+        **shared,
+        measured=takeaways.listed(found, "measured", len(found), picks=True),
+        published=takeaways.listed(found, "published", len(found), picks=True),
+        choices=takeaways.choices(found, len(found)),
+    )
+
+
+def _contents(prefix: str, sections: Sequence[Section]) -> escape.Markdown:
+    """Links to a page's sections, where there are several."""
+    links = [
+        f"- [{escape.markdown(each.title)}](#{escape.identifier(f'{prefix}-{each.id}')})"
+        for each in sections
+    ]
+    listed = "\n".join(links)
+    return escape.Markdown(f"\n::: {{.on-page}}\n{listed}\n:::\n" if len(links) > 1 else "")
+
+
+def _arranged(rows: Sequence[Row], asked: Callable[[Row], tuple[Any, ...]]) -> list[Row]:
+    """By machine, ours before published ones; then load or task, family, its baseline, name."""
+    ours = {row.hardware for row in rows if row.source == "measured"}
+
+    def place(row: Row) -> tuple[Any, ...]:
+        machine = (row.hardware not in ours, row.hardware)
+        variant = (row.source, row.family, not row.is_baseline, row.variant_name)
+        return *machine, *asked(row), *variant
+
+    return sorted(rows, key=place)
+
+
+@cache
+def environment() -> Environment:
+    """Templates whose every expression is escaped as Markdown unless it is Markdown already."""
+    made = Environment(  # noqa: S701 - Markdown is not HTML; `finalize` escapes for it
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        comment_start_string="<!--#",  # {# begins an attribute in Markdown
+        comment_end_string="#-->",
+        finalize=escape.markdown,
+    )
+    made.filters.update(
+        yaml=escape.yaml_text,
+        table=tables.render,
+        picks=lambda choice: takeaways.html("picks", choice),
+        findings=lambda found: takeaways.html("findings", found),
+        whole=numbers.whole,
+        date=numbers.date,
+        id=escape.identifier,
+        path=escape.Markdown,
+        bytes=numbers.bytes_,
+    )
+    return made

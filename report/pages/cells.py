@@ -1,0 +1,131 @@
+"""What a cell shows: a value with its interval, a load, a variant, a record, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from report import numbers, rates
+from report.differences.families import Verdicts
+from report.differences.pair import Difference
+from report.numbers import Form
+from report.pages.tables import Cell, Column, Tone
+from report.rows.rows import QualityRow, Result, SpeedRow
+from report.stats import Estimate
+
+VARIANT = Column("variant", "Variant", numeric=False)
+RECORD = Column("record", "Record", numeric=False, title="The JSON these numbers come from")
+TESTED = (
+    Column("difference", "Against baseline", "pp", title="Difference, tested; interval below"),
+    Column("flips", "Flips", "lost / gained", title="Documents only one of the two got right"),
+    Column("detectable", "Could be seen from", "pp", title="Shown 80 % of the time at this n"),
+    Column("changed", "Answers changed", "%", title="Documents answered with another choice"),
+    Column("shift", "Log-likelihood shift", "nats per byte", title="Mean absolute difference"),
+)
+four_digits: Form = partial(numbers.number, digits=4)
+whole_percent: Form = partial(numbers.share, decimals=0)
+_TONES: dict[str, Tone] = {
+    "faster": "better",
+    "better": "better",
+    "slower": "worse",
+    "worse": "worse",
+}
+
+
+def measured(estimate: Estimate | None, form: Form = numbers.number, note: str = "") -> Cell:
+    """An estimate: its value, and under it the interval."""
+    if estimate is None:
+        return unknown(note)
+    value, ends = estimate.value, estimate.interval
+    if ends is None:
+        return Cell(form(value), value, note=note)
+    shown = numbers.interval(ends.low, ends.high, form)
+    return Cell(form(value), value, shown, note, ends=(ends.low, ends.high))
+
+
+def amount(value: float | None, form: Form = numbers.number, note: str = "") -> Cell:
+    """A number without an interval."""
+    return unknown(note) if value is None else Cell(form(value), float(value), "", note)
+
+
+def text(value: str | None, note: str = "") -> Cell:
+    """A word."""
+    return Cell(value, note=note) if value else unknown()
+
+
+def unknown(note: str = "") -> Cell:
+    """What was not measured or not reported."""
+    return Cell(numbers.UNKNOWN, None, "", note, tone="unknown")
+
+
+def load(rate: float) -> Cell:
+    """A request rate."""
+    return Cell(rates.short(rate), value=rates.sort_value(rate))
+
+
+def head(row: Result) -> Cell:
+    """A row's variant: its name, where that leads, and what marks it."""
+    served, method, marks = row.served, row.served.quantization, []
+    known = (served.kernel, "not quantized" if method == "none" else method)
+    if row.source == "published":
+        once = "published: one run"
+        marks.append(once if isinstance(row, QualityRow) else f"{once}, no interval")
+    if served.random_weights:
+        marks.append("random weights")
+    if isinstance(row, SpeedRow):
+        reasons = f": {', '.join(row.throttle_reasons)}" if row.throttle_reasons else ""
+        marks += [f"clocks limited{reasons}"] if row.throttled else []
+        marks += ["shared its GPU"] if row.shared else []
+    note = ", ".join(dict.fromkeys(word for word in known if word is not None))
+    return Cell(row.variant_name, href=row.page, note=note, tag="; ".join(marks))
+
+
+def record(row: Result, root: str = "") -> Cell:
+    """The link from a row to the record its numbers stand in."""
+    return Cell("JSON", href=f"{root}{row.record_page}", note=numbers.date(row.date))
+
+
+def against(found: Difference) -> Cell:
+    """A difference with its interval and, in words, what the test says."""
+    quality = found.stage == "quality"
+    form: Form = numbers.points if quality else numbers.change
+    verdict, word = found.verdict, found.word
+    if verdict.estimate is None:
+        return unknown(word)
+    ends = verdict.interval
+    mind = [caveat for caveat in found.caveats if caveat != found.unpaired]
+    return Cell(
+        form(verdict.estimate),
+        verdict.estimate - verdict.null,
+        f"{form(ends.low)} to {form(ends.high)}" if ends else "",
+        "; ".join([word, *(["unpaired"] if found.unpaired else []), *mind]),
+        tone=_TONES.get(word, ""),
+    )
+
+
+def against_baseline(row: Result, found: Difference | None) -> Cell:
+    """What the test against a row's baseline says, or why there is none."""
+    if found is not None:
+        return against(found)
+    return Cell("baseline" if row.is_baseline else "no baseline here", tone="unknown")
+
+
+def score_tests(row: QualityRow, verdicts: Verdicts) -> Sequence[Cell]:
+    """The cells of TESTED: difference, flips, what could be seen, how answers changed."""
+    found = verdicts.quality(row)
+    if found is None:
+        return [against_baseline(row, None), *(Cell("") for _ in TESTED[1:])]
+    flips = unknown()
+    if found.lost is not None and found.gained is not None:
+        flips = Cell(f"{found.lost:,} / {found.gained:,}", found.lost + found.gained)
+    smallest = unknown("too few flips to show any" if found.paired else "")
+    if (seen := found.detectable) is not None:
+        smallest = Cell(f"±{numbers.share(seen)}", 100 * seen)
+    changed = _without_ends(found.changed_answers, numbers.share)
+    return [against(found), flips, smallest, changed, _without_ends(found.shift, numbers.number)]
+
+
+def _without_ends(estimate: Estimate | None, form: Form) -> Cell:
+    """An estimate whose interval is shown and not drawn."""
+    cell = measured(estimate, form)
+    return Cell(cell.text, cell.value, cell.interval, tone=cell.tone)

@@ -1,0 +1,356 @@
+"""One record to its rows: what ran, what each load and task measured, every repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.errors import ConfigError
+from bench.records import store
+from bench.records.record import (
+    THROTTLE_REASONS,
+    Load,
+    ModelFacts,
+    Record,
+    Repeat,
+    TaskResult,
+    spec_key,
+)
+from report import rates, stats
+from report.rows.rows import (
+    EVENTS,
+    LATENCIES,
+    STATISTICS,
+    THROUGHPUTS,
+    HistoryRow,
+    Metric,
+    QualityRow,
+    RepeatRow,
+    RunRow,
+    Served,
+    SpeedRow,
+    Sustained,
+    anchor,
+    is_share,
+)
+
+# What the history follows of a speed record; of a quality record it follows every metric.
+FOLLOWED = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.E2E_MEAN, Metric.OUTPUT)
+GIB = 2**30
+
+
+def run_row(record: Record, where: str, current: bool) -> RunRow:
+    """What every record has, failed ones included."""
+    source = record.provenance
+    return RunRow(
+        record=where,
+        stage=record.stage,
+        status=record.status,
+        current=current,
+        error_kind=record.error.kind if record.error else None,
+        error=record.error.message if record.error else None,
+        **_subject(record),
+        commit=source.commit,
+        dirty=source.dirty,
+        workflow=source.workflow,
+        run_id=source.run_id,
+        started_at=_utc(source.started_at),
+        random_weights=is_random(record),
+    )
+
+
+def speed_rows(record: Record, where: str, path: Path) -> Iterator[SpeedRow]:
+    """One row per load; opens the record's sidecar for percentiles and goodput."""
+    result = record.speed
+    if result is None:
+        return
+    requests = iter(store.read_sidecar(path, result.requests))
+    shared, level = _result(record, where), record.service_level
+    ttft, tpot = level.get("ttft_p90_ms"), level.get("tpot_p90_ms")
+    for load in result.loads:
+        samples: list[dict[str, Any]] = [next(requests, {}) for _ in load.repeats]
+        if [sample.get("seed") for sample in samples] != [r.seed for r in load.repeats]:
+            raise ConfigError(
+                f"{path}: its sidecar does not hold its repeats in their order",
+                "restore both from git history",
+            )
+        rate, metrics = float(load.request_rate_rps), _metrics(load, samples, ttft, tpot)
+        yield SpeedRow(
+            **shared,
+            anchor=_anchor(record, rates.name(rate)),
+            input_tokens=result.workload.input_tokens,
+            output_tokens=result.workload.output_tokens,
+            prompts=result.workload.prompts,
+            request_rate_rps=rate,
+            repeats=len(load.repeats),
+            metrics=metrics,
+            limit_ttft_p90_ms=ttft,
+            limit_tpot_p90_ms=tpot,
+            sustained=sustained(metrics, ttft, tpot),
+            usd_per_million_output_tokens=_price(metrics, record.price_per_hour_usd),
+            **_telemetry(load),
+        )
+
+
+def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
+    """One row per task and metric; none for random weights, whose answers mean nothing."""
+    if record.quality is None or is_random(record):
+        return
+    shared = _result(record, where)
+    for task in record.quality.tasks:
+        for metric in task.metrics:
+            yield QualityRow(
+                **shared,
+                anchor=_anchor(record, task.name, metric.name),
+                task=task.name,
+                metric=metric.name,
+                value=_score(task, metric.name, metric.value, metric.stderr),
+                stderr=metric.stderr,
+                n=task.documents_effective,
+                chance=1 / task.choices if task.choices else None,
+                task_version=task.version,
+                config_sha256=task.config_sha256,
+                documents_sha256=task.documents_sha256,
+                dataset=task.dataset,
+                dataset_revision=task.dataset_revision,
+                documents_original=task.documents_original,
+                selection=task.selection,
+                num_fewshot=task.num_fewshot,
+                requests_per_s=record.quality.requests_per_s,
+                samples=task.samples.file,
+            )
+
+
+def repeat_rows(record: Record, where: str) -> Iterator[RepeatRow]:
+    """Every repeat of a speed record as it was measured."""
+    known = {*THROUGHPUTS, *(f"{event}_ms" for event in EVENTS), "started_at"}
+    for load in record.speed.loads if record.speed else ():
+        rate = float(load.request_rate_rps)
+        for number, repeat in enumerate(load.repeats, 1):
+            yield RepeatRow(
+                record=where,
+                anchor=_anchor(record, rates.name(rate)),
+                hardware=record.hardware,
+                variant=record.variant,
+                request_rate_rps=rate,
+                repeat=number,
+                started_at=_utc(repeat.started_at),
+                metrics={name: _of_repeat(repeat, name) for name in (*THROUGHPUTS, *LATENCIES)},
+                **repeat.model_dump(exclude=known),
+            )
+
+
+def history_rows(record: Record, where: str, current: bool) -> Iterator[HistoryRow]:
+    """What the history follows, from the record alone: superseded sidecars are never opened."""
+    asked = spec_key({key: value for key, value in record.spec.items() if key != "engine"})
+    shared = {
+        **{"record": where, "stage": record.stage, "current": current},
+        **_subject(record),
+        "asked": asked,
+    }
+    for load in record.speed.loads if record.speed else ():
+        rate = float(load.request_rate_rps)
+        for name in FOLLOWED:
+            yield HistoryRow(
+                **shared,
+                series=rates.name(rate),
+                request_rate_rps=rate,
+                metric=name,
+                n=len(load.repeats),
+                value=_mean(load, name),
+            )
+    for task in record.quality.tasks if record.quality and not is_random(record) else ():
+        for metric in task.metrics:
+            yield HistoryRow(
+                **shared,
+                series=task.name,
+                metric=metric.name,
+                n=task.documents_effective,
+                value=_score(task, metric.name, metric.value, metric.stderr),
+            )
+
+
+def is_random(record: Record) -> bool:
+    """Whether the weights were random numbers: fit for speed, meaningless for quality."""
+    drawn = record.model is not None and record.model.source == "random"
+    return drawn or (record.speed is not None and record.speed.workload.random_weights)
+
+
+def sustained(
+    metrics: Mapping[Metric, stats.Estimate], ttft_ms: float | None, tpot_ms: float | None
+) -> Sustained:
+    """Whether both 90th percentiles are within the service level.
+
+    With intervals, "yes" and "no" need the whole interval on one side; a single run answers by
+    its value alone.
+    """
+    answers: list[Sustained] = []
+    for name, limit in ((Metric.TTFT_P90, ttft_ms), (Metric.TPOT_P90, tpot_ms)):
+        seen = metrics.get(name)
+        if limit is None or seen is None:
+            return "unknown"
+        ends = seen.interval or stats.Interval(seen.value, seen.value, 0.95)
+        answers.append("yes" if ends.high <= limit else "no" if ends.low > limit else "unsure")
+    return "no" if "no" in answers else "unsure" if "unsure" in answers else "yes"
+
+
+def _subject(record: Record) -> dict[str, Any]:
+    return {
+        "hardware": record.hardware,
+        "hardware_name": record.hardware_name,
+        "variant": record.variant,
+        "variant_name": record.variant_name,
+        "family": record.family,
+        "is_baseline": record.baseline,
+        "machine": _machine(record),
+        "engine_version": record.engine.version if record.engine else None,
+        "finished_at": _utc(record.provenance.finished_at),
+        "key": record.key,
+    }
+
+
+def _result(record: Record, where: str) -> dict[str, Any]:
+    """What all rows of a record share."""
+    return {
+        "source": "measured",
+        "records": (where,),
+        **_subject(record),
+        "date": _utc(record.provenance.finished_at)[:10],
+        "status": record.status,
+        "reproduces": record.reproduces,
+        "served": _served(record),
+    }
+
+
+def _served(record: Record) -> Served:
+    engine, model, environment = record.engine, record.model, record.environment
+    size = sum(file.size_bytes for file in model.files) / GIB if model and model.files else None
+    return Served(
+        engine_build=engine.build if engine else None,
+        quantization=engine.quantization if engine else None,
+        kernel=engine.linear_kernel if engine else None,
+        attention_backend=engine.attention_backend if engine else None,
+        weights=_weights_id(model) if model else None,
+        parameters=model.parameters if model else None,
+        checkpoint_gib=size,
+        weights_gib=engine.weights_gib if engine else None,
+        kv_cache_tokens=engine.kv_cache_tokens if engine else None,
+        kv_cache_gib=engine.kv_cache_gib if engine else None,
+        load_s=engine.load_s if engine else None,
+        startup_s=engine.startup_s if engine else None,
+        gpu_memory_gib=environment.gpu_memory_gib,
+        memory_gib=environment.memory_gib,
+        price_per_hour_usd=record.price_per_hour_usd,
+        random_weights=is_random(record),
+    )
+
+
+def _machine(record: Record) -> str:
+    """The processor that did the work, as it names itself: two machines are not one series."""
+    environment = record.environment
+    if environment.gpu_name:
+        return f"{max(environment.gpu_count, 1)} × {environment.gpu_name}"
+    return f"{environment.cpu_model} ({environment.cpu_count} CPUs)"
+
+
+def _weights_id(model: ModelFacts) -> str:
+    """Which weights were served: equal for two variants that differ only in how they run."""
+    named = model.bundled or f"{model.repo or ''}@{model.revision or ''}/{model.file or ''}"
+    return f"{model.source}:{named}"
+
+
+def _utc(time: datetime) -> str:
+    """ISO 8601 in UTC to the second, which sorts as text."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _anchor(record: Record, *rest: str) -> str:
+    return anchor(record.stage, "measured", record.hardware, record.variant, *rest)
+
+
+def _of_repeat(repeat: Repeat, name: Metric) -> float:
+    """The value of one metric in one repeat."""
+    if name not in LATENCIES:
+        return float(getattr(repeat, name))
+    event, statistic = LATENCIES[name]
+    return float(getattr(getattr(repeat, f"{event}_ms"), statistic))
+
+
+def _mean(load: Load, name: Metric) -> stats.Estimate | None:
+    return stats.mean_of_positive([_of_repeat(repeat, name) for repeat in load.repeats])
+
+
+def _metrics(
+    load: Load, samples: Sequence[Mapping[str, Any]], ttft_ms: float | None, tpot_ms: float | None
+) -> dict[Metric, stats.Estimate]:
+    """Means by t over repeats; percentiles over all requests, by bootstrap.
+
+    The sidecar has no inter-token times, so a percentile of ITL is the mean over repeats of the
+    repeat's own percentile.
+    """
+    found = {name: _mean(load, name) for name in (*LATENCIES, *THROUGHPUTS)}
+    ranks = {statistic: float(statistic[1:]) for statistic in STATISTICS if statistic != "mean"}
+    for event in EVENTS:
+        requests = [sample[f"{event}_ms"] for sample in samples if f"{event}_ms" in sample]
+        if requests:
+            over_all = stats.percentiles(requests, list(ranks.values()))
+            for statistic, value in zip(ranks, over_all, strict=True):
+                found[Metric(f"{event}_{statistic}_ms")] = value
+    found[Metric.GOODPUT] = _goodput(load, samples, ttft_ms, tpot_ms)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _goodput(
+    load: Load, samples: Sequence[Mapping[str, Any]], ttft_ms: float | None, tpot_ms: float | None
+) -> stats.Estimate | None:
+    """Requests per second within both limits, each request judged by itself.
+
+    Source: Zhong et al. (2024), DistServe, arXiv:2401.09670, §2 (goodput).
+    """
+    if ttft_ms is None or tpot_ms is None:
+        return None
+    good = [
+        sum(t <= ttft_ms and p <= tpot_ms for t, p in zip(s["ttft_ms"], s["tpot_ms"], strict=True))
+        for s in samples
+    ]
+    pairs = zip(good, load.repeats, strict=True)
+    return stats.mean_of_positive([count / repeat.duration_s for count, repeat in pairs])
+
+
+def _price(
+    metrics: Mapping[Metric, stats.Estimate], price_per_hour_usd: float | None
+) -> float | None:
+    """US dollars for a million output tokens."""
+    output = metrics.get(Metric.OUTPUT)
+    if price_per_hour_usd is None or output is None or not output.value:
+        return None
+    return price_per_hour_usd / 3600 / output.value * 1e6
+
+
+def _telemetry(load: Load) -> dict[str, Any]:
+    seen = load.telemetry
+    if seen is None:
+        return {}
+    clocks = [each for each in (seen.start, seen.during, seen.end) if each]
+    reasons = {reason for each in clocks for reason in each.throttle_reasons}
+    return {
+        "peak_memory_gib": seen.peak_memory_gib,
+        "memory_kind": seen.memory_kind,
+        "mean_power_w": seen.mean_power_w,
+        "energy_per_output_token_j": seen.energy_per_output_token_j,
+        "throttled": seen.throttled,
+        "throttle_reasons": tuple(sorted(reasons & set(THROTTLE_REASONS.values()))),
+        "shared": seen.shared,
+    }
+
+
+def _score(task: TaskResult, metric: str, value: float, stderr: float | None) -> stats.Estimate:
+    """The value with Wilson's interval for a share of documents, else lm-eval's standard error."""
+    n = task.documents_effective
+    if not is_share(metric):
+        return stats.Estimate(value, None, stderr, n)
+    counted = stats.proportion(round(value * n), n)
+    return replace(counted, value=value) if counted else stats.Estimate(value, None, None, n)
