@@ -109,7 +109,7 @@ def compare_paired(
     else:
         flips = gained + lost
         p = min(1.0, 2 * float(special.bdtr(min(gained, lost), flips, 0.5))) if flips else 1.0
-        interval = _tango(gained, lost, n, level)
+        interval = tango(gained, lost, n, level)
         verdict = Verdict((gained - lost) / n, 0.0, interval, p, test)
     wrong = n - both - gained - lost
     return PairedComparison(verdict, n, both, gained, lost, wrong)
@@ -218,7 +218,7 @@ def _wilson(successes: int, n: int, level: float) -> Interval:
     return Interval(low, high, level)
 
 
-def _tango(gained: int, lost: int, n: int, level: float) -> Interval:
+def tango(gained: float, lost: float, n: float, level: float) -> Interval:
     """Roots of (difference − Δ)² = z² · variance restricted to Δ, one on each side."""
     z2 = float(special.ndtri((1 + level) / 2)) ** 2
     if gained == lost == 0:  # the general equation has a double root at 0 here
