@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 from scipy import optimize, special
 
 from report.stats.simultaneous import critical_values, spread_nodes, within_family
@@ -82,6 +81,6 @@ def _shown(distance: float, degrees: int, width: float) -> float:
 
     ∫ Φ(distance − width · s) + Φ(−distance − width · s), over s = √(χ²(ν)/ν).
     """
-    spreads, weights = spread_nodes(np.array([float(degrees)]))
+    spreads, weights = spread_nodes((float(degrees),))
     reach = width * spreads[0]
     return float(weights[0] @ (special.ndtr(distance - reach) + special.ndtr(-distance - reach)))
