@@ -425,11 +425,11 @@ def _seed(*names: object) -> list[int]:
 ABOUT = """\
 # Do the verdicts hold?
 
-`./run python benchmarks/verdicts.py`, {experiments:,} experiments a cell, so that a measured 5 % has
-a standard error of {error:.1f} points. Each experiment is a simulated report: a baseline and three variants,
-three metrics, one repeat in each session; judged by the functions that judge real records. ✗ marks
-a promise that is not kept. "Apart" is a standard deviation, of everything that makes a session's
-number differ from the truth.
+`./run python benchmarks/verdicts.py`, {experiments:,} experiments a cell: a measured 5 % has a
+standard error of {error:.1f} points. Each experiment is a simulated report: a baseline and three
+variants, three metrics, one repeat in each session; judged by the functions that judge real
+records. ✗ marks a promise that is not kept. "Apart" is a standard deviation, of everything that
+makes a session's number differ from the truth.
 """
 
 

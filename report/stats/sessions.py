@@ -37,7 +37,7 @@ import numpy as np
 
 from report.stats import simultaneous
 from report.stats.simultaneous import OTHER_PAIRS
-from report.stats.verdict import Estimate, Interval, t_quantile
+from report.stats.verdict import Estimate, Floats, Interval, t_quantile
 
 # By variant: one number for each server session, in the same order for every metric; None where a
 # session lacks it.
@@ -67,7 +67,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One metric on one machine: by variant mean logarithm and number of sessions; their spread.
+    """One metric on one machine: by variant geometric mean and number of sessions; their spread.
 
     `variance` is s²ₘ of the logarithms: 0 where sessions do not differ, or nobody has two.
     """
@@ -140,7 +140,7 @@ def find_spread(metrics: Mapping[str, Sessions]) -> Spread:
     logs = {metric: _logs(values) for metric, values in metrics.items()}
     own: dict[str, list[tuple[float, int]]] = {}  # by variant, for each metric: s²ᵢₘ/s²ₘ and d
     for each in logs.values():
-        pooled = _pool(each).variance
+        pooled, _ = _pooled_variance(each)
         if pooled > 0:
             for variant, values in each.items():
                 known = [value for value in values if value is not None]
@@ -159,7 +159,14 @@ def find_spread(metrics: Mapping[str, Sessions]) -> Spread:
 
 def pool(values: Sessions) -> Pool:
     """Pools the sessions of one metric, measured for whichever variants of a machine."""
-    return _pool(_logs(values))
+    known = {v: [each for each in numbers if each is not None] for v, numbers in values.items()}
+    variance, degrees = _pooled_variance(_logs(values))
+    return Pool(
+        means={v: _geometric_mean(each) for v, each in known.items() if each},
+        counts={v: len(each) for v, each in known.items() if each},
+        variance=variance,
+        degrees=degrees,
+    )
 
 
 def compare_family(
@@ -216,7 +223,7 @@ def describe(measured: Pool, spread: Spread, variant: str) -> Estimate | None:
     """
     if variant not in measured.means:
         return None
-    value, sessions = math.exp(measured.means[variant]), measured.counts[variant]
+    value, sessions = measured.means[variant], measured.counts[variant]
     if not _judged(measured, [variant]):
         return Estimate(value, None, None, sessions)
     error, degrees = _error(measured, spread, (variant,))
@@ -236,35 +243,38 @@ def _decide(
     able = [each for each in undecided if each.variant in judged and each.baseline in judged]
     if not able:
         return list(undecided)
-    if baseline in judged:
-        of_baseline = _share(measured, spread, str(baseline))
-        rest = [_share(measured, spread, each) for each in judged if each != baseline]
-        within = simultaneous.within_family(
-            [math.sqrt(of_baseline / (of_baseline + each)) for each in rest]
-        )
-    else:
-        within = simultaneous.within_range(len(judged))
-    wider = np.array(
-        [
-            1.0 if baseline in (c.baseline, None) or baseline not in judged else OTHER_PAIRS
-            for c in able
-        ]
-    )
-    pairs = [_error(measured, spread, (each.variant, each.baseline)) for each in able]
-    errors, degrees = np.array([error for error, _ in pairs]), tuple(nu for _, nu in pairs)
-    statistics = np.log([each.ratio for each in able]) / errors / wider
-    alpha = (1 - _LEVEL) / apart
-    reaches = np.array(simultaneous.critical_values(within, degrees, alpha)) * wider * errors
+    within, wider = _widths(able, measured, spread, judged, baseline)
+    spreads = [_error(measured, spread, (each.variant, each.baseline)) for each in able]
+    degrees = tuple(nu for _, nu in spreads)
+    errors = np.array([error for error, _ in spreads]) * wider
+    widths = simultaneous.critical_values(within, degrees, (1 - _LEVEL) / apart)
+    statistics = np.log([each.ratio for each in able]) / errors
     p_values = np.minimum(1, simultaneous.chances(within, statistics, degrees) * apart)
     told = {
-        id(each): _with_interval(each, float(reach), float(p))
-        for each, reach, p in zip(able, reaches, p_values, strict=True)
+        (each.variant, each.baseline): _with_interval(each, float(reach), float(p))
+        for each, reach, p in zip(able, widths * errors, p_values, strict=True)
     }
-    return [told.get(id(each), each) for each in undecided]
+    return [told.get((each.variant, each.baseline), each) for each in undecided]
+
+
+def _widths(
+    able: Sequence[Comparison],
+    measured: Pool,
+    spread: Spread,
+    judged: Sequence[str],
+    baseline: str | None,
+) -> tuple[simultaneous.Within, Floats]:
+    """The chance that all differences lie within a width, and how much wider each one's is."""
+    if baseline is None or baseline not in judged:
+        return simultaneous.within_range(len(judged)), np.ones(len(able))
+    its = _share(measured, spread, baseline)
+    others = [_share(measured, spread, each) for each in judged if each != baseline]
+    within = simultaneous.within_family([math.sqrt(its / (its + each)) for each in others])
+    return within, np.array([1 if each.baseline == baseline else OTHER_PAIRS for each in able])
 
 
 def _undecided(metric: str, measured: Pool, variant: str, baseline: str) -> Comparison:
-    ratio = math.exp(measured.means[variant] - measured.means[baseline])
+    ratio = measured.means[variant] / measured.means[baseline]
     sessions = (measured.counts[variant], measured.counts[baseline])
     return Comparison(metric, variant, baseline, sessions, ratio, None, None)
 
@@ -351,15 +361,19 @@ def _likeness(metrics: Sequence[Logs], relative: Mapping[str, float]) -> float:
     return min(max(sum(found) / len(found), 0.0), 1.0) if found else 0.0
 
 
-def _pool(logs: Logs) -> Pool:
-    means, counts, squares = {}, {}, []
-    for variant, values in logs.items():
-        known = [value for value in values if value is not None]
-        if known:
-            means[variant], counts[variant] = math.fsum(known) / len(known), len(known)
-            squares.append(_squares(known))
-    degrees = sum(counts.values()) - len(counts)
-    return Pool(means, counts, math.fsum(squares) / degrees if degrees else 0.0, degrees)
+def _pooled_variance(logs: Logs) -> tuple[float, int]:
+    """s² of all variants together, with its degrees of freedom."""
+    known = [[each for each in values if each is not None] for values in logs.values()]
+    degrees = sum(len(each) - 1 for each in known if each)
+    squares = math.fsum(_squares(each) for each in known if each)
+    return (squares / degrees if degrees else 0.0), degrees
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    """Exactly the value where all are equal."""
+    if min(values) == max(values):
+        return values[0]
+    return math.exp(math.fsum(math.log(each) for each in values) / len(values))
 
 
 def _squares(logs: Sequence[float]) -> float:
