@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from scipy import optimize, special
 
-from report.stats.simultaneous import critical_values, spread_nodes, within_family
+from report.stats.simultaneous import AIMED_AT, critical_values, spread_nodes, within_family
 
-_ALPHA = 0.05
 _POWER = 0.8
 _MOST_SESSIONS = 100
 
@@ -72,7 +71,7 @@ def _width(design: Design, sessions: int) -> tuple[int, float]:
         raise ValueError("one session of each has no verdict")
     degrees = design.pooled * (sessions - 1)
     within = within_family([math.sqrt(0.5)] * (design.variants - 1))
-    (width,) = critical_values(within, (float(degrees),), _ALPHA / design.metrics)
+    (width,) = critical_values(within, (float(degrees),), AIMED_AT / design.metrics)
     return degrees, width
 
 

@@ -36,7 +36,7 @@ from typing import Literal
 import numpy as np
 
 from report.stats import simultaneous
-from report.stats.simultaneous import OTHER_PAIRS
+from report.stats.simultaneous import AIMED_AT, OTHER_PAIRS, PROMISED
 from report.stats.verdict import Estimate, Floats, Interval, t_quantile
 
 # By variant: one number for each server session, in the same order for every metric; None where a
@@ -46,7 +46,7 @@ Logs = Mapping[str, Sequence[float | None]]
 Outcome = Literal["higher", "lower", "no difference found", "unknown"]
 Speed = Literal["faster", "slower", "no difference found", "unknown"]
 
-_LEVEL = 0.95
+_LEVEL = 1 - PROMISED
 _LARGEST_LOG = 700.0  # beyond it exp() leaves the range of numbers
 
 
@@ -247,9 +247,11 @@ def _decide(
     spreads = [_error(measured, spread, (each.variant, each.baseline)) for each in able]
     degrees = tuple(nu for _, nu in spreads)
     errors = np.array([error for error, _ in spreads]) * wider
-    widths = simultaneous.critical_values(within, degrees, (1 - _LEVEL) / apart)
+    alpha = AIMED_AT / apart
+    widths = simultaneous.critical_values(within, degrees, alpha)
     statistics = np.log([each.ratio for each in able]) / errors
-    p_values = np.minimum(1, simultaneous.chances(within, statistics, degrees) * apart)
+    missed = simultaneous.chances(within, statistics, degrees)
+    p_values = np.minimum(1, missed * PROMISED / alpha)
     told = {
         (each.variant, each.baseline): _with_interval(each, float(reach), float(p))
         for each, reach, p in zip(able, widths * errors, p_values, strict=True)

@@ -15,6 +15,7 @@ from report.stats.sessions import Comparison, Sessions, Spread
 from report.stats.verdict import Interval
 
 TIMES = st.floats(0.1, 1e4)
+AIM = simultaneous.AIMED_AT
 FAMILY = ("base", "fp8", "int8", "int4")
 
 
@@ -49,7 +50,7 @@ def test_equal_spreads_are_scipys_tukey() -> None:
     values = evenly(10.0, 10.5, 9.0, 10.1)
     found = compare({"tpot": values}, baseline=None)
     expected = scipy_stats.tukey_hsd(*(np.log(each) for each in values.values()))
-    ends = expected.confidence_interval(0.95)
+    ends = expected.confidence_interval(1 - AIM)
     low, high = np.asarray(ends.low), np.asarray(ends.high)
     assert len(found) == 6
     for each in found:
@@ -57,15 +58,16 @@ def test_equal_spreads_are_scipys_tukey() -> None:
         interval = ends_of(each)
         assert math.log(interval.low) == pytest.approx(low[i, j], rel=1e-4)
         assert math.log(interval.high) == pytest.approx(high[i, j], rel=1e-4)
-        assert each.p == pytest.approx(expected.pvalue[i, j], rel=1e-3, abs=1e-6)
+        p = min(1, expected.pvalue[i, j] * 0.05 / AIM)
+        assert each.p == pytest.approx(p, rel=1e-3, abs=1e-6)
 
 
 def test_two_variants_are_the_pooled_t_test() -> None:
     values = evenly(10.0, 10.5)
     (found,) = compare({"tpot": values})
     expected = scipy_stats.ttest_ind(np.log(values["fp8"]), np.log(values["base"]))
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
-    ends = expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue * 0.05 / AIM, rel=1e-6)
+    ends = expected.confidence_interval(1 - AIM)
     interval = ends_of(found)
     assert (math.log(interval.low), math.log(interval.high)) == pytest.approx(tuple(ends))
 
@@ -76,7 +78,7 @@ def test_a_family_of_three_is_scipys_dunnett_but_for_the_other_pair() -> None:
     logs = {name: np.log(each) for name, each in values.items()}
     expected = scipy_stats.dunnett(
         logs["fp8"], logs["int8"], control=logs["base"], rng=np.random.default_rng(0)
-    ).confidence_interval(0.95)
+    ).confidence_interval(1 - AIM)
     half = math.log(ends_of(pair).high / ends_of(pair).low) / 2
     dunnetts = float(np.ravel(expected.high)[0] - np.ravel(expected.low)[0]) / 2
     assert 1 < half / dunnetts < 1.02
@@ -93,7 +95,7 @@ def test_metrics_are_corrected_for_one_another() -> None:
     spread = sessions.find_spread({"ttft": variants(base), "tpot": variants(other)})
     assert spread.likeness == 0.0
     two = compare({"ttft": variants(base), "tpot": variants(other)})
-    width = scipy_stats.t.ppf(1 - 0.05 / 2 / 2, 4)  # two variants of three sessions
+    width = scipy_stats.t.ppf(1 - AIM / 2 / 2, 4)  # two variants of three sessions
     pooled = sessions.pool(variants(base)).variance
     assert math.log(ends_of(two[0]).high) == pytest.approx(width * math.sqrt(pooled * 2 / 3))
     alike = compare({"ttft": variants(base), "tpot": variants(base)})
@@ -400,7 +402,7 @@ def test_the_widths_are_those_of_the_family() -> None:
     values = evenly(10.0, 10.5, 9.0, 10.1)
     found = compare({"tpot": values})
     within = simultaneous.within_family([math.sqrt(0.5)] * 3)
-    (width,) = simultaneous.critical_values(within, (8.0,), 0.05)
+    (width,) = simultaneous.critical_values(within, (8.0,), AIM)
     error = math.sqrt(sessions.pool(values).variance * 2 / 3)
     for each in found:
         factor = 1.0 if each.baseline == "base" else simultaneous.OTHER_PAIRS
