@@ -20,8 +20,8 @@ from scipy import interpolate, special
 
 from report.stats.verdict import Floats
 
-# The promise: at most 5 % of reports have a false verdict. A quarter of a point is kept back for what
-# the sessions themselves must tell, how alike the metrics are and which variants are noisier.
+# The promise: at most 5 % of reports have a false verdict. A quarter of a point is kept back for
+# what the sessions themselves must tell, how alike metrics are and which variants are noisier.
 PROMISED, AIMED_AT = 0.05, 0.0475
 
 # Intervals of the pairs without the baseline are wider by this factor. Judging them too then costs

@@ -66,7 +66,7 @@ def test_two_variants_are_the_pooled_t_test() -> None:
     values = evenly(10.0, 10.5)
     (found,) = compare({"tpot": values})
     expected = scipy_stats.ttest_ind(np.log(values["fp8"]), np.log(values["base"]))
-    assert found.p == pytest.approx(expected.pvalue * 0.05 / AIM, rel=1e-6)
+    assert found.p == pytest.approx(expected.pvalue * 0.05 / AIM, rel=1e-4)
     ends = expected.confidence_interval(1 - AIM)
     interval = ends_of(found)
     assert (math.log(interval.low), math.log(interval.high)) == pytest.approx(tuple(ends))
