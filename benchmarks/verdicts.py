@@ -1,8 +1,9 @@
 """Do the verdicts hold? Reports on simulated truths, and how often they are wrong.
 
-    ./run python benchmarks/verdicts.py [--experiments N] [--quick] > benchmarks/verdicts.md
+    ./run python benchmarks/verdicts.py [--experiments N] [--quick]
 
-Each cell is one truth. Its experiments are drawn with a fixed seed, judged by the product's own
+This prints the tables of `verdicts.md`; what stands below them there is written by hand. Each cell
+is one truth. Its experiments are drawn with a fixed seed, judged by the product's own
 functions, and the verdicts compared with the truth. `judge_speed` and `judge_quality` are all that
 stands between a simulated experiment and its verdicts.
 """
