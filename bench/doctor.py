@@ -15,14 +15,13 @@ from typing import Any
 
 from bench import places
 from bench.config import Build, Experiment, Hardware
-from bench.engine import installed
+from bench.engine import installed, processor
 from bench.errors import BenchError
 from bench.measure.telemetry import load_nvml
 from bench.modelsfile import problems
 from bench.weights import download, hub, sizes
 
 GIB = 2**30
-_CPUINFO = Path("/proc/cpuinfo")
 _PCI = Path("/sys/bus/pci/devices")
 _NVIDIA = "0x10de"
 _MEMORY_TOLERANCE = 0.05  # what the driver keeps of a GPU's memory, or a card's name rounds
@@ -101,9 +100,8 @@ def _platform() -> Check:
 
 def _processor(*, wanted: bool) -> Check:
     """The CPU build has code for AVX2, for AVX-512, and for AVX-512 with bfloat16."""
-    text = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
-    flags = set(re.findall(r"\bavx2\b|\bavx512f\b|\bavx512_bf16\b", text))
-    best = "AVX2 only: slower than AVX-512, and without its bfloat16" if flags else "no AVX2"
+    flags = processor.extensions()
+    best = "AVX2 only: no weights of four bits, and slower than AVX-512" if flags else "no AVX2"
     if "avx512f" in flags:
         best = "AVX-512 with bfloat16" if "avx512_bf16" in flags else "AVX-512, no bfloat16"
     ok = bool(flags) if wanted else None

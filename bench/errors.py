@@ -34,6 +34,12 @@ class MachineError(BenchError):
     exit_code = 3
 
 
+class UnsupportedError(BenchError):
+    """This machine's processor cannot compute a checkpoint; it can others."""
+
+    exit_code = 3
+
+
 class WeightsError(BenchError):
     """The Hub, a download or a checkpoint."""
 

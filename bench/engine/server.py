@@ -35,7 +35,7 @@ _PHASES = (
 # Which process said a line, how loudly, when and where.
 _PREFIX = re.compile(r"(?:\([\w-]+ pid=\d+\) ?)?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
 # Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
-_NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|Traceback|Warning:|\d+%\|")
+_NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|^Dumping |Traceback|Warning:|\d+%\|")
 _REASON = re.compile(r"[Ee]rror|Exception|[Kk]illed|out of memory|not supported|invalid|[Ff]ail")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from bench import places, process
 from bench.config import GGUF, Experiment, Variant
 from bench.demo import inputs, shapes
-from bench.engine import installed, launch
+from bench.engine import installed, launch, processor
 from bench.engine.installed import Engine
 from bench.engine.server import HOST, Server, check_port, serving
 from bench.errors import (
@@ -179,6 +179,7 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         run.warm_up()
         with step(f"{variant.name}: checkpoint") as current:
             checkpoint = prepare_checkpoint(variant, run.engine, run.bundled, current.note)
+        processor.check(run.engine, checkpoint)
         ahead.start()
         with serving(
             launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),

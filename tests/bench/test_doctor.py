@@ -12,7 +12,7 @@ from folders import ROOT
 
 from bench import doctor
 from bench.doctor import Check, examine, line
-from bench.engine import installed
+from bench.engine import installed, processor
 
 MODELS = """\
 {hardware}
@@ -236,7 +236,7 @@ def test_processors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, ok: bool, found: str
 ) -> None:
     (tmp_path / "cpuinfo").write_text(f"model name\t: X\nflags\t\t: fpu {flags} hypervisor\n")
-    monkeypatch.setattr(doctor, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     check = doctor._processor(wanted=True)
     assert check.ok is ok
     assert check.found.startswith(found)

@@ -16,7 +16,7 @@ import pytest
 from folders import ROOT
 from targets import target
 
-from bench.engine import installed, launch
+from bench.engine import installed, launch, processor
 from bench.measure import quality, run, speed, tasks
 from bench.measure.client import Client
 from bench.modelsfile import problems
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.engine
 
 MODELS = ROOT / "tests" / "real" / "models.toml"
 BENCH = [sys.executable, "-m", "bench"]
+EVERYWHERE = ("smollm2-135m-bf16", "smollm2-135m-int8-w8a8")
+FOUR_BITS = "smollm2-135m-int4-w4a16"
 # The server and the in-process engine run the same kernels on the same tokens; what may differ is
 # the order of additions when other requests share the batch.
 LOGLIKELIHOOD_TOLERANCE = 1e-3
@@ -36,16 +38,17 @@ LOGLIKELIHOOD_TOLERANCE = 1e-3
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The records of one `bench run` of two variants."""
     folder = tmp_path_factory.mktemp("real") / "results"
-    bench_run(folder)
+    bench_run(folder, *EVERYWHERE)
     return folder
 
 
-def bench_run(results: Path) -> str:
+def bench_run(results: Path, *variants: str, expected: int = 0) -> str:
     """`bench run` as a person would call it; returns what it printed."""
     logs = results.parent / "logs"
     argv = [*BENCH, "run", "--models", str(MODELS), "--results", str(results), "--logs", str(logs)]
+    argv += [argument for name in variants for argument in ("--variant", name)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == expected, done.stderr
     assert not [
         process.info for process in psutil.process_iter(["cmdline"]) if lives(process, logs)
     ]
@@ -71,9 +74,7 @@ def test_every_stage_of_both_variants_is_recorded(
     records: dict[tuple[str, str], Record],
 ) -> None:
     assert set(records) == {
-        (variant, stage)
-        for variant in ("smollm2-135m-bf16", "smollm2-135m-int4-w4a16")
-        for stage in ("speed", "quality")
+        (variant, stage) for variant in EVERYWHERE for stage in ("speed", "quality")
     }
     assert {record.status for record in records.values()} == {"ok"}
 
@@ -93,12 +94,29 @@ def test_the_server_did_exactly_what_was_asked(records: dict[tuple[str, str], Re
 
 
 def test_the_kernel_that_ran_is_recorded(records: dict[tuple[str, str], Record]) -> None:
-    facts = records["smollm2-135m-int4-w4a16", "speed"].engine
+    facts = records["smollm2-135m-int8-w8a8", "speed"].engine
     assert facts is not None
     assert facts.linear_kernel is not None
-    assert "WNA16" in facts.linear_kernel
+    assert "CPUInt8ScaledMM" in facts.linear_kernel
     assert facts.kv_cache_tokens is not None
     assert facts.kv_cache_tokens > 10_000
+
+
+def test_four_bits_are_measured_where_the_processor_can_and_refused_elsewhere(
+    tmp_path: Path,
+) -> None:
+    """By the same command: with AVX-512 it ends well, else in words before a server is started."""
+    able = processor.serves_four_bits("cpu")
+    said = bench_run(tmp_path / "results", FOUR_BITS, expected=0 if able else 3)
+    ((_, record),) = store.records(tmp_path / "results")
+    if able:
+        assert record.engine
+        assert "WNA16" in (record.engine.linear_kernel or "")
+    else:
+        assert record.error
+        assert record.error.kind == "UnsupportedError"
+        assert "this processor has no AVX-512" in record.error.message
+        assert "server" not in said.partition("checkpoint: done")[2].partition("fix:")[0]
 
 
 def test_all_variants_answer_the_same_documents(
@@ -117,7 +135,7 @@ def test_all_variants_answer_the_same_documents(
 
 def test_nothing_is_measured_twice(results: Path, records: dict[tuple[str, str], Record]) -> None:
     before = store.paths(results)
-    assert "0 of 4 stages to measure" in bench_run(results)
+    assert "0 of 4 stages to measure" in bench_run(results, *EVERYWHERE)
     assert store.paths(results) == before
 
 

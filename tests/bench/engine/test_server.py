@@ -376,6 +376,9 @@ def test_the_reason_is_found_in_a_recorded_death() -> None:
          ["no active driver, so runtime errors", "the end"]),  # before it names its processes
         ("torch.OutOfMemoryError: CUDA out of memory.\n" * 40,
          ["torch.OutOfMemoryError: CUDA out of memory."]),
+        ("ERROR 11-26 00:45:54 [x.py:1] AttributeError: 'cpu_gemm_wna16'\n"
+         "ERROR 11-26 00:45:54 [dump.py:1] Dumping scheduler output: Error(\n",
+         ["AttributeError: 'cpu_gemm_wna16'"]),
         ("Loading:  50%|#####     | 1/2 [00:01<00:01, 1.0it/s]\nthe end\n", ["the end"]),
     ],
 )  # fmt: skip

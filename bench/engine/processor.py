@@ -1,0 +1,54 @@
+"""What vLLM's CPU build can compute on the processor at hand.
+
+The build comes in three: for AVX2, for AVX-512, and for AVX-512 with bfloat16, and vLLM takes the
+best that the processor has. The one for AVX2 holds no kernel for weights of four bits
+(`cpu_gemm_wna16` is compiled for AVX-512 only), yet vLLM 0.32 chooses that kernel there too, loads
+the model, and ends at the first prompt. Most laptops have no AVX-512.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.config import Build
+from bench.engine.installed import Engine
+from bench.errors import UnsupportedError
+from bench.weights.checkpoint import Checkpoint
+
+CPUINFO = Path("/proc/cpuinfo")
+_EXTENSIONS = ("avx2", "avx512f", "avx512_bf16")
+_FOUR_BITS = 4
+
+
+def extensions() -> set[str]:
+    """Those of AVX2, AVX-512 and its bfloat16 that the processor has, as Linux names them."""
+    text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    return set(re.findall(rf"\b(?:{'|'.join(_EXTENSIONS)})\b", text))
+
+
+def serves_four_bits(build: Build) -> bool:
+    """Whether the build has a kernel for weights of four bits here."""
+    return build != "cpu" or "avx512f" in extensions()
+
+
+def check(engine: Engine, checkpoint: Checkpoint) -> None:
+    """Raises UnsupportedError for a checkpoint that the engine would load and could not compute."""
+    bits = set(_weight_bits(checkpoint.facts.quantization_config or {}))
+    if _FOUR_BITS in bits and not serves_four_bits(engine.build):
+        raise UnsupportedError(
+            "this processor has no AVX-512, and without it the CPU build of vLLM "
+            f"{engine.version} has no kernel for weights of four bits",
+            "measure it on a processor with AVX-512 or on a GPU; BF16 and INT8 W8A8 run here",
+        )
+
+
+def _weight_bits(config: Mapping[str, Any]) -> Iterator[object]:
+    """The sizes of quantized weights that a checkpoint's configuration states."""
+    yield config.get("bits")  # AWQ, GPTQ
+    groups = config.get("config_groups")  # compressed-tensors
+    for group in groups.values() if isinstance(groups, dict) else ():
+        weights = group.get("weights") if isinstance(group, dict) else None
+        yield weights.get("num_bits") if isinstance(weights, dict) else None
