@@ -139,6 +139,59 @@ def demo(
     return _status(outcome)
 
 
+@cli.command(example="bench init\nbench init --yes --measure-on this-machine --experiment keep")
+@click.option(
+    "--measure-on",
+    type=click.Choice(["this-machine", "github"]),
+    help="Whose machine measures; GitHub's own where this one has no GPU.",
+)
+@click.option(
+    "--experiment",
+    type=click.Choice(["keep", "demo"]),
+    help="The template's variants or the demo's; the demo's where a CPU measures.",
+)
+@click.option("--repository", metavar="OWNER/NAME", help="Instead of what git remote says.")
+@click.option("--yes", is_flag=True, help="Change it without asking.")
+def init(
+    measure_on: str | None,
+    experiment: Literal["keep", "demo"] | None,
+    repository: str | None,
+    yes: bool,
+) -> None:
+    """Make a fresh copy of the template your own, and say what is left to click.
+
+    Removes the records and published results of the template's author, which git keeps, and
+    writes the [[hardware]] of this machine or of GitHub's into models.toml. A second time it
+    changes nothing.
+    """
+    from bench.measure.telemetry import load_nvml
+    from bench.setup import hardware, remote, settings, template
+
+    ours = remote.choose(ROOT, repository)
+    machine = hardware.this_machine(load_nvml())
+    if measure_on == "github" or (measure_on is None and machine.engine == "cpu"):
+        machine = hardware.HOSTED
+    change = template.plan(ROOT, machine, experiment)
+    for words in change.words:
+        click.echo(f"{ours.name}: {words}")
+    if change.words and not yes:
+        click.confirm("Change it? git keeps what goes.", abort=True)
+    template.apply(change, ROOT)
+    if not change.words:
+        click.echo(f"{ours.name}: nothing to change, this copy is its own already")
+    commit = 'git add --all && git commit --message "Make it ours" && git push'
+    is_hosted = settings.is_hosted(machine)
+    steps = (
+        settings.to_a_page(ours, commit)
+        if is_hosted
+        else settings.to_a_runner(ours, machine.id, commit)
+    )
+    click.echo(
+        f"\nLeft for you, {len(steps)} steps to {ours.site_url}:\n{settings.checklist(steps)}\n"
+        "\n`bench doctor --github` says which of them are done."
+    )
+
+
 @cli.command(example="bench validate\nbench validate my-models.toml --json")
 @click.argument("file", type=places.PathType(), default=partial(places.project, places.MODELS))
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")

@@ -66,7 +66,7 @@ def describe(
         os=_os_name(),
         kernel=f"{platform.system()} {platform.release()}",
         python=python,
-        cpu_model=_cpu_model(),
+        cpu_model=cpu_model(),
         cpu_count=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cpus(),
         memory_gib=round(psutil.virtual_memory().total / GIB, 2),
         packages={name: packages[name] for name in PACKAGES if name in packages},
@@ -105,7 +105,8 @@ def _os_name() -> str:
         return f"{platform.system()} {platform.release()}"
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor as it names itself."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():
