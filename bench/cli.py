@@ -409,6 +409,65 @@ def doctor(models: Path) -> int:
     return max((3 for check in checks if check.ok is False and check.required), default=0)
 
 
+@cli.command(
+    example="bench runner setup --dry-run\n"
+    "bench runner setup --hardware l40 --repository octo/bench\n"
+    "bench runner setup --uninstall"
+)
+@click.argument("what", type=click.Choice(["setup"]), metavar="setup")
+@models_option
+@click.option("--hardware", metavar="ID", help="The entry that this machine is.")
+@click.option("--repository", metavar="OWNER/NAME", help="Instead of what git remote says.")
+@click.option("--image", metavar="NAME@sha256:…", help="Run jobs in this image of vLLM's.")
+@click.option("--dry-run", is_flag=True, help="Print what would be written and run.")
+@click.option("--uninstall", is_flag=True, help="Stop the runner and remove its files.")
+def runner(
+    what: str,  # noqa: ARG001  (there is one thing to do)
+    models: Path,
+    hardware: str | None,
+    repository: str | None,
+    image: str | None,
+    dry_run: bool,
+    uninstall: bool,
+) -> None:
+    """Set this machine up to measure for a GitHub repository: as root, on Linux with systemd.
+
+    Each job gets a fresh runner, which a systemd unit registers, runs and throws away. Asks for a
+    fine-grained token of the repository with Administration: read and write, or takes it from
+    GITHUB_TOKEN; it stays in a file that root alone may read.
+    """
+    from bench import doctor as examining
+    from bench.github.api import Api
+    from bench.measure.telemetry import load_nvml
+    from bench.modelsfile import problems
+    from bench.setup import remote
+    from bench.setup import runner as runners
+
+    if uninstall:
+        for line in runners.remove():
+            click.echo(line)
+        return
+    entries = problems.load_experiment(models).hardware
+    ours = remote.choose(ROOT, repository)
+    token = remote.token()
+    planned = runners.make(ours, entries, hardware, token, image)
+    checks = list(runners.examine(load_nvml(), planned))
+    for check in checks:
+        if dry_run or check.ok is False:
+            click.echo(examining.line(check))
+    if dry_run:
+        click.echo(runners.preview(planned))
+        return
+    if any(check.required and check.ok is False for check in checks):
+        raise MachineError("this machine cannot be set up yet", "see above; --dry-run changes nothing")
+    if not token:
+        token = click.prompt("Token", hide_input=True)
+        planned = runners.make(ours, entries, hardware, token, image)
+    for line in runners.set_up(planned, Api(ours.api_url, ours.name, token)):
+        click.echo(line)
+    click.echo(f"done: {ours.page('settings/actions/runners')} shows it in a minute")
+
+
 @cli.command(example="bench schema models > models.schema.json")
 @click.argument("name", type=click.Choice(["models", "record"]))
 def schema(name: str) -> None:

@@ -43,6 +43,7 @@ class Engine:
         lock_sha256: of the lock it was made from; of its list of packages where it was not made
             here (`BENCH_ENGINE_PYTHON`).
         gguf_plugin: the version of vllm-gguf-plugin in it.
+        image_digest: of the container image that it is part of, as `BENCH_ENGINE_IMAGE` names it.
     """
 
     build: Build
@@ -51,6 +52,7 @@ class Engine:
     lm_eval_version: str
     lock_sha256: str
     gguf_plugin: str | None = None
+    image_digest: str | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The argument list that runs `vllm …` of this engine."""
@@ -328,7 +330,20 @@ def _external(build: Build, python: Path) -> Engine:
     digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
     number = str(found["vllm"]).split("+")[0]
     plugin = packages.get("vllm-gguf-plugin") or packages.get("vllm_gguf_plugin")
-    return Engine(build, python, number, str(found["lm_eval"]), digest, plugin)
+    return Engine(build, python, number, str(found["lm_eval"]), digest, plugin, _image_digest())
+
+
+def _image_digest() -> str | None:
+    """The digest in `BENCH_ENGINE_IMAGE`, the image whose environment `BENCH_ENGINE_PYTHON` is."""
+    image = os.environ.get("BENCH_ENGINE_IMAGE")
+    if not image:
+        return None
+    if not (found := re.fullmatch(r"\S+@(sha256:[0-9a-f]{64})", image)):
+        raise MachineError(
+            f"BENCH_ENGINE_IMAGE={image} names no digest, and a tag may be another image tomorrow",
+            "write it as NAME@sha256:…, or unset it",
+        )
+    return found[1]
 
 
 def tool_version() -> str:

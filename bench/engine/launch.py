@@ -155,6 +155,7 @@ def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts
         build=engine.build,
         lm_eval_version=engine.lm_eval_version,
         lock_sha256=engine.lock_sha256,
+        image_digest=engine.image_digest,
         argv=("vllm", *checkpoint.public(server.argv[3:])),
         environment={**inherited(os.environ), **public_environment(engine.build, checkpoint)},
         startup_s=round(server.startup_s, 3),

@@ -40,6 +40,10 @@ class NotFoundError(MachineError):
     """GitHub answered 404: not there, or not for this token."""
 
 
+class ForbiddenError(MachineError):
+    """GitHub answered 401 or 403: not for this token, or not so often."""
+
+
 @dataclass(frozen=True)
 class Api:
     """One repository's part of the API; paths are relative to it.
@@ -47,7 +51,7 @@ class Api:
     Args:
         url: the API's address, without a slash at the end.
         repository: owner/name.
-        token: sent to this address and to no other.
+        token: sent to this address and to no other; without one, what is public is answered.
     """
 
     url: str
@@ -120,7 +124,7 @@ class Api:
         return json.loads(answer) if answer else None
 
     def _address(self, path: str, query: Mapping[str, str | int]) -> str:
-        address = f"{self.url}/repos/{self.repository}/{path}"
+        address = f"{self.url}/repos/{self.repository}/{path}".rstrip("/")
         return f"{address}?{urllib.parse.urlencode(query)}" if query else address
 
     def _open(
@@ -130,7 +134,8 @@ class Api:
         request.add_header("User-Agent", "quantbench")
         if trusted:
             request.add_header("Accept", "application/vnd.github+json")
-            request.add_header("Authorization", f"Bearer {self.token}")
+            if self.token:
+                request.add_header("Authorization", f"Bearer {self.token}")
             request.add_header("X-GitHub-Api-Version", "2022-11-28")
         try:
             with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
@@ -166,7 +171,8 @@ def _failure(method: str, address: str, error: urllib.error.HTTPError) -> Machin
         said = str(json.loads(error.read(10_000))["message"])
     except (ValueError, KeyError, TypeError, OSError):
         said = str(error.reason)
-    kind = NotFoundError if error.code == 404 else MachineError
+    kinds = {401: ForbiddenError, 403: ForbiddenError, 404: NotFoundError}
+    kind = kinds.get(error.code, MachineError)
     return kind(
         f"GitHub answered {error.code} to {method} {_path(address)}: {said[:200]}",
         "check the job's permissions" if error.code in (401, 403, 404) else "run the job again",

@@ -39,9 +39,11 @@ class Repository:
 
     @property
     def api_url(self) -> str:
-        """Where the server's REST API is."""
-        host = self.server.removeprefix("https://")
-        return "https://api.github.com" if host == "github.com" else f"{self.server}/api/v3"
+        """Where the server's REST API is; GITHUB_API_URL says otherwise."""
+        usual = f"{self.server}/api/v3"
+        if self.server == "https://github.com":
+            usual = "https://api.github.com"
+        return os.environ.get("GITHUB_API_URL", usual).rstrip("/")
 
     @property
     def site_url(self) -> str:
@@ -92,6 +94,11 @@ def choose(
         raise ConfigError(f"{asked!r} is not the name of a repository", "write it as OWNER/NAME")
     server = environment.get("GITHUB_SERVER_URL") or (origin.server if origin else None)
     return Repository((server or "https://github.com").rstrip("/"), asked)
+
+
+def token(environment: Mapping[str, str] = os.environ) -> str:
+    """The token for GitHub's API that the environment holds, under either of its usual names."""
+    return environment.get("GITHUB_TOKEN") or environment.get("GH_TOKEN") or ""
 
 
 def git(folder: Path, *arguments: str) -> str | None:

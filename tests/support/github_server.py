@@ -42,6 +42,7 @@ class State:
     archives: dict[int, bytes] = field(default_factory=dict)
     deployments: list[dict[str, Any]] = field(default_factory=list)
     attestations: list[dict[str, Any]] = field(default_factory=list)
+    runner_downloads: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
     url: str = ""
@@ -170,6 +171,8 @@ ROUTES: dict[str, Route] = {
     r"PATCH issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), b),
     r"DELETE issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), None),
     r"DELETE issues/(\d+)/labels/([^/]+)": lambda s, p, q, b: _unlabel(s, int(p[0]), p[1]),
+    r"GET actions/runners/downloads": lambda s, p, q, b: (200, s.runner_downloads),
+    r"POST actions/runners/registration-token": lambda s, p, q, b: (201, {"token": "ONCE"}),
     r"POST pages/deployments": lambda s, p, q, b: _noted(s.deployments, b),
     r"POST attestations": lambda s, p, q, b: _noted(s.attestations, b),
 }  # fmt: skip

@@ -270,6 +270,21 @@ def test_an_environment_prepared_elsewhere(
     assert found.command("serve")[1:] == ["-m", "vllm.entrypoints.cli.main", "serve"]
 
 
+def test_the_image_that_it_is_part_of_is_kept_by_its_digest(
+    engine_python: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_ENGINE_PYTHON", str(engine_python))
+    assert installed.ensure("cpu").image_digest is None
+    for image, digest in ((f"a/b@sha256:{'0' * 64}", f"sha256:{'0' * 64}"), ("a/b:latest", None)):
+        monkeypatch.setenv("BENCH_ENGINE_IMAGE", image)
+        installed._external.cache_clear()
+        if digest:
+            assert installed.ensure("cpu").image_digest == digest
+        else:
+            with pytest.raises(MachineError, match="names no digest"):
+                installed.ensure("cpu")
+
+
 def test_packages_of_the_folder_we_are_called_in_are_not_its(
     engine_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
