@@ -397,15 +397,30 @@ def pin(models: Path) -> None:
     sizes.keep_from_hub(problems.load_experiment(models).variant, hub.default_cache())
 
 
-@cli.command(example="bench doctor")
+@cli.command(example="bench doctor\nbench doctor --github --repository octo/bench")
 @models_option
-def doctor(models: Path) -> int:
-    """Say what this machine lacks, and how to get it."""
-    from bench.doctor import examine, line
+@click.option("--github", is_flag=True, help="Say what the repository on GitHub lacks instead.")
+@click.option("--repository", metavar="OWNER/NAME", help="Instead of what git remote says.")
+def doctor(models: Path, github: bool, repository: str | None) -> int:
+    """Say what this machine lacks, and how to get it; with --github what the repository lacks.
 
-    checks = examine(models)
+    GitHub tells some of it to everybody, the rest to a token in GITHUB_TOKEN or GH_TOKEN.
+    """
+    from bench import doctor as examining
+    from bench.github.api import Api
+    from bench.modelsfile import problems
+    from bench.setup import remote
+    from bench.setup import repository as on_github
+
+    if github:
+        ours = remote.choose(ROOT, repository)
+        api = Api(ours.api_url, ours.name, remote.token())
+        experiment = problems.load_experiment(models)
+        checks = list(on_github.examine(api, ours, experiment, ROOT))
+    else:
+        checks = examining.examine(models)
     for check in checks:
-        click.echo(line(check))
+        click.echo(examining.line(check))
     return max((3 for check in checks if check.ok is False and check.required), default=0)
 
 

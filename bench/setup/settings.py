@@ -94,7 +94,7 @@ SETTINGS = (
         _ADMINISTRATION,
     ),
     Setting(
-        MAIN_ENVIRONMENT,
+        "environment",
         f"Environments → `{MAIN_ENVIRONMENT}`",
         "deployment branches: `main` only; reviewers if a push to main should not measure at once",
         "only main's code reaches the runner",
@@ -102,7 +102,7 @@ SETTINGS = (
         _ENVIRONMENTS,
     ),
     Setting(
-        ENVIRONMENT,
+        "reviewers",
         f"Environments → `{ENVIRONMENT}`",
         "**required reviewers**; deployment branches: `main` only",
         "the second yes; without reviewers the workflow refuses to measure a pull request",

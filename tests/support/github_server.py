@@ -28,6 +28,10 @@ class State:
 
     Args:
         origin: the bare repository from which trees and blobs are answered.
+        is_public, is_administrator, is_limited: who is told what: those without a token, this
+            token, and nobody until an hour has passed.
+        branch_policies, secrets: names by environment.
+        permissions_of_actions: answers by what follows `actions/permissions`.
         artifacts: the .zip files of `runs`, by artifact id.
     """
 
@@ -43,6 +47,17 @@ class State:
     deployments: list[dict[str, Any]] = field(default_factory=list)
     attestations: list[dict[str, Any]] = field(default_factory=list)
     runner_downloads: list[dict[str, Any]] = field(default_factory=list)
+    is_public: bool = True
+    is_administrator: bool = True
+    is_limited: bool = False
+    default_branch: str = "main"
+    pages: dict[str, Any] | None = None
+    repository_labels: set[str] = field(default_factory=set)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    branch_policies: dict[str, list[str]] = field(default_factory=dict)
+    secrets: dict[str, list[str]] = field(default_factory=dict)
+    runners: list[dict[str, Any]] = field(default_factory=list)
+    permissions_of_actions: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
     url: str = ""
@@ -63,6 +78,14 @@ class State:
         """An environment with required reviewers."""
         rule = {"type": "required_reviewers", "reviewers": [{"type": "User"}] * reviewers}
         self.environments[name] = {"name": name, "protection_rules": [rule]}
+
+    def limit_branches(self, name: str, *branches: str) -> None:
+        """Only these branches may deploy to the environment, which is made if it is missing."""
+        environment = self.environments.setdefault(name, {"name": name, "protection_rules": []})
+        environment["deployment_branch_policy"] = {
+            "protected_branches": False, "custom_branch_policies": True,
+        }  # fmt: skip
+        self.branch_policies[name] = list(branches)
 
     def git(self, *arguments: str) -> bytes:
         """Output of git in the origin."""
@@ -142,6 +165,11 @@ def _merged(state: State, sha: str) -> Answer:
     return 200, [pull for pull in state.pulls.values() if pull.get("merge_commit_sha") == sha]
 
 
+def _names(key: str, names: list[str] | None) -> Answer:
+    rows = [{"name": name} for name in names or []]
+    return NOT_FOUND if names is None else (200, {"total_count": len(rows), key: rows})
+
+
 def _found(value: Any) -> Answer:
     return NOT_FOUND if value is None else (200, value)
 
@@ -151,6 +179,12 @@ def _noted(kept: list[dict[str, Any]], body: dict[str, Any]) -> Answer:
     return 201, {}
 
 
+# What everybody may ask of a public repository, and what administrators alone may ask of any.
+PUBLIC = re.compile(
+    r"GET (?:|pages|labels/[^/]+|rules/branches/[^/]+"
+    r"|environments/[^/]+(?:/deployment-branch-policies)?)"
+)
+ADMINISTRATION = re.compile(r"\w+ (?:actions/permissions.*|actions/runners.*|.*/secrets)")
 # Method and path, and what answers: the state, the groups of the path, the query, the body.
 Route = Callable[[State, tuple[str, ...], dict[str, str], Any], Answer]
 ROUTES: dict[str, Route] = {
@@ -171,6 +205,19 @@ ROUTES: dict[str, Route] = {
     r"PATCH issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), b),
     r"DELETE issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), None),
     r"DELETE issues/(\d+)/labels/([^/]+)": lambda s, p, q, b: _unlabel(s, int(p[0]), p[1]),
+    r"GET ": lambda s, p, q, b: (200, {"default_branch": s.default_branch}),
+    r"GET pages": lambda s, p, q, b: _found(s.pages),
+    r"GET labels/([^/]+)": lambda s, p, q, b: _found(
+        {"name": p[0]} if p[0] in s.repository_labels else None),
+    r"GET rules/branches/(\w+)": lambda s, p, q, b: (200, s.rules),
+    r"GET environments/([^/]+)/deployment-branch-policies": lambda s, p, q, b: _names(
+        "branch_policies", s.branch_policies.get(p[0])),
+    r"GET environments/([^/]+)/secrets": lambda s, p, q, b: _names(
+        "secrets", s.secrets.get(p[0], []) if p[0] in s.environments else None),
+    r"GET actions/permissions(|/.*)": lambda s, p, q, b: _found(
+        s.permissions_of_actions.get(p[0])),
+    r"GET actions/runners": lambda s, p, q, b: (
+        200, {"total_count": len(s.runners), "runners": s.runners}),
     r"GET actions/runners/downloads": lambda s, p, q, b: (200, s.runner_downloads),
     r"POST actions/runners/registration-token": lambda s, p, q, b: (201, {"token": "ONCE"}),
     r"POST pages/deployments": lambda s, p, q, b: _noted(s.deployments, b),
@@ -195,11 +242,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(*self._route(split.path, query, body))
 
     def _route(self, path: str, query: dict[str, str], body: Any) -> Answer:
-        told = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        said = self.headers.get("Authorization")
+        told = said == f"Bearer {TOKEN}"
+        asked = f"{self.command} {path.removeprefix(f'/repos/{REPOSITORY}').removeprefix('/')}"
+        if self.state.is_limited:
+            return 403, {"message": "API rate limit exceeded for 192.0.2.1."}
+        if said is None and PUBLIC.fullmatch(asked):
+            if not self.state.is_public:
+                return NOT_FOUND
         # The stand-ins of the actions say what they did without a token.
-        if not told and not path.endswith(("/pages/deployments", "/attestations")):
-            return 401, {"message": "Bad credentials"}
-        asked = f"{self.command} {path.removeprefix(f'/repos/{REPOSITORY}/')}"
+        elif not told and not path.endswith(("/pages/deployments", "/attestations")):
+            return 401, {"message": "Bad credentials" if said else "Requires authentication"}
+        if ADMINISTRATION.fullmatch(asked) and not self.state.is_administrator:
+            return 403, {"message": "Resource not accessible by personal access token"}
         for pattern, route in ROUTES.items():
             if found := re.fullmatch(pattern, asked):
                 return route(self.state, found.groups(), query, body)

@@ -250,6 +250,17 @@ def test_a_server_that_never_becomes_healthy(place: Place) -> None:
     place.check_nothing_left()
 
 
+def test_a_container_images_digest_is_in_the_record(place: Place) -> None:
+    digest = f"sha256:{'ab' * 32}"
+    status, said = place.run(
+        "--variants", "A", "--stages", "speed", BENCH_ENGINE_IMAGE=f"vllm/vllm-openai@{digest}"
+    )
+    assert status == 0, said
+    [(_, record)] = store.records(place.results)
+    assert record.engine is not None
+    assert record.engine.image_digest == digest
+
+
 def test_a_server_that_dies_while_it_starts(place: Place) -> None:
     status, said = place.run("--variants", "A", STANDIN_MODE="dies")
     assert status == 5
