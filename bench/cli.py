@@ -474,7 +474,9 @@ def runner(
         click.echo(runners.preview(planned))
         return
     if any(check.required and check.ok is False for check in checks):
-        raise MachineError("this machine cannot be set up yet", "see above; --dry-run changes nothing")
+        raise MachineError(
+            "this machine cannot be set up yet", "see above; --dry-run changes nothing"
+        )
     if not token:
         token = click.prompt("Token", hide_input=True)
         planned = runners.make(ours, entries, hardware, token, image)

@@ -90,7 +90,7 @@ def make_plan(
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
-    from bench.github import annotations, incoming, modelsfile
+    from bench.github import annotations, dispatch, incoming, modelsfile
     from bench.github.api import Api
     from bench.ingest import Ticket
     from bench.modelsfile import problems
@@ -98,6 +98,10 @@ def make_plan(
     from bench.plan.jobs import find_jobs
 
     event, name = _event(), os.environ["GITHUB_EVENT_NAME"]
+    chosen = dispatch.choose(models, results)
+    if chosen.why:
+        models, hardware = chosen.models, hardware or chosen.hardware
+        click.echo(f"::notice::{chosen.why}")
     out.mkdir(parents=True, exist_ok=True)
     asked = out / "models.toml"
     asked.write_bytes(_approved_models(event) if name == _PULL else models.read_bytes())

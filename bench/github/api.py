@@ -76,7 +76,7 @@ class Api:
                 f"{error.args[0]} is not set", "this runs in GitHub Actions"
             ) from error
 
-    def get(self, path: str, **query: str | int) -> Any:
+    def get(self, path: str, /, **query: str | int) -> Any:
         """The answer to a GET, as JSON."""
         return self._json("GET", path, query)
 
@@ -84,7 +84,7 @@ class Api:
         """The answer to a POST, PATCH or DELETE, as JSON; None if it has none."""
         return self._json(method, path, {}, body)
 
-    def pages(self, path: str, **query: str | int) -> Iterator[Any]:
+    def pages(self, path: str, /, **query: str | int) -> Iterator[Any]:
         """Every element of a listing, up to MAX_PAGES pages of 100."""
         for page in range(1, MAX_PAGES + 1):
             answer = self.get(path, **query, per_page=100, page=page)

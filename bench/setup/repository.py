@@ -33,6 +33,18 @@ class Found:
     words: str
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: the repository's API, its default branch, the machines of one's own."""
+
+    api: Api
+    branch: str
+    own: Sequence[Hardware]
+
+
+Look = Callable[[Subject], Found]
+
+
 def examine(
     api: Api, repository: Repository, experiment: Experiment, folder: Path
 ) -> Iterator[Check]:
@@ -45,12 +57,12 @@ def examine(
     Raises:
         MachineError: GitHub does not answer, refuses the token, or knows no such repository.
     """
-    branch = _default_branch(api)
     own = [entry for entry in experiment.hardware if not is_hosted(entry)]
+    subject = Subject(api, _default_branch(api), own)
     for setting in SETTINGS:
         matters = bool(own) or not setting.for_runner
         try:
-            found = _LOOK[setting.id](api, branch, own)
+            found = _LOOK[setting.id](subject)
         except ForbiddenError as error:
             found = Found(None, _unknown(setting, error))
         yield _check(setting, found, repository, matters=matters)
@@ -104,9 +116,9 @@ def _administration(api: Api, path: str) -> Any:
 # -- the settings, each by its id -----------------------------------------------------------------
 
 
-def _pages(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _pages(on: Subject) -> Found:
     try:
-        site = api.get("pages")
+        site = on.api.get("pages")
     except NotFoundError:
         return Found(False, "Pages is off")
     kind = site.get("build_type")
@@ -115,25 +127,25 @@ def _pages(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
     return Found(False, "Pages is built from a branch")
 
 
-def _label(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _label(on: Subject) -> Found:
     try:
-        api.get(f"labels/{quote(LABEL)}")
+        on.api.get(f"labels/{quote(LABEL)}")
     except NotFoundError:
         return Found(False, f"no label {LABEL}")
     return Found(True, LABEL)
 
 
-def _fork_approval(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _fork_approval(on: Subject) -> Found:
     path = "actions/permissions/fork-pr-contributor-approval"
-    policy = str(_administration(api, path)["approval_policy"])
+    policy = str(_administration(on.api, path)["approval_policy"])
     return Found(policy == "all_external_contributors", policy.replace("_", " "))
 
 
-def _allowed_actions(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
-    permissions = _administration(api, "actions/permissions")
+def _allowed_actions(on: Subject) -> Found:
+    permissions = _administration(on.api, "actions/permissions")
     lacking = []
     if permissions.get("allowed_actions") == "selected":
-        chosen = _administration(api, "actions/permissions/selected-actions")
+        chosen = _administration(on.api, "actions/permissions/selected-actions")
         if chosen.get("verified_allowed") or chosen.get("patterns_allowed"):
             lacking.append("others than GitHub's are allowed")
     elif permissions.get("allowed_actions") != "local_only":
@@ -143,8 +155,8 @@ def _allowed_actions(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
     return Found(not lacking, ", ".join(lacking) or "GitHub's own, pinned")
 
 
-def _workflow_token(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
-    permissions = _administration(api, "actions/permissions/workflow")
+def _workflow_token(on: Subject) -> Found:
+    permissions = _administration(on.api, "actions/permissions/workflow")
     lacking = []
     if permissions["default_workflow_permissions"] != "read":
         lacking.append("a workflow may write unless it says otherwise")
@@ -153,25 +165,27 @@ def _workflow_token(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
     return Found(not lacking, ", ".join(lacking) or "read")
 
 
-def _environment(name: str, *, reviewers: bool) -> Callable[..., Found]:
-    def look(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _environment(name: str, *, reviewers: bool) -> Look:
+    def look(on: Subject) -> Found:
         try:
-            environment = api.get(f"environments/{quote(name)}")
+            environment = on.api.get(f"environments/{quote(name)}")
         except NotFoundError:
             return Found(False, "no such environment")
         rules = environment.get("protection_rules") or []
         people = [
-            reviewer.get("reviewer", {}).get("login") or reviewer.get("reviewer", {}).get("slug")
+            str(entry.get("reviewer", {}).get("login") or entry.get("reviewer", {}).get("slug"))
             for rule in rules
             if rule.get("type") == "required_reviewers"
-            for reviewer in rule.get("reviewers") or []
+            for entry in rule.get("reviewers") or []
         ]
         lacking = ["no required reviewers"] if reviewers and not people else []
-        branches = _deployment_branches(api, name, environment)
-        if branches != [branch]:
+        branches = _deployment_branches(on.api, name, environment)
+        if branches != [on.branch]:
             allowed = ", ".join(branches) if branches else "all"
-            lacking.append(f"deployment branches: {allowed}, not {branch} alone")
-        told = f"{branch} only" + (f", reviewers: {', '.join(map(str, people))}" if people else "")
+            lacking.append(f"deployment branches: {allowed}, not {on.branch} alone")
+        told = f"{on.branch} only" + (
+            f", reviewers: {', '.join(map(str, people))}" if people else ""
+        )
         return Found(not lacking, ", ".join(lacking) or told)
 
     return look
@@ -190,53 +204,55 @@ def _deployment_branches(api: Api, name: str, environment: dict[str, Any]) -> li
     ]
 
 
-def _secret(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _secret(on: Subject) -> Found:
     """By its name; what it holds nobody can read."""
     having = []
     for name in (MAIN_ENVIRONMENT, ENVIRONMENT):
         try:
-            secrets = {entry["name"] for entry in api.pages(f"environments/{quote(name)}/secrets")}
+            secrets = {
+                entry["name"] for entry in on.api.pages(f"environments/{quote(name)}/secrets")
+            }
         except NotFoundError:
             continue
         having += [name] if SECRET in secrets else []
     return Found(True if having else None, f"in {', '.join(having)}" if having else "none")
 
 
-def _rules(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
-    kinds = {str(rule["type"]) for rule in api.pages(f"rules/branches/{quote(branch)}")}
+def _rules(on: Subject) -> Found:
+    kinds = {str(rule["type"]) for rule in on.api.pages(f"rules/branches/{quote(on.branch)}")}
     missing = [
         words
         for kind, words in (("deletion", "deletion"), ("non_fast_forward", "force pushes"))
         if kind not in kinds
     ]
-    lacking = [f"{branch} is open to {' and '.join(missing)}"] if missing else []
+    lacking = [f"{on.branch} is open to {' and '.join(missing)}"] if missing else []
     if refusing := sorted(kinds & _REFUSING):
         # Only an organization's ruleset can let the bot pass, and the API does not say who may.
         words = ", ".join(kind.replace("_", " ") for kind in refusing)
         lacking.append(f"a rule ({words}) may refuse the bot's push")
-    return Found(not lacking, "; ".join(lacking) or f"{branch}: no deletion, no force pushes")
+    return Found(not lacking, "; ".join(lacking) or f"{on.branch}: no deletion, no force pushes")
 
 
-def _runner(api: Api, branch: str, own: Sequence[Hardware]) -> Found:
+def _runner(on: Subject) -> Found:
     """GitHub's own machines need no runner; of an organization's runners this does not tell."""
-    if not own:
+    if not on.own:
         return Found(True, "GitHub's own machines measure")
     try:
-        runners = list(api.pages("actions/runners"))
+        runners = list(on.api.pages("actions/runners"))
     except NotFoundError as error:
         raise ForbiddenError(error.message, error.fix) from error
     lacking = []
-    for entry in own:
+    for entry in on.own:
         wanted = {label.lower() for label in entry.runner}
         fitting = [r for r in runners if wanted <= {e["name"].lower() for e in r["labels"]}]
         if not any(runner["status"] == "online" for runner in fitting):
             state = "offline" if fitting else "none"
             lacking.append(f"{entry.id}: {state} ({', '.join(entry.runner)})")
-    online = ", ".join(entry.id for entry in own)
+    online = ", ".join(entry.id for entry in on.own)
     return Found(not lacking, "; ".join(lacking) or f"online for {online}")
 
 
-_LOOK: dict[str, Callable[[Api, str, Sequence[Hardware]], Found]] = {
+_LOOK: dict[str, Look] = {
     "pages": _pages,
     "label": _label,
     "fork approval": _fork_approval,

@@ -337,11 +337,7 @@ def set_up(runner: Runner, api: Api, prefix: Path = Path("/")) -> Iterator[str]:
 
 def remove(prefix: Path = Path("/")) -> Iterator[str]:
     """Stops the service and removes the files that `set_up` wrote; says each."""
-    present = [
-        path
-        for path in (UNIT, REGISTER, CURL, DOCKERFILE)
-        if (prefix / path[1:]).exists()
-    ]
+    present = [path for path in (UNIT, REGISTER, CURL, DOCKERFILE) if (prefix / path[1:]).exists()]
     if UNIT in present:
         yield f"systemctl disable --now {SERVICE}"
         _run(["systemctl", "disable", "--now", SERVICE])
@@ -378,7 +374,7 @@ def _is_user(name: str) -> bool:
 
 
 def _fetch_archive(api: Api, target: Path) -> None:
-    """GitHub's newest runner for Linux on x86-64, which must have the SHA-256 that the API names."""
+    """GitHub's newest runner for Linux on x86-64, if it has the SHA-256 that the API names."""
     entry = next(
         (e for e in api.get("actions/runners/downloads")
          if (e["os"], e["architecture"]) == ("linux", "x64")), None,

@@ -42,10 +42,13 @@ class Setting:
 
 
 _ADMINISTRATION = "Administration: read"
-_GENERAL = "Actions → General: the three rows of the guide"
+_GENERAL = (
+    "Actions → General: approval for all external contributors; GitHub's own actions only, "
+    "pinned; workflows read"
+)
 _ENVIRONMENTS = (
-    f"Environments: make `{MAIN_ENVIRONMENT}` and `{ENVIRONMENT}`, both for the branch main only, "
-    "the second with yourself as required reviewer"
+    f"Environments: `{MAIN_ENVIRONMENT}` and `{ENVIRONMENT}`, both for main only, you as required "
+    "reviewer of the second"
 )
 SETTINGS = (
     Setting(
@@ -149,7 +152,10 @@ class Step:
 
 def to_a_page(repository: Repository, commit: str) -> list[Step]:
     """The steps from a clone that was made one's own to a page that GitHub's machines measured."""
-    return [*_clicks(repository, for_runner=False), Step("Commit and push: that measures, then publishes", commit)]
+    return [
+        *_clicks(repository, for_runner=False),
+        Step("Commit and push: that measures, then publishes", commit),
+    ]
 
 
 def to_a_runner(repository: Repository, hardware: str, commit: str) -> list[Step]:
@@ -171,9 +177,7 @@ def to_a_runner(repository: Repository, hardware: str, commit: str) -> list[Step
 def _clicks(repository: Repository, *, for_runner: bool) -> list[Step]:
     chosen = [entry for entry in SETTINGS if entry.step and (for_runner or not entry.for_runner)]
     pages = {entry.step: repository.page(entry.page) for entry in chosen}  # one step, one page
-    prefix = {
-        step: "" if step.startswith("Issues") else "Settings → " for step in pages
-    }
+    prefix = {step: "" if step.startswith("Issues") else "Settings → " for step in pages}
     return [Step(prefix[step] + step, page) for step, page in pages.items()]
 
 

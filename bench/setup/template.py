@@ -128,7 +128,9 @@ def _removals(names: Sequence[str]) -> list[str]:
     if records:
         words.append(f"removes the template's {len(records)} records, of {', '.join(machines_)}")
     if references:
-        words.append(f"removes the published results that it compared with: {', '.join(references)}")
+        words.append(
+            f"removes the published results that it compared with: {', '.join(references)}"
+        )
     return words
 
 
@@ -155,9 +157,11 @@ def _differences(before: Experiment, after: Experiment) -> list[str]:
             f"models.toml: the demo's {len(new_variants)} variants in place of the experiment's "
             f"{len(old_variants)}"
         )
-    if sum(v.reproduces is None for v in before.variant) < sum(
-        v.reproduces is None for v in after.variant
-    ) and old_variants == new_variants:
+    if (
+        sum(v.reproduces is None for v in before.variant)
+        < sum(v.reproduces is None for v in after.variant)
+        and old_variants == new_variants
+    ):
         words.append("models.toml: no `reproduces`, as what it named is removed")
     return words
 

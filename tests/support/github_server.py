@@ -115,6 +115,13 @@ def _blobs(state: State, sha: str) -> Answer:
     return 200, {"content": base64.encodebytes(state.git("cat-file", "blob", sha)).decode()}
 
 
+def _commits(state: State, path: str) -> Answer:
+    """Those of the default branch that touch a path, newest first, with their parents."""
+    log = state.git("log", "--format=%H %P", state.default_branch, "--", path).decode()
+    rows = [line.split() for line in log.splitlines()]
+    return 200, [{"sha": sha, "parents": [{"sha": p} for p in parents]} for sha, *parents in rows]
+
+
 def _list_pulls(state: State, query: dict[str, str]) -> Answer:
     owner, _, branch = query["head"].partition(":")
     return 200, [
@@ -193,6 +200,7 @@ ROUTES: dict[str, Route] = {
     r"GET environments/([^/]+)": lambda s, p, q, b: _found(s.environments.get(p[0])),
     r"GET pulls/(\d+)": lambda s, p, q, b: _found(s.pulls.get(int(p[0]))),
     r"GET pulls": lambda s, p, q, b: _list_pulls(s, q),
+    r"GET commits": lambda s, p, q, b: _commits(s, q["path"]),
     r"GET commits/(\w+)/pulls": lambda s, p, q, b: _merged(s, p[0]),
     r"GET git/trees/(\w+)": lambda s, p, q, b: _trees(s, p[0]),
     r"GET git/blobs/(\w+)": lambda s, p, q, b: _blobs(s, p[0]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -196,7 +197,7 @@ def test_the_container_has_the_gpus_two_folders_and_the_images_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = container_call(tmp_path, monkeypatch, CONTAINER)
-    pairs = list(zip(called, called[1:], strict=False))
+    pairs = list(itertools.pairwise(called))
     assert called[0] == "run"
     assert called[-2:] == [runner.SERVICE, f"{runner.HOME}/run.sh"]
     assert [b for a, b in pairs if a == "--volume"] == [

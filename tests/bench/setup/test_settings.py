@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from folders import ROOT
 from nvml_fakes import Gpus
 
 from bench.setup import hardware, settings
@@ -12,10 +11,6 @@ from bench.setup.remote import Repository
 
 OURS = Repository("https://github.com", "octo/bench")
 PUSH = "git push"
-
-
-def test_the_guides_table_is_the_programs() -> None:
-    assert settings.table() in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_every_row_has_a_page_and_a_reason_and_an_id_of_its_own() -> None:
@@ -57,4 +52,6 @@ def test_whose_machine_it_is_is_told_by_the_labels() -> None:
     own = hardware.this_machine(Gpus(("NVIDIA L40", 44.99)))
     assert settings.is_hosted(hardware.HOSTED)
     assert not settings.is_hosted(own)
-    assert not settings.is_hosted(own.model_copy(update={"runner": ("self-hosted", "ubuntu-24.04")}))
+    assert not settings.is_hosted(
+        own.model_copy(update={"runner": ("self-hosted", "ubuntu-24.04")})
+    )

@@ -9,6 +9,7 @@ import copies
 import pytest
 from nvml_fakes import Gpus, NoNvml
 
+from bench.config import Hardware
 from bench.errors import ConfigError
 from bench.modelsfile import problems
 from bench.setup import hardware, template
@@ -107,7 +108,7 @@ def test_records_and_references_go_and_git_has_them(copy: Path) -> None:
 
 @pytest.mark.parametrize("machine", [hardware.HOSTED, CPU, H100, L40], ids=lambda m: m.id)
 def test_the_result_is_valid_and_a_second_time_changes_nothing(
-    machine: hardware.Hardware, copy: Path
+    machine: Hardware, copy: Path
 ) -> None:
     template.apply(template.plan(copy, machine), copy)
     experiment = problems.load_experiment(copy / "models.toml")
@@ -145,8 +146,13 @@ def test_another_gpu_takes_the_tables_place_and_every_other_line_stays(written: 
     gone, came = edits(written)
     assert 'reproduces = "l40-2025-qwen3-8b-bf16"   # as published' in gone
     kept = (written / "models.toml").read_text()
-    for line in ("repeats = 3   # three", "# A price_per_hour_usd here shows cost.", 'note = "kept"',
-                 "# -- Qwen3-8B ----", "# -- the end --"):  # fmt: skip
+    for line in (
+        "repeats = 3   # three",
+        "# A price_per_hour_usd here shows cost.",
+        'note = "kept"',
+        "# -- Qwen3-8B ----",
+        "# -- the end --",
+    ):
         assert line in kept
     assert 'id = "h100"' in came
     assert not [line for line in came if line.startswith("#")]
@@ -189,7 +195,7 @@ def test_the_variants_are_kept_or_the_demos(copy: Path) -> None:
     demo = problems.load_experiment(copy / "bench/demo/models.toml").variant
     gpu = problems.load_experiment(copy / "bench/demo/gpu.toml").variant
 
-    def variants(machine: hardware.Hardware, choice: template.Choice | None) -> list[str]:
+    def variants(machine: Hardware, choice: template.Choice | None) -> list[str]:
         change = template.plan(copy, machine, choice)
         (copy / "new.toml").write_text(change.models or (copy / "models.toml").read_text())
         return [v.name for v in problems.load_experiment(copy / "new.toml").variant]
@@ -210,7 +216,9 @@ def test_variants_that_the_machine_cannot_have_are_refused_and_nothing_changes(c
 
 def test_a_layout_without_a_line_for_it_is_refused(written: Path) -> None:
     text = MODELS.partition("[[hardware]]")[0]
-    text = 'hardware = [{ id = "x", name = "X", engine = "cpu", runner = ["x"], gpus = 0 }]\n' + text
+    text = (
+        'hardware = [{ id = "x", name = "X", engine = "cpu", runner = ["x"], gpus = 0 }]\n' + text
+    )
     rest = MODELS.partition("[[family]]")[2].partition("[[hardware]]")[0]
     rest += "[[variant]]" + MODELS.partition("[[variant]]")[2]
     (written / "models.toml").write_text(text + "[[family]]" + rest)
@@ -219,7 +227,8 @@ def test_a_layout_without_a_line_for_it_is_refused(written: Path) -> None:
 
 
 def test_without_the_whole_history_nothing_can_be_told(copy: Path, tmp_path: Path) -> None:
-    copies.commit(copy, "a") if (copy / "a").write_text("a") else None
+    (copy / "a").write_text("a")
+    copies.commit(copy, "a second commit")
     shallow = tmp_path / "shallow"
     copies.git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{copy}", str(shallow))
     with pytest.raises(ConfigError, match="not all of its history"):
