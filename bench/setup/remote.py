@@ -79,13 +79,17 @@ def choose(
     Raises:
         ConfigError: it cannot be told, or is not a name.
     """
-    address = git(folder, "remote", "get-url", "origin")
-    origin = parse(address) if address else None
+    # With `insteadOf` in git's configuration either form may be the one that names GitHub.
+    addresses = [
+        git(folder, "remote", "get-url", "origin"),
+        git(folder, "config", "remote.origin.url"),
+    ]
+    origin = next((found for a in addresses if a and (found := parse(a))), None)
     if asked is None:
         if origin is None:
             raise ConfigError(
-                f"git remote names no repository on GitHub: {_without_secret(address)}"
-                if address
+                f"git remote names no repository on GitHub: {_without_secret(addresses[0])}"
+                if addresses[0]
                 else f"{folder} has no git remote `origin`",
                 "name it: --repository OWNER/NAME",
             )

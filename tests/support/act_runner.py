@@ -141,6 +141,22 @@ class Workshop:
         shutil.copy(tool / ".github" / "workflows" / "publish.yml", workflows)
         self.commit("call the tool")
 
+    def become_template(self) -> None:
+        """As `Use this template` leaves it: one commit, with the author's models and records."""
+        for top in ("models.toml", "bench/results", "report/reference"):
+            source, target = ROOT / top, self.work / top
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True)
+            else:
+                shutil.copy(source, target)
+        self.git("remote", "set-url", "origin", f"{SERVER}/{REPOSITORY}.git")
+        self.git("config", f"url.{self.origin}.insteadOf", f"{SERVER}/{REPOSITORY}.git")
+        self.git("checkout", "--quiet", "--orphan", "copy")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "Initial commit")
+        self.git("branch", "--quiet", "--force", "--move", "main")
+        self.git("push", "--quiet", "--force", "--set-upstream", "origin", "main")
+
     def _make_quarto(self) -> None:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -200,7 +216,7 @@ class Workshop:
         return {path.stem: path for path in sorted(found)}
 
     def set(self, name: str) -> None:
-        """Something for the recorded programs to do; see tests/support/act/recorded.py."""
+        """Something for the recorded programs to do; see act/recorded.py."""
         (self.standin / name).touch()
 
     # -- act -------------------------------------------------------------------------------------
@@ -320,7 +336,7 @@ def _read(process: subprocess.CompletedProcess[str]) -> Run:
         text.append(f"[{entry.get('job', '')}] {entry.get('msg', '')}".rstrip())
         # act numbers the jobs of a matrix; GitHub does not.
         name = entry.get("job", "").partition("/")[2].strip()
-        name = re.sub(r"( on [a-z]+)-\d+$", r"\1", name)
+        name = re.sub(r"( on [a-z-]+?)-\d+$", r"\1", name)
         if entry.get("stepResult") == "failure":
             failed.add(name)
         if "jobResult" in entry:

@@ -59,6 +59,18 @@ def test_what_is_asked_for_stands_and_the_remote_otherwise(tmp_path: Path) -> No
         remote.choose(tmp_path, "octo", {})
 
 
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [("gh:octo/bench", "https://github.com/"), ("https://github.com/octo/bench", "/srv/mirror/")],
+)
+def test_a_remote_that_git_writes_another_way(written: str, instead: str, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "remote", "add", "origin", written)
+    before = "gh:" if written.startswith("gh:") else "https://github.com/"
+    git(tmp_path, "config", f"url.{instead}.insteadOf", before)
+    assert remote.choose(tmp_path, environment={}) == OURS
+
+
 def test_a_secret_in_a_remote_is_not_shown(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "remote", "add", "origin", "https://user:secret@example.org/only-one-part")
