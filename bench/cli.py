@@ -158,25 +158,26 @@ def init(
     repository: str | None,
     yes: bool,
 ) -> None:
-    """Make a fresh copy of the template your own, and say what is left to click.
+    """Make a fresh copy of the template your own.
 
-    Removes the records and published results of the template's author, which git keeps, and
+    Says what is left to click. Removes the records and published results of the template's author, which git keeps, and
     writes the [[hardware]] of this machine or of GitHub's into models.toml. A second time it
     changes nothing.
     """
     from bench.measure.telemetry import load_nvml
     from bench.setup import hardware, remote, settings, template
 
-    ours = remote.choose(ROOT, repository)
+    folder = places.project()
+    ours = remote.choose(folder, repository)
     machine = hardware.this_machine(load_nvml())
     if measure_on == "github" or (measure_on is None and machine.engine == "cpu"):
         machine = hardware.HOSTED
-    change = template.plan(ROOT, machine, experiment)
+    change = template.plan(folder, machine, experiment)
     for words in change.words:
         click.echo(f"{ours.name}: {words}")
     if change.words and not yes:
         click.confirm("Change it? git keeps what goes.", abort=True)
-    template.apply(change, ROOT)
+    template.apply(change, folder)
     if not change.words:
         click.echo(f"{ours.name}: nothing to change, this copy is its own already")
     commit = 'git add --all && git commit --message "Make it ours" && git push'
@@ -402,9 +403,9 @@ def pin(models: Path) -> None:
 @click.option("--github", is_flag=True, help="Say what the repository on GitHub lacks instead.")
 @click.option("--repository", metavar="OWNER/NAME", help="Instead of what git remote says.")
 def doctor(models: Path, github: bool, repository: str | None) -> int:
-    """Say what this machine lacks, and how to get it; with --github what the repository lacks.
+    """Say what this machine lacks, or with --github the repository.
 
-    GitHub tells some of it to everybody, the rest to a token in GITHUB_TOKEN or GH_TOKEN.
+    Each with the fix. GitHub tells some of it to everybody, the rest to a token in GITHUB_TOKEN or GH_TOKEN.
     """
     from bench import doctor as examining
     from bench.github.api import Api
@@ -413,10 +414,10 @@ def doctor(models: Path, github: bool, repository: str | None) -> int:
     from bench.setup import repository as on_github
 
     if github:
-        ours = remote.choose(ROOT, repository)
+        ours = remote.choose(places.project(), repository)
         api = Api(ours.api_url, ours.name, remote.token())
         experiment = problems.load_experiment(models)
-        checks = list(on_github.examine(api, ours, experiment, ROOT))
+        checks = list(on_github.examine(api, ours, experiment, places.project()))
     else:
         checks = examining.examine(models)
     for check in checks:
@@ -445,9 +446,9 @@ def runner(
     dry_run: bool,
     uninstall: bool,
 ) -> None:
-    """Set this machine up to measure for a GitHub repository: as root, on Linux with systemd.
+    """Make this machine measure for a repository on GitHub.
 
-    Each job gets a fresh runner, which a systemd unit registers, runs and throws away. Asks for a
+    As root, on Linux with systemd. Each job gets a fresh runner, which a systemd unit registers, runs and throws away. Asks for a
     fine-grained token of the repository with Administration: read and write, or takes it from
     GITHUB_TOKEN; it stays in a file that root alone may read.
     """
@@ -463,7 +464,7 @@ def runner(
             click.echo(line)
         return
     entries = problems.load_experiment(models).hardware
-    ours = remote.choose(ROOT, repository)
+    ours = remote.choose(places.project(), repository)
     token = remote.token()
     planned = runners.make(ours, entries, hardware, token, image)
     checks = list(runners.examine(load_nvml(), planned))

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from bench.github.api import Api
 from bench.modelsfile import problems
-from bench.places import ROOT
+from bench.places import CODE
 from bench.setup.settings import is_hosted
 
 AUTOMATIC = "automatic"
-_DEMO = ROOT / "bench" / "demo" / "models.toml"
+_DEMO = CODE / "bench" / "demo" / "models.toml"
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from bench.config import Experiment, Hardware, parse
 from bench.errors import ConfigError
 from bench.modelsfile import lines as toml_lines
 from bench.modelsfile import problems
+from bench.places import CODE
 from bench.setup import hardware as machines
 from bench.setup.remote import git
 
 Choice = Literal["keep", "demo"]
 RECORDS, REFERENCES = "bench/results", "report/reference"
-_DEMO, _GPU_DEMO = "bench/demo/models.toml", "bench/demo/gpu.toml"
+_DEMOS = CODE / "bench" / "demo"
 _ONE_LINE = re.compile(r"""\s*reproduces\s*=\s*(?:"[^"]*"|'[^']*')\s*(?:#.*)?""")
 _DIRECTIVE = re.compile(r"\A#:schema .*\n")
 
@@ -70,8 +71,8 @@ def plan(folder: Path, machine: Hardware, choice: Choice | None = None) -> Chang
     if choice is None:
         choice = "demo" if is_fresh and machine.engine == "cpu" else "keep"
     if choice == "demo":
-        demo = _GPU_DEMO if machine.engine == "cuda" else _DEMO
-        wanted = _with_hardware((folder / demo).read_text(), machine, drop_others=True)
+        demo = _DEMOS / ("gpu.toml" if machine.engine == "cuda" else "models.toml")
+        wanted = _with_hardware(demo.read_text(), machine, drop_others=True)
         directive = _DIRECTIVE.match(text)
         wanted = (directive[0] if directive else "") + _DIRECTIVE.sub("", wanted)
     else:

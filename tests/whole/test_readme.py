@@ -21,6 +21,7 @@ LAYOUT = {
     "bench/demo/": "the embedded default: a small real model and a real data set",
     "bench/github/": "what the workflows run: plan, comment, approval, commit",
     "bench/engine/locks/": "hashed locks of the CPU and CUDA engines, and the options they accept",
+    "bench/setup/": "a repository and a machine made ready: init, runner, doctor --github",
     "bench/results/": "the records, one JSON file per stage, written once",
     "benchmarks/": "how fast the tool itself is",
     "report/": "reads records: statistics, take-aways, pages",

@@ -206,12 +206,17 @@ def test_the_variants_are_kept_or_the_demos(copy: Path) -> None:
     assert variants(H100, "demo") == [v.name for v in gpu]
 
 
-def test_variants_that_the_machine_cannot_have_are_refused_and_nothing_changes(copy: Path) -> None:
-    before = (copy / "models.toml").read_bytes()
+def test_variants_that_name_a_machine_that_goes_are_refused_and_nothing_changes(
+    written: Path,
+) -> None:
+    text = MODELS.replace('note = "kept"', 'hardware = ["far"]')
+    (written / "models.toml").write_text(text)
+    copies.git(written, "commit", "--quiet", "--all", "--amend", "--no-edit")
     with pytest.raises(ConfigError, match="is unchanged") as error:
-        template.plan(copy, hardware.HOSTED, "keep")
+        template.plan(written, H100)
+    assert "unknown hardware 'far'" in error.value.message
     assert "--experiment demo" in error.value.fix
-    assert (copy / "models.toml").read_bytes() == before
+    assert (written / "models.toml").read_text() == text
 
 
 def test_a_layout_without_a_line_for_it_is_refused(written: Path) -> None:
