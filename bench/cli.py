@@ -160,9 +160,9 @@ def init(
 ) -> None:
     """Make a fresh copy of the template your own.
 
-    Says what is left to click. Removes the records and published results of the template's author, which git keeps, and
-    writes the [[hardware]] of this machine or of GitHub's into models.toml. A second time it
-    changes nothing.
+    Removes the records and published results of the template's author, which git keeps, writes the
+    [[hardware]] of this machine or of GitHub's into models.toml, and says what is left to click. A
+    second time it changes nothing.
     """
     from bench.measure.telemetry import load_nvml
     from bench.setup import hardware, remote, settings, template
@@ -405,7 +405,8 @@ def pin(models: Path) -> None:
 def doctor(models: Path, github: bool, repository: str | None) -> int:
     """Say what this machine lacks, or with --github the repository.
 
-    Each with the fix. GitHub tells some of it to everybody, the rest to a token in GITHUB_TOKEN or GH_TOKEN.
+    Each with the fix. GitHub tells some of it to everybody, the rest to a token in GITHUB_TOKEN or
+    GH_TOKEN.
     """
     from bench import doctor as examining
     from bench.github.api import Api
@@ -448,9 +449,9 @@ def runner(
 ) -> None:
     """Make this machine measure for a repository on GitHub.
 
-    As root, on Linux with systemd. Each job gets a fresh runner, which a systemd unit registers, runs and throws away. Asks for a
-    fine-grained token of the repository with Administration: read and write, or takes it from
-    GITHUB_TOKEN; it stays in a file that root alone may read.
+    As root, on Linux with systemd. Each job gets a fresh runner, which a systemd unit registers,
+    runs and throws away. Asks for a fine-grained token of the repository with Administration: read
+    and write, or takes it from GITHUB_TOKEN; it stays in a file that root alone may read.
     """
     from bench import doctor as examining
     from bench.github.api import Api
@@ -490,11 +491,26 @@ def runner(
 @click.argument("name", type=click.Choice(["models", "record"]))
 def schema(name: str) -> None:
     """Print the JSON Schema of models.toml or of a record."""
-    from bench.config import Experiment
+    from bench import config
     from bench.records.record import Record
 
-    model = Experiment if name == "models" else Record
-    click.echo(json.dumps(model.model_json_schema(), indent=2, sort_keys=True))
+    found = config.schema() if name == "models" else Record.model_json_schema()
+    click.echo(json.dumps(found, indent=2, sort_keys=True))
+
+
+@cli.command(example="bench completion bash\nbench completion fish")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """Print what completes `./run bench …` in your shell.
+
+    \b
+    bash: eval "$(./run bench completion bash)"    # for good: in ~/.bashrc
+    zsh:  eval "$(./run bench completion zsh)"     # for good: in ~/.zshrc, below compinit
+    fish: ./run bench completion fish | source     # for good: in ~/.config/fish/config.fish
+    """
+    from bench.setup import completion as completing
+
+    click.echo(completing.script(shell), nl=False)
 
 
 cli.add_command(actions)

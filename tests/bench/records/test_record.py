@@ -9,14 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-from folders import GOLDEN
+from folders import GOLDEN, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Experiment
 from bench.errors import ConfigError
 from bench.records import store
-from bench.records.record import Record, canonical_json, spec_key
+from bench.records.record import canonical_json, spec_key
 
 RECORDS = sorted(GOLDEN.glob("record-*.json"))
 JSON = st.recursive(
@@ -27,14 +26,16 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "model"), [("models", Experiment), ("record", Record)])
-def test_the_schema_is_the_published_one(name: str, model: Any, bench: Any) -> None:
-    """A change of what is read or kept shows here: `bench schema NAME > tests/golden/…`."""
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("models", ROOT / "bench/models.schema.json"), ("record", GOLDEN / "record.schema.json")],
+)
+def test_the_schema_is_the_published_one(name: str, path: Path, bench: Any) -> None:
+    """A change of what is read or kept shows here: `bench schema NAME > …`."""
     ran = bench("schema", name)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out == (GOLDEN / f"{name}.schema.json").read_text()
+    assert ran.out == path.read_text()
     jsonschema.Draft202012Validator.check_schema(json.loads(ran.out))
-    assert json.loads(ran.out) == model.model_json_schema()
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
