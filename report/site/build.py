@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bench import config
 from bench.errors import ConfigError
 from report import escape
 from report.charts import drawing
@@ -135,6 +136,8 @@ def add_files(
     for chart in drawn:
         _write(site / "charts" / f"{chart.name}.js", chart.script)
     export.write(loaded, site / "data", site_url)
+    schema = json.dumps(config.schema(), indent=2, sort_keys=True)
+    _write(site / "models.schema.json", f"{schema}\n")  # for editors of models.toml
     if loaded.root.is_dir():
         _copy_records(loaded.root, site / "records")
     if loaded.references and reference:
