@@ -202,7 +202,7 @@ def _check_disk(folder: Path, build: Build) -> None:
 
 
 def _make(folder: Path, lock: Path, build: Build, note: Callable[[str], None]) -> None:
-    uv = _uv()
+    uv = find_uv()
     note("Python " + PYTHON)
     _run([uv, "venv", "--quiet", "--python", PYTHON, str(folder)], note)
     arguments = [uv, "pip", "install", "--python", str(folder / "bin/python"), "--no-deps"]
@@ -240,7 +240,7 @@ def _name_vllm(site: Path, number: str) -> None:
     (folder / "RECORD").write_text("")
 
 
-def _uv() -> str:
+def find_uv() -> str:
     """The uv that came with this tool."""
     from uv import find_uv_bin
 

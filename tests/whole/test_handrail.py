@@ -11,7 +11,8 @@ import copies
 import github_server
 import pytest
 import yaml
-from act_runner import ROOT, Workshop
+from act_runner import Workshop
+from folders import ROOT
 
 pytestmark = pytest.mark.actions
 
