@@ -488,16 +488,17 @@ def runner(
 
 
 @cli.command(
-    example="bench engine renew --vllm 0.33.0 --summary renewal.md\n"
+    example="bench engine newest\n"
+    "bench engine renew --vllm 0.33.0 --summary renewal.md\n"
     "bench engine compare --before old-results --after new-results"
 )
-@click.argument("what", type=click.Choice(["renew", "compare"]), metavar="renew|compare")
+@click.argument("what", type=click.Choice(["newest", "renew", "compare"]))
 @click.option("--vllm", metavar="VERSION", help="The newest that resolves, by default.")
 @click.option("--lm-eval", metavar="VERSION", help="The one that is locked, by default.")
 @click.option("--before", type=places.PathType(), help="compare: results with the old engine.")
 @click.option("--after", type=places.PathType(), help="compare: results with the new engine.")
 @click.option("--summary", type=places.PathType(), help="Add what is printed to this file.")
-@click.option("--github-output", is_flag=True, help="Write the version to $GITHUB_OUTPUT.")
+@click.option("--github-output", is_flag=True, help="newest: write it to $GITHUB_OUTPUT.")
 def engine(
     what: str,
     vllm: str | None,
@@ -509,26 +510,35 @@ def engine(
 ) -> None:
     """Take a newer vLLM: locks, known options, and what changed.
 
-    renew writes bench/engine/locks in this checkout, all of it or nothing, and says which options
-    came, went and changed, and whether models.toml is still valid. It needs the network and the
-    CPU build, no GPU. compare sets what two engines measured on one machine side by side.
+    newest says whether there is one. renew writes bench/engine/locks in this checkout, all of it or
+    nothing, and says which options came, went and changed, and whether models.toml is still valid;
+    it needs the network and the CPU build, no GPU. compare sets what two engines measured on one
+    machine side by side.
     """
     from bench import progress
-    from bench.github import annotations
+    from bench.github import annotations, propose
+    from bench.github.api import Api
     from bench.setup import engines
 
-    if what == "renew":
+    if what == "newest":
+        found = engines.newest(places.project(), vllm or None)
+        if found and github_output and propose.is_proposed(found, Api.from_environment()):
+            click.echo(f"vLLM {found} is proposed already: {propose.branch_of(found)}")
+            found = None
+        if github_output:
+            annotations.set_outputs(version=found or "")
+        text = f"vLLM {found} is newer\n" if found else "nothing newer to take\n"
+    elif what == "renew":
         with progress.step("taking a newer engine") as current:
             renewal = engines.renew(places.project(), vllm or None, lm_eval or None, current.note)
         text = engines.describe(renewal)
-        if github_output:
-            annotations.set_outputs(version=renewal.after if renewal.is_new else "")
     elif before and after:
         text = engines.compare(before, after)
     else:
         raise ConfigError("compare needs two folders of results", "name --before and --after")
     click.echo(text, nl=False)
     if summary:
+        summary.parent.mkdir(parents=True, exist_ok=True)
         with summary.open("a") as file:
             file.write(f"{text}\n")
 

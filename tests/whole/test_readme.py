@@ -16,12 +16,12 @@ README = ROOT / "README.md"
 WIDTH = 96
 # What the layout says of each entry; a new top-level entry or package folder has to be named here.
 LAYOUT = {
-    ".github/": "the workflows: review, validate, benchmark, withdraw, comment, publish",
+    ".github/": "the workflows: review, validate, benchmark, withdraw, comment, publish, engine",
     "bench/": "measures: models.toml → records",
     "bench/demo/": "the embedded default: a small real model and a real data set",
-    "bench/github/": "what the workflows run: plan, comment, approval, commit",
+    "bench/github/": "what the workflows run: plan, comment, approval, commit, proposal",
     "bench/engine/locks/": "hashed locks of the CPU and CUDA engines, and the options they accept",
-    "bench/setup/": "a repository and a machine made ready: init, runner, doctor --github",
+    "bench/setup/": "made ready: a repository, a runner, an editor, a newer engine",
     "bench/results/": "the records, one JSON file per stage, written once",
     "benchmarks/": "how fast the tool itself is",
     "report/": "reads records: statistics, take-aways, pages",

@@ -40,8 +40,10 @@ STEPS = {
 }
 
 
-def test_the_six_workflows_exist() -> None:
-    assert set(WORKFLOWS) == {"review", "validate", "comment", "benchmark", "withdraw", "publish"}
+def test_the_seven_workflows_exist() -> None:
+    assert set(WORKFLOWS) == {
+        "review", "validate", "comment", "benchmark", "withdraw", "publish", "engine",
+    }  # fmt: skip
 
 
 # -- every workflow, job and step --
@@ -71,7 +73,8 @@ def test_a_step_is_pinned_and_thin(name: str) -> None:
         assert "${{" not in step["run"]
         assert len(step["run"].splitlines()) <= 5
     if step.get("uses", "").startswith("actions/checkout@"):
-        pushes = name.startswith("benchmark/commit[") and step["with"]["path"] == "data"
+        pushes = name.startswith(("benchmark/commit[", "engine/propose["))
+        pushes = pushes and step["with"].get("path") in (None, "data")
         assert step["with"]["persist-credentials"] is pushes
 
 
@@ -176,6 +179,7 @@ def test_who_may_write_what() -> None:
         "benchmark/commit": {"contents", "id-token", "attestations"},
         "benchmark/publish": {"pages", "id-token"},
         "comment/comment": {"pull-requests"},
+        "engine/propose": {"contents", "pull-requests"},
         "publish/deploy": {"pages", "id-token"},
     }
 
@@ -187,6 +191,7 @@ def test_a_fork_decides_what_runs_in_two_workflows_only() -> None:
     assert {name for name, found in events.items() if found} == FORKS
     assert {event for workflow in WORKFLOWS.values() for event in workflow["on"]} - FORK_EVENTS == {
         "push", "workflow_dispatch", "workflow_call", "workflow_run", "pull_request_target",
+        "schedule",
     }  # fmt: skip
 
 
@@ -234,14 +239,30 @@ def test_nothing_a_stranger_writes_is_an_expression() -> None:
 
 
 def test_jobs_beside_a_write_token_install_nothing() -> None:
-    for name in ("comment/comment", "withdraw/withdraw"):
-        checkout, run = JOBS[name]["steps"]
-        assert checkout["uses"].startswith("actions/checkout@")
-        assert re.fullmatch(r"python3 -m bench\.github\.(comment|approval)", run["run"])
-        module = run["run"].rpartition(" ")[2]
+    for name in ("comment/comment", "withdraw/withdraw", "engine/propose"):
+        *fetched, run = JOBS[name]["steps"]
+        for step in fetched:
+            assert step["uses"].startswith(("actions/checkout@", "actions/download-artifact@"))
+        found = re.match(r"python3 -m (bench\.github\.(?:comment|approval|propose))\b", run["run"])
+        assert found
+        module = found[1]
         code = f"import sys, {module}; print(*sorted(sys.modules))"
         # -S: no site-packages; what this module imports must be Python's own or ours.
         subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True, env={})
+
+
+def test_a_newer_engine_is_made_without_a_write_token_and_handed_over_as_a_patch() -> None:
+    on, jobs = WORKFLOWS["engine"]["on"], WORKFLOWS["engine"]["jobs"]
+    assert set(on) == {"schedule", "workflow_dispatch"}
+    assert jobs["renew"]["permissions"] == {"contents": "read"}
+    assert "github.ref == format(" in jobs["renew"]["if"]  # by hand, of the default branch only
+    steps = jobs["renew"]["steps"]
+    assert [step.get("id") for step in steps].index("newest") == 2
+    # Nothing is installed, measured or handed over where there is nothing newer.
+    assert {step["if"] for step in steps[3:]} == {"steps.newest.outputs.version != ''"}
+    assert jobs["propose"]["needs"] == "renew"
+    assert jobs["propose"]["if"] == "needs.renew.outputs.version != ''"
+    assert "secrets." not in yaml.safe_dump(jobs)
 
 
 def test_a_pull_requests_run_can_neither_commit_nor_publish() -> None:
@@ -326,11 +347,12 @@ def test_a_plan_is_taken_by_the_number_that_no_runner_can_give_away() -> None:
     for name in ("measure", "keep", "commit"):
         step = next(s for s in JOBS[f"benchmark/{name}"]["steps"] if s.get("name") == "The plan")
         assert step["with"]["artifact-ids"] == "${{ needs.plan.outputs.artifact }}"
-    # By name nothing is taken; by a pattern only what `bench ingest` checks.
+    # By name nothing is taken; by a pattern only what `bench ingest` or `propose` checks.
     downloads = [s["with"] for s in STEPS.values()
                  if s.get("uses", "").startswith("actions/download-artifact@")]  # fmt: skip
     assert not any("name" in entry for entry in downloads)
-    assert all(e["pattern"].startswith("results-") for e in downloads if "pattern" in e)
+    patterns = [entry["pattern"] for entry in downloads if "pattern" in entry]
+    assert all(pattern.startswith("results-") or pattern == "proposal" for pattern in patterns)
 
 
 def test_a_job_measures_only_what_the_newest_main_lacks() -> None:

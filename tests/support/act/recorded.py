@@ -1,7 +1,8 @@
 """The command `bench` under act, with its two slow programs recorded at their process boundary.
 
 `bench run` writes what the engine's run would leave: one record per stage, the moment it ends.
-`bench report` leaves a page per record. Everything else is the command itself.
+`bench report` leaves a page per record, `bench engine` a newer lock. Everything else is the command
+itself.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ def run() -> int:
     from bench.records import store
 
     parser = argparse.ArgumentParser()
-    for name in ("models", "results", "logs", "hardware"):
+    for name in ("models", "results", "hardware"):
         parser.add_argument(f"--{name}", required=True)
-    for name in ("variants", "stages"):
-        parser.add_argument(f"--{name}", action="append", required=True)
+    parser.add_argument("--logs", default=STATE / "logs")
+    parser.add_argument("--variants", action="append", required=True)
+    parser.add_argument("--stages", action="append", default=[])
     asked = parser.parse_args(sys.argv[2:])
     logs = Path(asked.logs)
     logs.mkdir(exist_ok=True)
@@ -83,6 +85,21 @@ def _replace_plan() -> None:
     artifact.with_suffix(".id").write_text("1")
 
 
+def engine() -> int:
+    """A newer engine without the registries: a version, and a lock with it."""
+    what, *options = sys.argv[2:]
+    if what == "newest":
+        with Path(os.environ["GITHUB_OUTPUT"]).open("a") as output:
+            output.write("version=9.9.9\n")
+    else:
+        lock = Path("bench/engine/locks/cpu.in")
+        lock.write_text(lock.read_text().replace("lm-eval", "# newer\nlm-eval"))
+        summary = Path(options[options.index("--summary") + 1])
+        summary.parent.mkdir(parents=True, exist_ok=True)
+        summary.write_text("## vLLM 0.32.0 → 9.9.9\n")
+    return 0
+
+
 def report() -> int:
     """A page per record, so that a test sees which records a deployment showed."""
     arguments = sys.argv[2:]
@@ -102,6 +119,8 @@ if __name__ == "__main__":
         sys.exit(run())
     if sys.argv[1:2] == ["report"]:
         sys.exit(report())
+    if sys.argv[1:2] == ["engine"] and sys.argv[2:3] != ["compare"]:
+        sys.exit(engine())
     from bench.cli import main
 
     main()
