@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from folders import ROOT
+from folders import PUBLISHED_MODELS
 
 from bench import doctor
 from bench.doctor import Check, examine, line
@@ -169,7 +169,7 @@ def test_the_checkpoints_need_room_in_the_hubs_cache(
 ) -> None:
     """Those of this machine's entries, without what is there; the shipped file's are 127 GiB."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    shipped = ROOT / "models.toml"
+    shipped = PUBLISHED_MODELS
 
     def room(free_gib: int) -> Check:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_gib * 2**30))

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from folders import ROOT
+from folders import GOLDEN, PUBLISHED_MODELS, REFERENCE, ROOT
 
 NAME = "someone/their-bench"
-RECORD = ROOT / "tests" / "golden" / "record-speed.json"
+RECORD = GOLDEN / "record-speed.json"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -40,7 +40,13 @@ def fresh(folder: Path, *, whole: bool = False) -> Path:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target)
-    # One that is there whatever this repository itself was made of.
+    # There are some, whatever became of this repository's own.
+    for name, source in (
+        ("models.toml", PUBLISHED_MODELS),
+        *((f"report/reference/{path.name}", path) for path in REFERENCE.iterdir()),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder / name)
     record = folder / "bench/results/theirs/their-variant/speed-20260101T000000Z-00000000.json"
     record.parent.mkdir(parents=True)
     shutil.copy(RECORD, record)

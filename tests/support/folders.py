@@ -9,3 +9,7 @@ ROOT = TESTS.parent
 SUPPORT = TESTS / "support"
 GOLDEN = TESTS / "golden"
 RECORDED = TESTS / "recorded"
+# The published experiment, as it was committed once: a copy of this repository may have none of it.
+PUBLISHED_MODELS = RECORDED / "l40.toml"
+REFERENCE = RECORDED / "reference"
+MEASURED = RECORDED / "results"

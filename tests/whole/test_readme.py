@@ -67,7 +67,8 @@ def test_generated_parts_are_current() -> None:
 
 @pytest.mark.parametrize("path", LAYOUT)
 def test_the_layout_exists(path: str) -> None:
-    assert (ROOT / path).exists()
+    emptied = ("bench/results/", "report/reference/")  # by `bench init`, until there are new ones
+    assert (ROOT / path).exists() or path in emptied
 
 
 def test_every_command_named_in_the_readme_exists() -> None:

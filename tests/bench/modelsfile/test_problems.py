@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from folders import ROOT
+from folders import PUBLISHED_MODELS, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from models_texts import VALID
@@ -616,7 +616,7 @@ def test_every_problem_has_its_line_key_message_fix_and_exit_code(
     assert (ran.code, ran.err) == (2, "")
 
 
-PUBLISHED = (ROOT / "models.toml").read_text().splitlines(keepends=True)
+PUBLISHED = PUBLISHED_MODELS.read_text().splitlines(keepends=True)
 NEEDED = ("id", "name", "engine", "runner", "gpu_memory_gib", "baseline", "family", "repo", "file")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
-from folders import GOLDEN
+from folders import GOLDEN, REFERENCE
 from scipy import stats as scipy_stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -25,7 +25,6 @@ from report.differences.families import Verdicts, differences
 from report.differences.pair import Difference
 from report.findings import takeaways
 from report.pages import compare as compare_page
-from report.places import REFERENCE
 from report.rows.results import Results, load
 
 LATER = START + timedelta(days=1)

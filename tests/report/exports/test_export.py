@@ -17,13 +17,13 @@ import pytest
 import sites
 import synthetic
 import yaml
+from folders import REFERENCE
 from huggingface_hub import ModelCardData
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.records import store
 from report.exports import every_eval_ever, export, frames
-from report.places import REFERENCE
 from report.rows.results import Results, load
 from report.rows.rows import HistoryRow, Metric, QualityRow, SpeedRow
 from report.stats import Estimate, Interval

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import synthetic
+from folders import REFERENCE
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
@@ -23,7 +24,6 @@ from report import numbers, stats
 from report.differences.families import Verdicts
 from report.findings import takeaways
 from report.findings.finding import Finding, Kind
-from report.places import REFERENCE
 from report.rows.loads import Kept, kept
 from report.rows.results import Results, load
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import synthetic
-from folders import ROOT
+from folders import PUBLISHED_MODELS, REFERENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
@@ -16,12 +16,10 @@ from statsmodels.stats.proportion import proportion_confint
 from bench.config import Experiment, slug
 from bench.errors import ConfigError
 from bench.records import store
-from report.places import REFERENCE
 from report.rows import published
 from report.rows.results import load
 from report.rows.rows import LATENCIES, Metric
 
-MODELS = ROOT / "models.toml"
 L40 = published.read(REFERENCE / "l40-2025.json")
 
 
@@ -61,7 +59,9 @@ def test_weights_and_cache_share_one_card() -> None:
 
 
 def test_models_toml_reproduces_exactly_the_published_rows() -> None:
-    experiment = Experiment.model_validate_json(json.dumps(tomllib.loads(MODELS.read_text())))
+    experiment = Experiment.model_validate_json(
+        json.dumps(tomllib.loads(PUBLISHED_MODELS.read_text()))
+    )
     named = {v.reproduces: v for v in experiment.variant if v.reproduces is not None}
     assert sorted(named) == sorted(row.id for row in L40.rows)
     baselines = {family.baseline for family in experiment.family}

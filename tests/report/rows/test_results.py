@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from folders import REFERENCE
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import BF16, FP8, L40, LAPTOP, SMALL, START
@@ -19,7 +20,6 @@ from bench.errors import ConfigError
 from bench.records import store
 from bench.records.record import Record, canonical_json
 from report import stats
-from report.places import REFERENCE
 from report.rows.measured import sustained
 from report.rows.results import Results, load
 from report.rows.rows import Metric

@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 import sites
 import synthetic
-from folders import GOLDEN, ROOT
+from folders import GOLDEN, REFERENCE, ROOT
 
 from bench.errors import ConfigError, MachineError
 from bench.records import store
 from bench.records.record import canonical_json
 from report.pages import all_pages
-from report.places import REFERENCE
 from report.rows.results import load
 from report.site import build, renderers
 
