@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
@@ -175,16 +175,16 @@ def init(
     change = template.plan(folder, machine, experiment)
     for words in change.words:
         click.echo(f"{ours.name}: {words}")
-    if change.words and not yes:
-        click.confirm("Change it? git keeps what goes.", abort=True)
+    if change.words and not yes and not click.confirm("Change it? git keeps what goes."):
+        click.echo("nothing was changed")
+        return
     template.apply(change, folder)
     if not change.words:
         click.echo(f"{ours.name}: nothing to change, this copy is its own already")
     commit = 'git add --all && git commit --message "Make it ours" && git push'
-    is_hosted = settings.is_hosted(machine)
     steps = (
         settings.to_a_page(ours, commit)
-        if is_hosted
+        if machine.is_hosted
         else settings.to_a_runner(ours, machine.id, commit)
     )
     click.echo(
@@ -436,6 +436,7 @@ def doctor(models: Path, github: bool, repository: str | None) -> int:
 @click.option("--hardware", metavar="ID", help="The entry that this machine is.")
 @click.option("--repository", metavar="OWNER/NAME", help="Instead of what git remote says.")
 @click.option("--image", metavar="NAME@sha256:…", help="Run jobs in this image of vLLM's.")
+@click.option("--token-file", type=click.File(), help="Has the token; - is standard input.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written and run.")
 @click.option("--uninstall", is_flag=True, help="Stop the runner and remove its files.")
 def runner(
@@ -444,14 +445,15 @@ def runner(
     hardware: str | None,
     repository: str | None,
     image: str | None,
+    token_file: IO[str] | None,
     dry_run: bool,
     uninstall: bool,
 ) -> None:
     """Make this machine measure for a repository on GitHub.
 
     As root, on Linux with systemd. Each job gets a fresh runner, which a systemd unit registers,
-    runs and throws away. Asks for a fine-grained token of the repository with Administration: read
-    and write, or takes it from GITHUB_TOKEN; it stays in a file that root alone may read.
+    runs and throws away. Asks for a fine-grained token of this repository with Administration: read
+    and write and nothing else; it stays in a file that root alone may read.
     """
     from bench import doctor as examining
     from bench.github.api import Api
@@ -466,8 +468,7 @@ def runner(
         return
     entries = problems.load_experiment(models).hardware
     ours = remote.choose(places.project(), repository)
-    token = remote.token()
-    planned = runners.make(ours, entries, hardware, token, image)
+    planned = runners.make(ours, entries, hardware, image=image)
     checks = list(runners.examine(load_nvml(), planned))
     for check in checks:
         if dry_run or check.ok is False:
@@ -479,9 +480,8 @@ def runner(
         raise MachineError(
             "this machine cannot be set up yet", "see above; --dry-run changes nothing"
         )
-    if not token:
-        token = click.prompt("Token", hide_input=True)
-        planned = runners.make(ours, entries, hardware, token, image)
+    token = token_file.read().strip() if token_file else click.prompt("Token", hide_input=True)
+    planned = runners.make(ours, entries, hardware, token, image)
     for line in runners.set_up(planned, Api(ours.api_url, ours.name, token)):
         click.echo(line)
     click.echo(f"done: {ours.page('settings/actions/runners')} shows it in a minute")

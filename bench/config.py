@@ -236,6 +236,13 @@ class Hardware(Model):
     serve: ServeOptions = ServeOptions()
     """Options of vllm serve for everything on this hardware."""
 
+    @property
+    def is_hosted(self) -> bool:
+        """Whether GitHub's own machines measure for it, as far as labels tell."""
+        return "self-hosted" not in self.runner and any(
+            label.startswith(("ubuntu-", "windows-", "macos-")) for label in self.runner
+        )
+
 
 class Family(Model):
     """Variants of one model; every difference is taken against the baseline."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from bench.github.api import Api
 from bench.modelsfile import problems
 from bench.places import CODE
-from bench.setup.settings import is_hosted
 
 AUTOMATIC = "automatic"
 _DEMO = CODE / "bench" / "demo" / "models.toml"
@@ -46,9 +45,9 @@ def choose(models: Path, results: Path, api: Callable[[], Api] = Api.from_enviro
     measured = [entry.id for entry in hardware if any((results / entry.id).glob("*/*.json"))]
     if any(_is_own(name, api()) for name in measured):
         return Asked(ours, why="what models.toml lacks is measured")
-    if all(map(is_hosted, hardware)):
+    if all(entry.is_hosted for entry in hardware):
         return Asked(ours, why="models.toml is measured, on GitHub's machines")
-    hosted = tuple(h.id for h in problems.load_experiment(_DEMO).hardware if is_hosted(h))
+    hosted = tuple(h.id for h in problems.load_experiment(_DEMO).hardware if h.is_hosted)
     names = ", ".join(entry.id for entry in hardware)
     return Asked(
         _DEMO,

@@ -17,7 +17,7 @@ from bench.errors import MachineError
 from bench.github.api import Api, ForbiddenError, NotFoundError, quote
 from bench.github.approval import ENVIRONMENT, LABEL
 from bench.setup.remote import Repository
-from bench.setup.settings import MAIN_ENVIRONMENT, SECRET, SETTINGS, Setting, is_hosted
+from bench.setup.settings import MAIN_ENVIRONMENT, SECRET, SETTINGS, Setting
 
 _USES = re.compile(r"^\s*(?:-\s+)?uses:\s*[\"']?(?P<action>[^\s\"'#]+)", re.MULTILINE)
 _PINNED = re.compile(r".+@[0-9a-f]{40}")
@@ -57,7 +57,7 @@ def examine(
     Raises:
         MachineError: GitHub does not answer, refuses the token, or knows no such repository.
     """
-    own = [entry for entry in experiment.hardware if not is_hosted(entry)]
+    own = [entry for entry in experiment.hardware if not entry.is_hosted]
     subject = Subject(api, _default_branch(api), own)
     for setting in SETTINGS:
         matters = bool(own) or not setting.for_runner

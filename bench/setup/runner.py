@@ -5,7 +5,6 @@ Everything it writes is made here and nowhere else; the guide shows the same tex
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import platform
@@ -76,15 +75,15 @@ def make(
     Raises:
         ConfigError: no such entry, one of GitHub's own machines, or an image without a digest.
     """
-    own = {entry.id: entry for entry in hardware if "self-hosted" in entry.runner}
+    own = {entry.id: entry for entry in hardware if not entry.is_hosted}
     if chosen is None and len(own) == 1:
         chosen = next(iter(own))
     if chosen not in own:
         listing = ", ".join(own) or "none; `bench init --measure-on this-machine` adds this one"
         raise ConfigError(
-            f"models.toml has no [[hardware]] {chosen!r} whose runner is self-hosted"
+            f"models.toml has no [[hardware]] {chosen!r} that is a machine of your own"
             if chosen
-            else "models.toml has not one [[hardware]] whose runner is self-hosted",
+            else "models.toml has not one [[hardware]] that is a machine of your own",
             f"name one with --hardware: {listing}",
         )
     if image and not _IMAGE.fullmatch(image):
@@ -240,11 +239,8 @@ def commands(image: str | None = None) -> list[tuple[str, ...]]:
 
 
 def preview(runner: Runner) -> str:
-    """All of it as text: each file with what it is for, and the commands."""
-    blocks = [
-        f"# {file.path} ({file.mode:o}): {file.why}\n{file.text}"
-        for file in files(dataclasses.replace(runner, token=Runner.token))
-    ]
+    """All of it as text: each file with what it is for, and the commands. Shows the token."""
+    blocks = [f"# {file.path} ({file.mode:o}): {file.why}\n{file.text}" for file in files(runner)]
     lines = [" ".join(command) for command in commands(runner.image)]
     return "\n".join([*blocks, "# and as root, once:", *lines])
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.config import Hardware
 from bench.github.approval import ENVIRONMENT, LABEL
 from bench.setup.remote import Repository
 
 MAIN_ENVIRONMENT = "benchmark"
 SECRET = "HF_TOKEN"  # noqa: S105  (its name)
-_HOSTED = ("ubuntu-", "windows-", "macos-")  # how the labels of GitHub's own machines begin
 
 
 @dataclass(frozen=True)
@@ -190,10 +188,3 @@ def table(settings: Iterable[Setting] = SETTINGS) -> str:
     """The guide's table, as Markdown."""
     rows = [f"| {entry.where} | {entry.what} | {entry.why} |" for entry in settings]
     return "\n".join(["| Where | Set | Why |", "|---|---|---|", *rows])
-
-
-def is_hosted(hardware: Hardware) -> bool:
-    """Whether GitHub's own machines measure for it, as far as labels tell."""
-    return "self-hosted" not in hardware.runner and any(
-        label.startswith(_HOSTED) for label in hardware.runner
-    )

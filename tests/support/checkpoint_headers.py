@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from folders import ROOT
+from folders import PUBLISHED_MODELS
 from hub_server import Content, Repo, serve_client
 from published_checkpoints import CHECKPOINTS, LLAMA_70B, write
 
@@ -101,7 +101,7 @@ def safetensors(header: Any) -> bytes:
 TENSOR = {"dtype": "BF16", "shape": [4, 2], "data_offsets": [0, 16]}
 # With 44.5 GiB: the 46,068 MiB of the card, less what the driver keeps, was not published.
 L40 = next(
-    machine for machine in load_experiment(ROOT / "models.toml").hardware if machine.id == "l40"
+    machine for machine in load_experiment(PUBLISHED_MODELS).hardware if machine.id == "l40"
 )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from folders import RECORDED, ROOT
+from folders import PUBLISHED_MODELS, RECORDED
 
 from bench.config import Build, Hardware, ServeOptions, Variant
 from bench.engine import arguments, installed, launch
@@ -20,7 +20,7 @@ from bench.process import Supervised
 from bench.records.record import ModelFacts
 from bench.weights.checkpoint import Checkpoint
 
-EXPERIMENT = problems.load_experiment(ROOT / "models.toml")
+EXPERIMENT = problems.load_experiment(PUBLISHED_MODELS)
 ENGINE = Engine("cpu", Path("/home/me/engine/bin/python"), "0.32.0", "0.4.13", "0" * 64)
 FOLDER = Path("/home/me/.cache/model")
 HUB = Checkpoint(FOLDER, FOLDER, ModelFacts(source="hub", repo="Qwen/Qwen3-8B"))

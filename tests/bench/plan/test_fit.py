@@ -13,7 +13,7 @@ from checkpoint_headers import (
     published,
     variant,
 )
-from folders import ROOT
+from folders import MEASURED, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from published_checkpoints import LLAMA_70B
@@ -25,7 +25,6 @@ from bench.records import store
 from bench.weights import sizes
 
 __all__ = ["published"]  # a fixture
-RESULTS = ROOT / "bench" / "results"
 # weights GiB, KV cache GiB, KV cache tokens, as the server printed them
 PUBLISHED = {
     "Qwen/Qwen3-8B": (15.2683, 23.33, 169_856),
@@ -96,7 +95,7 @@ def test_the_kv_cache_is_within_two_percent_of_what_an_h100_had(
     name: str, published: dict[str, sizes.Sizes]
 ) -> None:
     """Runs the formula was not set by: another GPU, another version of vLLM, with CUDA graphs."""
-    record = store.read(next((RESULTS / "h100" / name).glob("speed-*.json")))
+    record = store.read(next((MEASURED / "h100" / name).glob("speed-*.json")))
     h100 = next(iter(load_experiment(ROOT / "bench" / "demo" / "gpu.toml").hardware))
     options = ServeOptions.model_validate_json(json.dumps(record.spec["serve"]))
     facts = published["Qwen/Qwen3-8B"]

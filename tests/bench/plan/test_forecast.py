@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import ROOT
+from folders import MEASURED, PUBLISHED_MODELS
 from models_texts import LAYERS
 from plans import EXPERIMENT, changed, measured
 
@@ -100,9 +100,7 @@ def test_the_quickest_records_say_how_long_at_least(tmp_path: Path) -> None:
 
 
 def test_every_published_row_says_how_long_at_least() -> None:
-    root = ROOT
-    experiment = problems.load_experiment(root / "models.toml")
-    results = root / "bench" / "results"
+    experiment, results = problems.load_experiment(PUBLISHED_MODELS), MEASURED
     rows = forecast.for_jobs(find_jobs(experiment, results, hardware=["l40"]), results)
     assert {row.variant for row in rows} == {variant.id for variant in experiment.variant}
     for row in rows:

@@ -14,6 +14,7 @@ from folders import ROOT
 from bench.cli import cli
 from bench.setup import completion
 
+pytestmark = pytest.mark.process  # every answer is a shell's and a bench's
 COMMANDS = {name for name, command in cli.commands.items() if not command.hidden}
 # Each asks the shell for the completions of a line, one on each row, as pressing Tab does.
 BASH = r"""

@@ -24,6 +24,7 @@ from bench.errors import ConfigError, MachineError
 from bench.records import store
 from bench.setup import engines
 
+pytestmark = pytest.mark.process  # the real uv, and stand-ins of engines
 LOCKS = ROOT / engines.LOCKS
 # Stands in for uv and the registries behind requirements/lock.sh: locks made before.
 LOCK = """\

@@ -361,13 +361,13 @@ def models(folder: Path, *entries: Hardware) -> Path:
     return folder / "models.toml"
 
 
-def test_a_dry_run_shows_all_but_the_token_and_changes_nothing(
-    tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GITHUB_TOKEN", "github_pat_1")
-    monkeypatch.setattr(runner, "set_up", None)
-    ran = bench("runner", "setup", "--dry-run", "--models", models(tmp_path, L40, hardware.HOSTED),
-                "--repository", "octo/bench", "--image", IMAGE)  # fmt: skip
+def test_a_dry_run_shows_all_but_the_token(tmp_path: Path, bench: Any) -> None:
+    (tmp_path / "token").write_text("github_pat_1\n")
+    written = models(tmp_path, L40, hardware.HOSTED)
+    ran = bench(
+        "runner", "setup", "--dry-run", "--token-file", tmp_path / "token", "--models", written,
+        "--repository", "octo/bench", "--image", IMAGE,
+    )  # fmt: skip
     assert ran.code == 0
     for file in runner.files(Runner(OURS, ("gpu-l40",), image=IMAGE)):
         assert f"# {file.path} ({file.mode:o}): {file.why}\n{file.text}" in ran.out

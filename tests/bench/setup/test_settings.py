@@ -50,8 +50,7 @@ def test_no_setting_that_is_needed_is_left_out_of_the_checklist() -> None:
 
 def test_whose_machine_it_is_is_told_by_the_labels() -> None:
     own = hardware.this_machine(Gpus(("NVIDIA L40", 44.99)))
-    assert settings.is_hosted(hardware.HOSTED)
-    assert not settings.is_hosted(own)
-    assert not settings.is_hosted(
-        own.model_copy(update={"runner": ("self-hosted", "ubuntu-24.04")})
-    )
+    assert hardware.HOSTED.is_hosted
+    assert not own.is_hosted
+    both = own.model_copy(update={"runner": ("self-hosted", "ubuntu-24.04")})
+    assert not both.is_hosted

@@ -248,7 +248,7 @@ def test_without_the_whole_history_nothing_can_be_told(copy: Path, tmp_path: Pat
 def test_the_command_asks_says_and_counts(copy: Path, tmp_path: Path) -> None:
     whole = copies.fresh(tmp_path / "whole", whole=True)
     asked = copies.bench(whole, "init", "--measure-on", "github")
-    assert asked.returncode == 130  # nobody answered
+    assert asked.returncode == 130  # nobody answers
     assert "Change it? git keeps what goes." in asked.stdout
     assert copies.git(whole, "status", "--porcelain") == ""
     done = copies.bench(whole, "init", "--measure-on", "github", "--yes")
