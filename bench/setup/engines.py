@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.config import Engine as Build
-from bench.config import ServeOptions
+from bench.config import Build, ServeOptions
 from bench.engine import installed
 from bench.errors import ConfigError, MachineError
 from bench.records import store

@@ -100,9 +100,7 @@ def safetensors(header: Any) -> bytes:
 
 TENSOR = {"dtype": "BF16", "shape": [4, 2], "data_offsets": [0, 16]}
 # With 44.5 GiB: the 46,068 MiB of the card, less what the driver keeps, was not published.
-L40 = next(
-    machine for machine in load_experiment(PUBLISHED_MODELS).hardware if machine.id == "l40"
-)
+L40 = next(machine for machine in load_experiment(PUBLISHED_MODELS).hardware if machine.id == "l40")
 
 
 def judge(facts: sizes.Sizes) -> None:

@@ -93,8 +93,8 @@ def test_the_choices_are_files_that_are_there_and_stages_that_exist() -> None:
     assert first == dispatch.AUTOMATIC == INPUTS["models"]["default"]
     assert all((ROOT / name).is_file() for name in files)
     stages = INPUTS["stages"]
-    assert stages["options"] == ["speed,quality", "speed", "quality"]
-    assert stages["default"] == "speed,quality"
+    assert stages["options"] == ["speed quality", "speed", "quality"]
+    assert stages["default"] == "speed quality"
     for asked in INPUTS.values():
         if asked["type"] == "choice":
             assert asked["default"] in asked["options"]
@@ -110,13 +110,14 @@ def test_the_plan_of_a_fresh_copy(stages: str, data: Path, api: Api) -> None:
     event = {"ref": "refs/heads/main"}
     ran = invoke(
         data, "plan", "--models", str(data / "automatic"), "--results", str(data / "bench/results"),
-        "--out", str(data / "plan"), "--stages", stages, "--variants", "", "--hardware", "",
-        "--repeats", "", "--force", "false", event=event, name="workflow_dispatch", url=api.url,
+        "--out", str(data / "plan"), "--repeats", "", "--force", "false",
+        event=event, name="workflow_dispatch", url=api.url,
+        VARIANTS="", HARDWARE="", STAGES=stages,
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output
     assert "::notice::this repository has measured nothing on l40 yet" in ran.output
     entries = json.loads(outputs(data)["matrix"])["include"]
     assert len(entries) == 4
     assert {tuple(entry["runner"]) for entry in entries} == {("ubuntu-24.04",)}
-    assert {",".join(entry["stages"]) for entry in entries} == {stages}
+    assert {" ".join(entry["stages"]) for entry in entries} == {stages}
     assert (data / "plan" / "models.toml").read_text() == DEMO.read_text()
