@@ -19,7 +19,7 @@ from folders import ROOT
 from models_texts import VALID
 
 from bench import config
-from report.rows import load
+from report.rows.results import load
 from report.site import build
 
 PROGRAMS = Path(sys.executable).parent
@@ -59,7 +59,7 @@ def test_the_first_line_names_the_committed_schema(name: str) -> None:
 
 
 def test_the_site_publishes_it_for_other_repositories(tmp_path: Path) -> None:
-    build.add_files(load.load(tmp_path / "results", None), [], None, tmp_path / "site", None)
+    build.add_files(load(tmp_path / "results", None), [], None, tmp_path / "site", None)
     assert (tmp_path / "site" / SCHEMA.name).read_text() == SCHEMA.read_text()
 
 
