@@ -177,7 +177,7 @@ def test_a_uv_that_fails(
     uv = tmp_path / "uv.sh"
     uv.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 2\n")
     uv.chmod(0o755)
-    monkeypatch.setattr(installed, "_uv", lambda: str(uv))
+    monkeypatch.setattr(installed, "find_uv", lambda: str(uv))
     with pytest.raises(MachineError, match="uv could not make") as failed:
         installed.ensure("cpu")
     assert said in failed.value.message
