@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from bench.records.record import Metric, Record, TaskResult
+from bench.records.record import Metric, Record, TaskResult, canonical_json
 from report import escape, stats
 from report.rows.measured import is_random
 from report.rows.rows import PROPORTIONS
@@ -24,8 +24,8 @@ _DESCRIPTION = {
 }
 
 
-def documents(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The document of a quality record with the path its datastore expects; none for others."""
+def documents(record: Record) -> Iterator[tuple[str, str]]:
+    """The path that the datastore expects and the document of a quality record; none for others."""
     if record.quality is None or is_random(record) or record.model is None or record.engine is None:
         return
     seconds = f"{record.provenance.finished_at.timestamp():.0f}"
@@ -50,7 +50,7 @@ def documents(record: Record) -> Iterator[tuple[str, dict[str, Any]]]:
     }
     identity = f"{record.hardware}/{record.variant}/{record.key}/{seconds}"
     name = uuid.UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4)
-    yield f"data/quantbench/{model_id}/{name}.json", document
+    yield f"data/quantbench/{model_id}/{name}.json", canonical_json(document)
 
 
 def _model_id(record: Record) -> str:

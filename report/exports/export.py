@@ -1,10 +1,9 @@
-"""The same numbers for other programs: tables, badges, feeds, model-card metadata."""
+"""The same numbers for other programs: tables, badges, a feed, model-card metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bench.records.record import Record, canonical_json
 from report import escape, numbers, rates
@@ -19,19 +18,18 @@ def write(results: Results, folder: Path, site_url: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     frames.write(results, folder)
     for path, badge in _badges(results):
-        _write_json(folder / "badges" / path, badge)
+        _write(folder / "badges" / path, badge)
     entries = feeds.entries(results.runs, site_url)
     (folder / "feed.xml").write_text(feeds.atom(entries, site_url), encoding="utf-8")
-    _write_json(folder / "feed.json", feeds.json_feed(entries, site_url))
     for run in results.runs:
         if run.current and run.stage == "quality" and not run.random_weights:
             record = results.record(run.record)
             _write_model_card(folder / "model-cards", record)
             for path, document in every_eval_ever.documents(record):
-                _write_json(folder / "every-eval-ever" / path, document)
+                _write(folder / "every-eval-ever" / path, document)
 
 
-def _badges(results: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+def _badges(results: Results) -> Iterator[tuple[str, str]]:
     """Endpoint badges: one of the whole site, one per variant and machine."""
     current = [run for run in results.runs if run.current]
     count = len({run.variant for run in current})
@@ -71,10 +69,10 @@ def _speeds(results: Results) -> dict[tuple[str, str], str]:
     }
 
 
-def _badge(label: str, message: str, known: bool) -> dict[str, Any]:
+def _badge(label: str, message: str, known: bool) -> str:
     colour = "0072b2" if known else "lightgrey"
     label, message = escape.clean(label), escape.clean(message)
-    return {"schemaVersion": 1, "label": label, "message": message, "color": colour}
+    return canonical_json({"schemaVersion": 1, "label": label, "message": message, "color": colour})
 
 
 def _write_model_card(folder: Path, record: Record) -> None:
@@ -100,11 +98,9 @@ def _write_model_card(folder: Path, record: Record) -> None:
     ]
     name = escape.clean(record.variant_name)
     card = ModelCardData(model_name=name, eval_results=results)
-    path = folder / record.hardware / f"{record.variant}.yml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(card.to_yaml() + "\n", encoding="utf-8", newline="\n")
+    _write(folder / record.hardware / f"{record.variant}.yml", card.to_yaml() + "\n")
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(canonical_json(value), encoding="utf-8", newline="\n")
+    path.write_text(text, encoding="utf-8", newline="\n")

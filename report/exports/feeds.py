@@ -1,4 +1,4 @@
-"""New results as an Atom feed and as a JSON Feed."""
+"""New results as an Atom feed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from xml.sax.saxutils import escape as xml_escape
 from xml.sax.saxutils import quoteattr
 
@@ -58,22 +57,6 @@ def atom(newest: Sequence[Entry], site_url: str | None) -> str:
         f"  <updated>{newest[0].time if newest else _NO_TIME}</updated>\n"
         f"  <author><name>quantbench</name></author>\n{items}</feed>\n"
     )
-
-
-def json_feed(newest: Sequence[Entry], site_url: str | None) -> dict[str, Any]:
-    """The same as a JSON Feed 1.1."""
-    home = {"home_page_url": site_url} if site_url else {}
-    items = [
-        {
-            "id": each.id,
-            "url": each.url,
-            "title": each.title,
-            "content_text": each.title,
-            "date_published": each.time,
-        }
-        for each in newest
-    ]
-    return {"version": "https://jsonfeed.org/version/1.1", "title": _TITLE, **home, "items": items}
 
 
 def _urn(name: str) -> str:
