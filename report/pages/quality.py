@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench.records import store
 from bench.records.record import Fidelity
@@ -109,7 +108,7 @@ class _Expected:
 
     row: QualityRow
     fidelity: Fidelity
-    positions: Sequence[Mapping[str, Any]]
+    positions: Sequence[divergence.Position]
 
 
 def expectations(results: Results, rows: Sequence[QualityRow]) -> list[Table]:
@@ -118,7 +117,8 @@ def expectations(results: Results, rows: Sequence[QualityRow]) -> list[Table]:
     for row in {row.record: row for row in rows if row.source == "measured"}.values():
         quality = results.record(row.record).quality
         if quality and quality.fidelity:
-            positions = store.read_sidecar(results.root / row.record, quality.fidelity.logprobs)
+            seen = store.read_sidecar(results.root / row.record, quality.fidelity.logprobs)
+            positions = [divergence.Position(at["token"], at["top"]) for at in seen]
             each = _Expected(row, quality.fidelity, positions)
             read.setdefault(row.hardware, {})[row.variant] = each
     made = []

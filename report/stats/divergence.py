@@ -11,7 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The token that stands at one position, and the log-probabilities of the likeliest there."""
+
+    token: int
+    top: Mapping[str, float]
 
 
 def kl_lower_bound(baseline: Mapping[str, float], other: Mapping[str, float]) -> float:
@@ -26,20 +34,18 @@ def kl_lower_bound(baseline: Mapping[str, float], other: Mapping[str, float]) ->
     return max(0.0, math.fsum(_term(p, q) for p, q in [*pairs, rest]))
 
 
-def mean_kl(
-    baseline: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]
-) -> float | None:
+def mean_kl(baseline: Sequence[Position], other: Sequence[Position]) -> float | None:
     """The mean of `kl_lower_bound` over the positions of the text, in nats per token.
 
     Args:
-        baseline, other: rows of the two records' sidecars; see `record.Fidelity`.
+        baseline, other: the same positions of the text, as each variant expects them.
 
     Returns:
         None where the two did not read the same tokens, or none at all: then nothing can be said.
     """
-    if not baseline or [row["token"] for row in baseline] != [row["token"] for row in other]:
+    if not baseline or [each.token for each in baseline] != [each.token for each in other]:
         return None
-    terms = [kl_lower_bound(a["top"], b["top"]) for a, b in zip(baseline, other, strict=True)]
+    terms = [kl_lower_bound(a.top, b.top) for a, b in zip(baseline, other, strict=True)]
     return math.fsum(terms) / len(terms)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from report.stats.divergence import kl_lower_bound, mean_kl
+from report.stats.divergence import Position, kl_lower_bound, mean_kl
 
 
 def distributions(size: int) -> st.SearchStrategy[list[float]]:
@@ -50,7 +50,7 @@ def test_two_outcomes_by_hand() -> None:
 
 
 def test_another_tokenization_cannot_be_compared() -> None:
-    rows = [{"token": 1, "top": {"1": -0.1}}]
-    assert mean_kl(rows, [{"token": 2, "top": {"1": -0.1}}]) is None
+    rows = [Position(1, {"1": -0.1})]
+    assert mean_kl(rows, [Position(2, {"1": -0.1})]) is None
     assert mean_kl([], []) is None
     assert mean_kl(rows, rows) == 0
