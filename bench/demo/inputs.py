@@ -31,6 +31,12 @@ _REQUIREMENTS = _HERE / "inputs.txt"
 _CHECKPOINTS = _HERE / "checkpoints.py"
 _DOWNLOADING = ".downloading-"  # what the names of temporary folders begin with
 PREFIX = "smollm2-135m-"
+# Of the weights that checkpoints.py quantizes, for who must know before they are made.
+WEIGHT_BITS = {
+    f"{PREFIX}int8-w8a8": 8,
+    f"{PREFIX}int4-w4a16": 4,
+    f"{PREFIX}int4-awq-format": 4,
+}
 TASK = "hellaswag"  # lm-eval's name of the one whose documents are bundled
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.config import Build
-from bench.engine.installed import Engine
+from bench.engine import installed
 from bench.errors import UnsupportedError
-from bench.weights.checkpoint import Checkpoint
 
 CPUINFO = Path("/proc/cpuinfo")
 _EXTENSIONS = ("avx2", "avx512f", "avx512_bf16")
@@ -34,19 +33,26 @@ def serves_four_bits(build: Build) -> bool:
     return build != "cpu" or "avx512f" in extensions()
 
 
-def check(engine: Engine, checkpoint: Checkpoint) -> None:
-    """Raises UnsupportedError for a checkpoint that the engine would load and could not compute."""
-    bits = set(_weight_bits(checkpoint.facts.quantization_config or {}))
-    if _FOUR_BITS in bits and not serves_four_bits(engine.build):
+def check(build: Build, quantization: Mapping[str, Any]) -> None:
+    """Raises UnsupportedError for a checkpoint that the engine would load and could not compute.
+
+    Args:
+        quantization: what the checkpoint's configuration says of it; empty for a plain one.
+    """
+    if _FOUR_BITS in weight_bits(quantization) and not serves_four_bits(build):
         raise UnsupportedError(
             "this processor has no AVX-512, and without it the CPU build of vLLM "
-            f"{engine.version} has no kernel for weights of four bits",
+            f"{installed.version(build)} has no kernel for weights of four bits",
             "measure it on a processor with AVX-512 or on a GPU; BF16 and INT8 W8A8 run here",
         )
 
 
-def _weight_bits(config: Mapping[str, Any]) -> Iterator[object]:
+def weight_bits(quantization: Mapping[str, Any]) -> set[object]:
     """The sizes of quantized weights that a checkpoint's configuration states."""
+    return set(_stated_bits(quantization)) - {None}
+
+
+def _stated_bits(config: Mapping[str, Any]) -> Iterator[object]:
     yield config.get("bits")  # AWQ, GPTQ
     groups = config.get("config_groups")  # compressed-tensors
     for group in groups.values() if isinstance(groups, dict) else ():

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from bench import places, process
 from bench.config import GGUF, Experiment, Variant
@@ -29,6 +30,7 @@ from bench.errors import (
     MachineError,
     MeasurementError,
     ServerError,
+    UnsupportedError,
     WeightsError,
 )
 from bench.measure import fidelity, machine, quality, speed, telemetry
@@ -162,7 +164,9 @@ def _measure_all(experiment: Experiment, needed: list[Job], settings: RunSetting
             check_port(settings.port)
         settings.folder.mkdir(parents=True, exist_ok=True)
         run = Run(stack, experiment, needed, settings)
-        groups = [list(group) for _, group in groupby(needed, lambda job: job.variant)]
+        by_variant = (list(group) for _, group in groupby(needed, lambda job: job.variant))
+        groups = [group for group in by_variant if _can_be_computed(run, group)]
+        run.bundled = [group[0].variant.bundled for group in groups if group[0].variant.bundled]
         for number, group in enumerate(groups, 1):
             later = (other[0].variant for other in groups[number:])
             following = prefetch.following(group[0].variant, later)
@@ -172,6 +176,29 @@ def _measure_all(experiment: Experiment, needed: list[Job], settings: RunSetting
     return run.outcome
 
 
+def _can_be_computed(run: Run, jobs: list[Job]) -> bool:
+    """Whether this processor has the variant's kernels; if not, its stages fail in words, now.
+
+    Before anything is downloaded, made or measured, and without a record where there is one: it
+    would say the same, or is of a machine that could.
+    """
+    variant, began = jobs[0].variant, _now()
+    if processor.serves_four_bits(run.engine.build):
+        return True
+    try:
+        processor.check(run.engine.build, stated_quantization(variant))
+    except WeightsError:  # the variant's own turn meets it again
+        return True
+    except UnsupportedError as error:
+        run.outcome.errors.append(error)
+        say(f"{variant.name}: {error}")
+        for job in jobs:
+            if not store.has_any(run.settings.results, job.hardware.id, variant.id, job.stage):
+                run.store(Attempt(run, job, began=began).record(error=error), [])
+        return False
+    return True
+
+
 def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
     """One server and the variant's stages, until one of them ends with the server's failure."""
     began, variant = _now(), jobs[0].variant
@@ -179,7 +206,6 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         run.warm_up()
         with step(f"{variant.name}: checkpoint") as current:
             checkpoint = prepare_checkpoint(variant, run.engine, run.bundled, current.note)
-        processor.check(run.engine, checkpoint)
         ahead.start()
         with serving(
             launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),
@@ -203,6 +229,22 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         say(f"{variant.name}: {error}")
         for job in jobs if not isinstance(error, WeightsError) else ():  # nothing was run
             run.store(Attempt(run, job, began=began).record(error=error), [])
+
+
+def stated_quantization(variant: Variant) -> dict[str, Any]:
+    """What a variant's checkpoint says of its quantization, before it is downloaded or made.
+
+    Raises:
+        WeightsError: the Hub.
+    """
+    if variant.bundled in shapes.SHAPES:
+        return dict(shapes.SHAPES[variant.bundled].get("quantization_config", {}))
+    if variant.bundled is not None:
+        bits = inputs.WEIGHT_BITS.get(variant.bundled)
+        return {"bits": bits} if bits else {}
+    from bench.weights import hub, snapshot
+
+    return snapshot.read_quantization(variant, hub.default_cache())
 
 
 def prepare_checkpoint(
@@ -323,7 +365,7 @@ class Run:
         self.experiment = experiment
         self.settings = settings
         self.outcome = RunOutcome()
-        self.bundled = [job.variant.bundled for job in needed if job.variant.bundled]
+        self.bundled: list[str] = []  # the checkpoints it makes, all together
         self.engine = installed.ensure(needed[0].hardware.engine)
         self._clients: dict[str, Client] = {}
         self._first = {job.stage: job for job in reversed(needed)}

@@ -103,8 +103,7 @@ def _job(
     key = spec_key(asked)
     current = store.current(results, hardware.id, variant.id, stage, key)
     if current is None:
-        folder = results / hardware.id / variant.id
-        older = any(folder.glob(f"{stage}-*.json"))
+        older = store.has_any(results, hardware.id, variant.id, stage)
         reason = "changed since measured, or failed" if older else "not measured yet"
     else:
         reason = "forced" if force else "current"

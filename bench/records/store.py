@@ -209,6 +209,11 @@ def records(root: Path) -> Iterator[tuple[Path, Record]]:
         yield path, read(path)
 
 
+def has_any(root: Path, hardware: str, variant: str, stage: str) -> bool:
+    """Whether there is a record of the stage, of whatever spec and outcome."""
+    return any((root / hardware / variant).glob(f"{stage}-*.json"))
+
+
 def current(root: Path, hardware: str, variant: str, stage: str, key: str) -> Path | None:
     """The newest finished record of exactly this spec, or None if it must be measured."""
     for path in sorted((root / hardware / variant).glob(f"{stage}-*-{key[:8]}.json"), reverse=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from bench.config import Variant
 from bench.errors import ConfigError, WeightsError
@@ -17,7 +17,7 @@ from bench.records.record import ModelFacts, ModelFile
 from bench.weights import download, hub
 from bench.weights.checkpoint import Checkpoint
 
-INDEX = "model.safetensors.index.json"
+INDEX, CONFIG = "model.safetensors.index.json", "config.json"
 # Configuration and tokenizer. No pickles, no Python: nothing that runs is ever downloaded.
 _COMPANIONS = (
     "*.json",
@@ -59,6 +59,10 @@ class _Held:
     license: str | None
 
 
+Hold = Callable[[Source], _Held]
+Answer = TypeVar("Answer")
+
+
 def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Checkpoint:
     """The variant's weights on this machine, downloaded as far as they are not there yet.
 
@@ -73,17 +77,40 @@ def resolve(variant: Variant, cache: Path, progress: download.Progress | None = 
         WeightsError: the Hub, the repository, its files or a download; see `hub.explain`.
         MachineError: too little free disk space.
     """
-    online = partial(_download, cache=cache, progress=progress)
+    return _with_hub_or_cache(sources(variant), partial(_checkpoint, variant), cache, progress)
+
+
+def read_quantization(variant: Variant, cache: Path) -> dict[str, Any]:
+    """What a variant's config.json says of quantization, without its weights; empty if nothing.
+
+    Raises:
+        WeightsError, MachineError: as `resolve`.
+    """
+    if variant.repo is None or variant.file:
+        return {}
+    source = Source(variant.repo, variant.revision, _choose_configuration, "repo", "revision")
+    return _with_hub_or_cache(
+        [source], lambda hold: _quantization(hold(source).folder) or {}, cache
+    )
+
+
+def _with_hub_or_cache(
+    asked: Iterable[Source],
+    act: Callable[[Hold], Answer],
+    cache: Path,
+    progress: download.Progress | None = None,
+) -> Answer:
+    """What `act` makes of files from the Hub, or from the cache where that will do."""
     offline = partial(_cached, cache=cache)
     if hub.is_offline():
-        return _checkpoint(variant, offline)
+        return act(offline)
     try:
-        return _checkpoint(variant, online)
+        return act(partial(_download, cache=cache, progress=progress))
     except hub.UnreachableError as unreachable:
-        if not all(hub.is_commit(source.revision) for source in sources(variant)):
+        if not all(hub.is_commit(source.revision) for source in asked):
             raise
         try:
-            return _checkpoint(variant, offline)
+            return act(offline)
         except WeightsError:
             raise unreachable from None
 
@@ -106,13 +133,11 @@ def sources(variant: Variant) -> list[Source]:
     return found
 
 
-def _checkpoint(variant: Variant, hold: Callable[[Source], _Held]) -> Checkpoint:
+def _checkpoint(variant: Variant, hold: Hold) -> Checkpoint:
     if variant.repo is None:
         raise ConfigError(f"{variant.name} has no repo", "only variants with a repo have weights")
     held = {source.key: hold(source) for source in sources(variant)}
     model, tokenizer = held["repo"], held.get("tokenizer")
-    config = model.folder / "config.json"
-    quantization = hub.load_json(config).get("quantization_config") if config.exists() else None
     path = model.folder / variant.file if variant.file else model.folder
     facts = ModelFacts(
         source="random" if variant.serve.load_format == "dummy" else "hub",
@@ -122,10 +147,16 @@ def _checkpoint(variant: Variant, hold: Callable[[Source], _Held]) -> Checkpoint
         tokenizer=variant.tokenizer,
         tokenizer_revision=tokenizer.commit if tokenizer else None,
         files=model.files,
-        quantization_config=quantization if isinstance(quantization, dict) else None,
+        quantization_config=_quantization(model.folder),
         license=model.license,
     )
     return Checkpoint(path, tokenizer.folder if tokenizer else path, facts)
+
+
+def _quantization(folder: Path) -> dict[str, Any] | None:
+    config = folder / CONFIG
+    found = hub.load_json(config).get("quantization_config") if config.exists() else None
+    return found if isinstance(found, dict) else None
 
 
 def _download(source: Source, *, cache: Path, progress: download.Progress | None) -> _Held:
@@ -229,6 +260,10 @@ def choose_tokenizer(
     if not any(name.startswith("tokenizer") for name in by_name):
         raise WeightsError(f"{repo} has no tokenizer files", "name the base model's repository")
     return tuple(by_name[name] for name in sorted(_companions(by_name) - {INDEX}))
+
+
+def _choose_configuration(files: Iterable[hub.RemoteFile], _: ReadIndex) -> download.Files:
+    return tuple(file for file in files if file.name == CONFIG)
 
 
 def _companions(names: Iterable[str]) -> set[str]:
