@@ -16,6 +16,7 @@ import pytest
 from folders import ROOT
 from targets import target
 
+from bench.demo import inputs
 from bench.engine import installed, launch, processor
 from bench.measure import quality, run, speed, tasks
 from bench.measure.client import Client
@@ -116,7 +117,15 @@ def test_four_bits_are_measured_where_the_processor_can_and_refused_elsewhere(
         assert record.error
         assert record.error.kind == "UnsupportedError"
         assert "this processor has no AVX-512" in record.error.message
-        assert "server" not in said.partition("checkpoint: done")[2].partition("fix:")[0]
+        for step in ("checkpoint", "server"):
+            assert f"INT4 W4A16: {step}" not in said
+
+
+def test_bundled_checkpoints_have_the_bits_that_are_told_before_they_are_made() -> None:
+    made = inputs.checkpoints(installed.ensure("cpu"), inputs.WEIGHT_BITS)
+    for name, checkpoint in made.items():
+        stated = checkpoint.facts.quantization_config
+        assert processor.weight_bits(stated or {}) == {inputs.WEIGHT_BITS[name]}
 
 
 def test_all_variants_answer_the_same_documents(

@@ -87,6 +87,20 @@ def test_a_snapshot_is_pinned_verified_and_holds_only_what_is_served(
         assert (file.size_bytes, file.sha256) == (content.size, content.sha256)
 
 
+def test_what_a_configuration_says_of_quantization_is_read_without_weights(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.repos["acme/plain"] = model(**{"config.json": {"model_type": "llama"}})
+    read = weights.read_quantization
+    assert read(variant(), tmp_path) == CONFIG["quantization_config"]
+    assert read(variant(repo="acme/plain"), tmp_path) == {}
+    assert read(variant(repo="acme/gguf", file="x.gguf", tokenizer="acme/tiny"), tmp_path) == {}
+    assert not hub.asked("model.safetensors")
+    hub.repos.clear()
+    with pytest.raises(WeightsError):
+        read(variant(), tmp_path / "other")
+
+
 def test_a_second_time_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
     first = weights.resolve(variant(), tmp_path)
     hub.requests.clear()
