@@ -95,6 +95,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
     assert {kind.__name__: kind.exit_code for kind in KINDS} == {
         "ConfigError": 2,
         "MachineError": 3,
+        "UnsupportedError": 3,
         "WeightsError": 4,
         "ServerError": 5,
         "MeasurementError": 6,
