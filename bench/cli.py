@@ -134,7 +134,7 @@ def demo(
     )
     page = _build_site(out / "results", out / "site", "auto")
     click.echo(f"records: {out / 'results'}\nreport:  {page}")
-    # Those that this processor can compute are a whole demo; which are not was said at its begin.
+    # Those that this processor can compute are a whole demo; which it cannot was said at the start.
     left_out = [error for error in outcome.errors if isinstance(error, UnsupportedError)]
     if left_out:
         click.echo(f"variants left out: {len(left_out)}: {left_out[0].message}")

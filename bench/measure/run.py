@@ -186,7 +186,7 @@ def _can_be_computed(run: Run, jobs: list[Job]) -> bool:
     if processor.serves_four_bits(run.engine.build):
         return True
     try:
-        processor.check(run.engine.build, stated_quantization(variant))
+        processor.check(run.engine.build, _stated_quantization(variant))
     except WeightsError:  # the variant's own turn meets it again
         return True
     except UnsupportedError as error:
@@ -231,7 +231,7 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
             run.store(Attempt(run, job, began=began).record(error=error), [])
 
 
-def stated_quantization(variant: Variant) -> dict[str, Any]:
+def _stated_quantization(variant: Variant) -> dict[str, Any]:
     """What a variant's checkpoint says of its quantization, before it is downloaded or made.
 
     Raises:
