@@ -91,9 +91,25 @@ timeout_option = click.option(
 )
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+# What `bench` alone says: the three things that people come for.
+THREE_THINGS = """\
+Measure what quantizing an LLM costs and buys. People come for three things:
+
+  see it work          bench demo
+  measure a variant    bench add OWNER/NAME, then bench plan, then bench run
+  have a page          bench init, in a copy of the template
+
+bench --help names every command; bench COMMAND --help explains one."""
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.version_option(package_name="quantbench", prog_name="bench")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Measure what quantizing an LLM costs and buys: speed with vLLM, quality with lm-eval.
 
     A file or folder that you do not name belongs to the nearest folder upwards that has a
@@ -103,6 +119,8 @@ def cli() -> None:
     4 Hub or weights; 5 the server failed; 6 the measurement failed; 7 an untrusted result was
     refused; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
+    if context.invoked_subcommand is None:
+        click.echo(THREE_THINGS)
 
 
 @cli.command(example="bench demo\nbench demo --out /tmp/demo --variant smollm2-135m-bf16")
@@ -114,7 +132,7 @@ def cli() -> None:
 def demo(
     out: Path, variants: tuple[str, ...], force: bool, port: int | None, server_timeout_s: float
 ) -> int:
-    """Measure a bundled small model on this CPU, and render a report.
+    """Measure a small model on this CPU, and render a report.
 
     Needs no GPU, no Hub and no account. The first run downloads about 1 GB of packages and takes
     some ten minutes; what is measured already is not measured again.
@@ -208,7 +226,7 @@ def validate(file: Path, as_json: bool, online: bool) -> int:
     from bench.modelsfile import problems
 
     text, found = problems.read_text(file)
-    experiment, found = (None, found) if found else problems.check(text)
+    experiment, found = (None, found) if found else problems.check(text, places.REFERENCES)
     if online and experiment and not found:
         from bench.modelsfile.online import check
         from bench.weights import hub
@@ -287,7 +305,7 @@ def run(
     port: int | None,
     server_timeout_s: float,
 ) -> int:
-    """Measure what has no current record; store each stage as it ends."""
+    """Measure what is missing; store each stage as it ends."""
     from bench.measure.run import measure
 
     outcome = measure(
@@ -310,7 +328,7 @@ def run(
 @file_option("--plan", "plan.json", "What was asked for: `bench plan --json`.")
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
-    """Store an untrusted runner's results: all of them sound, or none."""
+    """Store a stranger's results: all if they are sound, else none."""
     from bench.ingest import read_plan, store_results
 
     for path in store_results(folder, read_plan(plan), results):
@@ -386,13 +404,18 @@ def add(
     )
     license_ = added.license or "unknown"
     click.echo(f"{added.text}\n{added.download_gib:.1f} GiB to download; licence: {license_}")
-    sizes.keep_from_hub(problems.load_experiment(models).variant[-1:], hub.default_cache())
+    variants = problems.load_experiment(models).variant[-1:]
+    sizes.keep_from_hub(variants, hub.default_cache())
+    click.echo(
+        f"next: `bench plan --variant {variants[0].id}` says what it takes; a pull request, or\n"
+        f"`bench run --variant {variants[0].id}`, measures it"
+    )
 
 
 @cli.command(example="bench pin")
 @models_option
 def pin(models: Path) -> None:
-    """Write the commit that each repository is at today, and its size."""
+    """Write each repository's commit of today, and its size."""
     from bench.modelsfile import edit, problems
     from bench.weights import hub, sizes
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from bench.errors import MachineError
 
 CODE = Path(__file__).resolve().parents[1]  # holds the packages: a checkout, or site-packages
+REFERENCES = CODE / "report" / "reference"  # published elsewhere; `reproduces` names their rows
 MODELS = "models.toml"
 
 

@@ -47,6 +47,7 @@ def actions() -> None:
 @click.option("--out", type=_FOLDER, required=True, help="Where the comment's document goes.")
 def review(models: Path, results: Path, out: Path) -> None:
     """Checks a pull request's models.toml: annotations, the plan as summary, the comment."""
+    from bench import places
     from bench.github import annotations, comment, lookup
     from bench.modelsfile import problems
     from bench.plan import forecast
@@ -55,7 +56,7 @@ def review(models: Path, results: Path, out: Path) -> None:
     text, found = problems.read_text(models)
     if models.is_symlink():
         found = [problems.Problem(1, "file", "is a link", "make it a plain file")]
-    found = found or problems.find_problems(text)
+    found = found or problems.check(text, places.REFERENCES)[1]
     for line in annotations.annotate(models.name, found):
         click.echo(line)
     if found:

@@ -61,6 +61,14 @@ def disagreements(experiment: Experiment) -> Iterator[Disagreement]:
                 yield from _pair(experiment, i, h)
 
 
+def unpublished(variants: Sequence[Variant], known: Sequence[str]) -> Iterator[Disagreement]:
+    """Variants that reproduce a row which is not among the published ones."""
+    for i, variant in enumerate(variants):
+        if variant.reproduces is not None and variant.reproduces not in known:
+            fix = _nearest(variant.reproduces, known, "remove this key, or add the row's file")
+            yield ("variant", i, "reproduces"), f"no published row {variant.reproduces!r}", fix
+
+
 def _nearest(word: str, known: Collection[str], otherwise: str) -> str:
     near = [] if len(known) > _MOST_WORDS else difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise

@@ -126,10 +126,16 @@ def find_problems(text: str) -> list[Problem]:
     return check(text)[1]
 
 
-def check(text: str) -> tuple[config.Experiment | None, list[Problem]]:
+def check(
+    text: str, references: Path | None = None
+) -> tuple[config.Experiment | None, list[Problem]]:
     """The experiment as the schema has it, and everything wrong with it.
 
     In two rounds: what the schema refuses; and when that is mended, where tables disagree.
+
+    Args:
+        references: the folder of the published results that `reproduces` is held against. A run
+            does without: there the word is a label.
     """
     if excess := toml_lines.find_excess(text):
         line, reason = excess
@@ -144,7 +150,25 @@ def check(text: str) -> tuple[config.Experiment | None, list[Problem]]:
         experiment = config.parse(config.Experiment, raw)
     except ValidationError as error:
         return None, _located(_refusals(error, raw, lines), lines)
-    return experiment, _located(consistency.disagreements(experiment), lines)
+    found = list(consistency.disagreements(experiment))
+    if references:
+        found += consistency.unpublished(experiment.variant, published_ids(references))
+    return experiment, _located(found, lines)
+
+
+def published_ids(folder: Path) -> list[str]:
+    """The ids of the rows of every publication in a folder.
+
+    Raises:
+        ConfigError: a file is not a publication.
+    """
+    ids: list[str] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            ids += [row["id"] for row in json.loads(path.read_bytes())["rows"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} has no rows with ids", "mend the file") from error
+    return ids
 
 
 def _located(found: Iterable[consistency.Disagreement], lines: dict[KeyPath, int]) -> list[Problem]:

@@ -22,12 +22,12 @@ _COLUMNS = {
     "hardware": "hardware",
     "stage": "stage",
     "state": "state",
-    "weights_gib": "weights GiB",
+    "weights_gib": "weights,\nGiB",
     "fits": "fits",
-    "max_context": "context",
-    "max_concurrency": "at once",
-    "download_gib": "download GiB",
-    "expected_minutes": "minutes",
+    "max_context": "context,\ntokens",
+    "max_concurrency": "at once,\nrequests",
+    "download_gib": "download,\nGiB",
+    "expected_minutes": "time,\nminutes",
 }
 
 
@@ -190,7 +190,11 @@ def table(forecasts: Sequence[Forecast]) -> str:
         lines.append(f"{sum(downloads.values()):.1f} GiB to download, each checkpoint once")
     sources = sorted({one.basis for one in forecasts} - {"unknown"})
     if sources:
-        lines.append(f"weights, fit and context are estimates, {'; '.join(sources)}")
+        lines += [
+            "context is the longest request that fits beside the weights; at once is how many of "
+            "max_model_len fit",
+            f"weights, fits, context and at once are estimates, {'; '.join(sources)}",
+        ]
     return tabulate(shown, headers="keys", missingval="unknown") + "\n\n" + "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,7 @@ from synthetic_parts import Variant
 
 from bench import cli, errors
 from bench.records import store
+from bench.records.record import SCHEMA_VERSION
 
 HEAVY = {"altair", "huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy"}
 KINDS: list[type[errors.BenchError]] = [
@@ -72,6 +74,36 @@ def test_every_commands_help_has_an_example_that_it_accepts(name: str, bench: An
         _, command_name, *arguments = line.partition(" > ")[0].split()
         found = cli.cli.commands[command_name]
         found.make_context(command_name, arguments)  # parses, and runs nothing
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_a_terminal_of_80_columns_cuts_no_help_off(
+    name: str, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told, _, _ = bench(*filter(None, [name]), "--help").out.partition("\nExample:\n")
+    assert re.findall(r".*[^\]]\.\.\.$", told, re.MULTILINE) == []  # [ARGS]... is the usage
+    to_copy = re.compile(r"  (bash|zsh|fish): ")
+    assert [n for n in told.splitlines() if len(n) > 80 and not to_copy.match(n)] == []
+
+
+def test_bench_alone_says_the_three_things_that_people_do(bench: Any) -> None:
+    ran = bench()
+    assert (ran.code, ran.err) == (0, "")
+    named = re.findall(r"\bbench ([a-z]+)", ran.out)
+    assert named == ["demo", "add", "plan", "run", "init"]
+    assert set(named) <= set(COMMANDS)
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "bench --help" in ran.out
+
+
+def test_the_changes_begin_with_this_version_and_say_what_a_records_schema_is() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = re.findall(r"^## (\S+) · \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert versions[0] == project["version"]
+    assert versions == sorted(versions, reverse=True)
+    assert f"**`schema_version`** in each record, {SCHEMA_VERSION} since" in text
 
 
 def test_the_help_of_the_whole_has_the_exit_codes_and_the_version(bench: Any) -> None:

@@ -53,6 +53,13 @@ def test_a_sound_file_gets_its_plan(tmp_path: Path) -> None:
     assert "| v | h | speed | not measured yet |" in (tmp_path / "summary.md").read_text()
 
 
+def test_a_row_that_nobody_published_is_annotated(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(f'{MODELS}\nreproduces = "nothing-like-it"\n')
+    answer = review(tmp_path)
+    assert isinstance(answer.exception, ConfigError)
+    assert "no published row 'nothing-like-it'" in answer.output
+
+
 @pytest.mark.parametrize("case", hostile.MODELS)
 def test_hostile_models_leave_one_command_per_problem_and_inert_text(
     case: str, tmp_path: Path

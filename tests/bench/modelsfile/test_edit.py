@@ -222,6 +222,7 @@ def test_what_was_added_is_planned_with_its_size_and_whether_it_fits(
     ran = bench("add", "acme/tiny-new", "--name", "New", "--models", models)
     assert (ran.code, ran.err) == (0, "")
     assert list(sizes.read(kept)) == ["acme/tiny-new"]
+    assert "next: `bench plan --variant new` says what it takes" in ran.out.splitlines()[-2]
     ran = bench("plan", "--models", models, "--results", tmp_path, "--variants", "new", "--json")
     for row in json.loads(ran.out):
         assert row["fits"] is True

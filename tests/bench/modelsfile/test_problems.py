@@ -13,12 +13,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-from folders import PUBLISHED_MODELS, ROOT
+from folders import PUBLISHED_MODELS, REFERENCE, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from models_texts import VALID
 
 from bench import config
+from bench.errors import ConfigError
 from bench.modelsfile import problems
 from bench.modelsfile.problems import Problem
 
@@ -600,6 +601,55 @@ def rows(text: str) -> list[tuple[int, str, str, str]]:
 
 def test_the_file_the_cases_change_is_valid() -> None:
     assert rows(VALID) == rows(BUNDLED) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "typo", "meant"),
+    [
+        ("attention_backend", "FLASH_ATN", "FLASH_ATTN"),
+        ("linear_backend", "marlim", "marlin"),
+        ("moe_backend", "tritn", "triton"),
+        ("kv_cache_dtype", "fp8_e4m4", "fp8_e4m3"),
+        ("quantization", "compressed_tensors", "compressed-tensors"),
+        ("dtype", "bflaot16", "bfloat16"),
+    ],
+)
+def test_a_typo_in_a_word_of_the_engines_is_found_and_the_word_named(
+    option: str, typo: str, meant: str
+) -> None:
+    ((line, key, message, fix),) = rows(plus(f'serve.{option} = "{typo}"'))
+    assert (line, key) == (20, f"variant[1].serve.{option}")
+    assert message == f"vLLM 0.32.0 (cuda) does not know {typo!r}"
+    assert fix == f"did you mean {meant!r}?"
+    assert rows(plus(f'serve.{option} = "{meant}"')) == []
+
+
+def test_a_row_that_nobody_published_is_found_where_the_published_ones_are_known() -> None:
+    ids = problems.published_ids(REFERENCE)
+    assert "l40-2025-qwen3-8b-bf16" in ids
+    text = plus('reproduces = "l40-2025-qwen3-8b-bf61"')
+    told = "no published row 'l40-2025-qwen3-8b-bf61'"
+    experiment, found = problems.check(text, REFERENCE)
+    assert experiment is not None
+    fix = "did you mean 'l40-2025-qwen3-8b-bf16'?"
+    assert found == [Problem(20, "variant[1].reproduces", told, fix)]
+    assert problems.check(text)[1] == []  # to a run it is a label
+    assert problems.check(PUBLISHED_MODELS.read_text(), REFERENCE)[1] == []
+
+
+def test_validate_asks_for_the_published_rows(tmp_path: Path, bench: Any) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(plus('reproduces = "nothing-like-it"'))
+    ran = bench("validate", path)
+    assert ran.code == 2
+    assert "no published row 'nothing-like-it'\n    fix: remove this key" in ran.err
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [1]}'])
+def test_a_file_of_published_rows_that_is_none_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "theirs.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"theirs\.json has no rows with ids"):
+        problems.published_ids(tmp_path)
 
 
 @pytest.mark.parametrize("name", CASES)

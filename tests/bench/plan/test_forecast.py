@@ -43,6 +43,17 @@ def test_the_forecast_says_how_long_it_took_last_time(tmp_path: Path) -> None:
     assert f"about {minutes:.0f} minutes for the 1 measured before" in forecast.table(again)
 
 
+def test_each_number_of_the_plan_says_what_it_is() -> None:
+    experiment = problems.load_experiment(PUBLISHED_MODELS)
+    told = forecast.table(forecast.for_jobs(find_jobs(experiment, MEASURED), MEASURED))
+    top, units, _ = told.split("\n", 2)
+    for word in ("weights,", "context,", "at once,", "download,", "time,"):
+        assert word in top
+    assert units.split() == ["GiB", "tokens", "requests", "GiB", "minutes"]
+    assert "context is the longest request that fits" in told
+    assert "weights, fits, context and at once are estimates, " in told
+
+
 def test_a_servers_start_is_counted_once_for_both_stages(tmp_path: Path) -> None:
     jobs = find_jobs(EXPERIMENT, tmp_path, variants=["v"], hardware=["a"], force=True)
     for job in jobs:
