@@ -80,7 +80,7 @@ def _check_environment(api: Api) -> None:
     ):
         raise RefusedError(
             f"the environment {ENVIRONMENT!r} has no required reviewers",
-            "add them under Settings, Environments; see CONTRIBUTING.md",
+            "add them under Settings, Environments; see docs/set-up.md",
         )
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
+# What a person reads, the README first.
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SUPPORT = TESTS / "support"
 GOLDEN = TESTS / "golden"
 RECORDED = TESTS / "recorded"

@@ -216,7 +216,7 @@ def test_the_push_that_makes_a_repository_starts_nothing(workshop: Workshop) -> 
 
 
 def test_another_repository_calls_this_one(workshop: Workshop) -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    text = (ROOT / "docs" / "other-repositories.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
     workshop.move_tool("tools/quantbench", example.replace("OWNER/REPOSITORY", "tools/quantbench"))
     event = {"ref": "refs/heads/main", "commits": []}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from folders import ROOT
+from folders import GUIDES, ROOT
 
 GITHUB = ROOT / ".github"
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
@@ -408,7 +408,7 @@ def test_dependabot_groups_and_waits() -> None:
 # -- the guide --
 
 
-GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
+GUIDE = "".join(path.read_text() for path in GUIDES)
 EXAMPLES = [yaml.safe_load(part.split("```")[0]) for part in GUIDE.split("```yaml\n")[1:]]
 CALLED = ["benchmark", "publish"]
 

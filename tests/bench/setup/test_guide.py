@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from folders import ROOT
+from folders import GUIDES
 
 from bench.cli import cli
 from bench.setup import runner, settings
@@ -14,7 +14,6 @@ from bench.setup.remote import Repository
 from bench.setup.runner import Runner
 
 RENEW = "`PYTHONPATH=tests/support ./run python tests/bench/setup/test_guide.py`"
-GUIDES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 ANYBODYS = Repository("https://github.com", "OWNER/REPOSITORY")
 PLAIN = Runner(ANYBODYS, ("gpu-l40",))
 CONTAINER = Runner(ANYBODYS, ("gpu-l40",), image="vllm/vllm-openai@sha256:DIGEST")
@@ -35,6 +34,7 @@ def generated() -> dict[str, str]:
     tar = next(i for i, line in enumerate(lines) if line.startswith("tar "))
     push = "git add --all && git commit && git push"
     return {
+        "steps to a page": fenced(settings.checklist(settings.to_a_page(ANYBODYS, push)), "text"),
         "steps to a runner": fenced(
             settings.checklist(settings.to_a_runner(ANYBODYS, "l40", push)), "text"
         ),
