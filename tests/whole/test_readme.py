@@ -109,6 +109,13 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     assert set(GUIDES) <= reached
 
 
+@pytest.mark.parametrize("page", [p for p in GUIDES if p != README], ids=lambda page: page.name)
+def test_each_page_begins_with_what_one_wants_to_do(page: Path) -> None:
+    title, blank, first, *_ = page.read_text().splitlines()
+    assert (title[:2], blank) == ("# ", "")
+    assert first.startswith("You want")
+
+
 def test_the_readme_is_two_screens() -> None:
     assert len(README.read_text().splitlines()) <= TWO_SCREENS
 
