@@ -192,9 +192,11 @@ def _can_be_computed(run: Run, jobs: list[Job]) -> bool:
     except UnsupportedError as error:
         run.outcome.errors.append(error)
         say(f"{variant.name}: {error}")
+        root = run.settings.results
         for job in jobs:
-            if not store.has_any(run.settings.results, job.hardware.id, variant.id, job.stage):
-                run.store(Attempt(run, job, began=began).record(error=error), [])
+            if not store.has_any(root, job.hardware.id, variant.id, job.stage):
+                record = Attempt(run, job, began=began).record(error=error)
+                run.outcome.written.append(store.write(root, record))
         return False
     return True
 
