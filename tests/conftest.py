@@ -1,7 +1,8 @@
-"""What every test shares: hypothesis without a clock, and the real command line in this process."""
+"""What every test shares: all cores, hypothesis without a clock, the command line in-process."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +13,48 @@ from hypothesis import settings
 
 from bench import cli
 
-MARKS = ("process", "engine", "browser", "actions", "lint")
+# The slowest first, so that no core is left alone with them at the end.
+MARKS = ("engine", "actions", "lint", "browser", "process", "unit")
 # Two shared cores: a deadline would fail at random. The same examples on every run.
 settings.register_profile("bench", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("bench")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What has no other mark is a unit test."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All cores for all tests; this process alone for those that are named: they start at once."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    cores = len(os.sched_getaffinity(0))
+    few = named or config.option.keyword or config.option.lf or cores == 1
+    return 0 if few else cores
+
+
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What has no other mark is a unit test. Where several processes run them, shares them out."""
     for item in items:
         if not any(map(item.get_closest_marker, MARKS)):
             item.add_marker("unit")
+    if hasattr(config, "workerinput"):
+        for item in items:
+            if group := _group(item):
+                item.add_marker(pytest.mark.xdist_group(group))
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    return next(rank for rank, mark in enumerate(MARKS) if item.get_closest_marker(mark))
+
+
+def _group(item: pytest.Item) -> str | None:
+    """What one process runs, one after the other; None for a test that any process may run.
+
+    The engine's tests share the machine's lock, the engine and its checkpoints, which the first of
+    them makes. Those of one file share its fixtures, each of which is then made once.
+    """
+    mark = MARKS[_rank(item)]
+    if mark == "engine":
+        return mark
+    return None if mark in ("actions", "lint") else item.path.stem
 
 
 @dataclass(frozen=True)

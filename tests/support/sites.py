@@ -1,19 +1,25 @@
-"""What the site's tests share: result folders of every kind, and a reader of built pages."""
+"""What the site's tests share: results of every kind, two built sites, and a reader of pages."""
 
 from __future__ import annotations
 
 import html.parser
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pytest
 import synthetic
+from filelock import FileLock
+from folders import REFERENCE
 from synthetic_parts import Machine
 
 from bench.records import store
 from bench.records.record import Record
+from report.site import build
 
 HOSTILE = (
     "{{< include /etc/passwd >}} ```{=html} <script>window.hit=1</script> "
@@ -49,6 +55,38 @@ def one(root: Path) -> Record:
     record, sidecars = synthetic.speed_record(synthetic.BF16)
     store.write(root, record, sidecars)
     return record
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the synthetic records, which are beside it in `results`."""
+    return _built("demo", synthetic.write_demo, REFERENCE, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of the hostile records and nothing else."""
+    return _built("hostile", hostile, None, tmp_path_factory)
+
+
+def _built(
+    name: str,
+    write: Callable[[Path], list[Path]],
+    reference: Path | None,
+    factory: pytest.TempPathFactory,
+) -> Path:
+    """Builds a site once for all processes that run tests."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a folder of the process's own
+        shared = shared.parent
+    folder, finished = shared / name, shared / f"{name}.finished"
+    with FileLock(shared / f"{name}.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            write(folder / "results")
+            build.build(folder / "results", folder / "site", renderer="pandoc", reference=reference)
+            finished.touch()
+    return folder / "site"
 
 
 @dataclass

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import chromium
 import pytest
-import sites
-import synthetic
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
-
-from report.site import build
+from sites import demo, hostile_site
 
 pytestmark = pytest.mark.browser
+
+__all__ = ["demo", "hostile_site"]  # fixtures
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -37,13 +38,13 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    root = tmp_path_factory.mktemp("browser")
-    synthetic.write_demo(root / "results")
-    build.build(root / "results", root / "site", renderer="pandoc")
-    sites.hostile(root / "hostile")
-    build.build(root / "hostile", root / "site" / "hostile", renderer="pandoc")
-    handler = functools.partial(Quiet, directory=str(root / "site"))
+def address(
+    demo: Path, hostile_site: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("browser") / "site"
+    shutil.copytree(demo, root)
+    shutil.copytree(hostile_site, root / "hostile")
+    handler = functools.partial(Quiet, directory=str(root))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -17,6 +17,7 @@ import pytest
 import sites
 import synthetic
 from folders import GOLDEN, REFERENCE, ROOT
+from sites import demo, hostile_site
 
 from bench.errors import ConfigError, MachineError
 from bench.records import store
@@ -27,16 +28,10 @@ from report.site import build, renderers
 
 pytestmark = pytest.mark.process
 
+__all__ = ["demo", "hostile_site"]  # fixtures
+
 PAGES = GOLDEN / "site"
 VARIANT = "variants/qwen3-8b-awq-marlin"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("demo")
-    synthetic.write_demo(root / "results")
-    build.build(root / "results", root / "site", renderer="pandoc")
-    return root / "site"
 
 
 def read_all(site: Path) -> dict[str, sites.Page]:
@@ -216,11 +211,9 @@ def test_a_record_of_a_newer_schema_is_refused_and_no_site_is_touched(tmp_path: 
     assert (tmp_path / "site" / "site.json").read_text() == "{}"
 
 
-def test_hostile_text_is_shown_as_text_on_every_page(tmp_path: Path) -> None:
-    sites.hostile(tmp_path / "results")
-    site = build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None)
-    read = read_all(site.path)
-    assert list(sites.broken_links(read, site.path)) == []
+def test_hostile_text_is_shown_as_text_on_every_page(hostile_site: Path) -> None:
+    read = read_all(hostile_site)
+    assert list(sites.broken_links(read, hostile_site)) == []
     shown = " ".join(sites.HOSTILE.split())
     for name, page in read.items():
         assert page.scripts == [], name
