@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +37,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("unit")
     if hasattr(config, "workerinput"):
         for item in items:
-            if group := _group(item):
+            if not item.get_closest_marker("xdist_group") and (group := _group(item)):
                 item.add_marker(pytest.mark.xdist_group(group))
         items.sort(key=_rank)
+
+
+def pytest_collection_finish() -> None:
+    """All that was imported and collected stays: no collection of garbage looks at it again."""
+    gc.freeze()
 
 
 def _rank(item: pytest.Item) -> int:
@@ -49,12 +55,24 @@ def _group(item: pytest.Item) -> str | None:
     """What one process runs, one after the other; None for a test that any process may run.
 
     The engine's tests share the machine's lock, the engine and its checkpoints, which the first of
-    them makes. Those of one file share its fixtures, each of which is then made once.
+    them makes; mypy's its cache. Those of one file share its fixtures, each of which is made once.
     """
     mark = MARKS[_rank(item)]
-    if mark == "engine":
+    if mark in ("engine", "lint"):
         return mark
-    return None if mark in ("actions", "lint") else item.path.stem
+    return None if mark == "actions" else item.path.stem
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the real engine compiles and looks up in its models, it does once and not per server.
+
+    Each server has a folder of its own for temporary files, and each workflow a home of its own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT"):
+            patch.setenv(name, str(tmp_path_factory.getbasetemp() / name.lower()))
+        yield
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,10 @@ class Workshop:
     ) -> list[str]:
         settings = {
             "BENCH_CACHE": str(places.cache()),
-            "MYPY_CACHE_DIR": str(self.folder.parent / "mypy"),  # of all tests of this session
+            # Those of all tests: what was checked, compiled and looked up already.
+            "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
+            **{name: os.environ[name] for name in ("TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT")},
+            "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",  # for two tests of nothing
             "STANDIN": str(self.standin),
             "RECORDED": str(SUPPORT),
             "GITHUB_API_URL": self.state.url,

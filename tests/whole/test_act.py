@@ -320,6 +320,7 @@ def test_a_newer_engine_becomes_a_pull_request(workshop: Workshop) -> None:
 # -- pull requests ---------------------------------------------------------------------------------
 
 
+@pytest.mark.xdist_group("lint")  # it runs mypy, too
 @pytest.mark.parametrize("head", [OURS, STRANGER], ids=["same repository", "fork"])
 def test_a_pull_request_is_checked_and_answered(head: dict[str, Any], workshop: Workshop) -> None:
     pull = open_pull(workshop, head, MODELS + AWQ)

@@ -268,6 +268,7 @@ def test_synthetic_records_are_the_same_every_time(tmp_path: Path) -> None:
     assert synthetic.speed_record(FP8)[1] != synthetic.speed_record(FP8, seed=1)[1]
 
 
+@pytest.mark.process
 def test_several_processes_load_what_one_loads_and_say_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
