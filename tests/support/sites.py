@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import synthetic
 from filelock import FileLock
-from folders import REFERENCE
 from synthetic_parts import Machine
 
 from bench.records import store
 from bench.records.record import Record
+from report.places import REFERENCE
 from report.site import build
 
 HOSTILE = (
