@@ -42,8 +42,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=_rank)
 
 
-def pytest_collection_finish() -> None:
-    """All that was imported and collected stays: no collection of garbage looks at it again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Sees that groups are kept, and exempts what stays from every later collection of garbage."""
+    if getattr(session.config.option, "loadgroup", False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        assert all("@" in item.nodeid for item in grouped)  # what the scheduler goes by
     gc.freeze()
 
 
