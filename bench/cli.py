@@ -351,19 +351,27 @@ def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> 
     click.echo(_build_site(results, out, engine, site_url))
 
 
-@cli.command(example="bench compare smollm2-135m-bf16 smollm2-135m-int8-w8a8")
-@click.argument("a")
-@click.argument("b")
+@cli.command(
+    example="bench compare smollm2-135m-bf16 smollm2-135m-int8-w8a8\n"
+    "bench compare l40/qwen3-8b-bf16 l40/qwen3-8b-fp8 l40/qwen3-8b-awq --json"
+)
+@click.argument("baseline")
+@click.argument("others", metavar="OTHER…", nargs=-1, required=True)
 @results_option
 @click.option("--hardware", metavar="ID", help="Needed where both are on several.")
-def compare(a: str, b: str, results: Path, hardware: str | None) -> None:
-    """Compare two variants: ratios, differences, tests and verdicts."""
-    from report.differences.compare import compare as compare_variants
-    from report.differences.compare import plain
+@click.option("--json", "as_json", is_flag=True, help="Print every difference as JSON.")
+def compare(
+    baseline: str, others: tuple[str, ...], results: Path, hardware: str | None, as_json: bool
+) -> None:
+    """Compare variants with the baseline that is named first."""
+    from report.decisions import compare
     from report.places import REFERENCE
     from report.rows.results import load
 
-    click.echo(plain(compare_variants(load(results, REFERENCE), a, b, hardware=hardware)))
+    loaded = load(results, REFERENCE)
+    found = compare.compare(loaded, baseline, others, hardware=hardware)
+    text = compare.as_json(found) if as_json else compare.plain(found, compare.sentences(loaded))
+    click.echo(text)
 
 
 @cli.command(

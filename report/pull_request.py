@@ -10,8 +10,16 @@ from pathlib import Path
 from bench.github.comment import MAX_TABLES, Document, Table
 from bench.records import store
 from report import numbers
-from report.differences.compare import HEADER, HEADLINES, asked_text, cells, metric_text, who
-from report.differences.families import differences
+from report.decisions.compare import (
+    HEADER,
+    HEADLINES,
+    asked_text,
+    cells,
+    metric_text,
+    sentences,
+    who,
+)
+from report.differences.families import Verdicts
 from report.differences.pair import Difference
 from report.rows.results import Results, load
 from report.rows.rows import QualityRow, Result
@@ -39,7 +47,10 @@ def describe(head_sha: str, measured: Path, results: Path) -> Document:
             if source.is_dir():
                 shutil.copytree(source, folder, dirs_exist_ok=True)
         loaded = load(Path(folder), None)
+        said = sentences(loaded)
         tables = [*_against_baselines(loaded, new), *_alone(loaded, new)]
+    new_ones = [sentence for (_, *where), sentence in said.items() if (where[0], where[1]) in new]
+    notes = [*new_ones, *notes]
     headline = f"{len(records)} records of {len(new)} variants were measured."
     return Document("results", head_sha, headline, tuple(tables[:MAX_TABLES]), tuple(notes))
 
@@ -47,7 +58,7 @@ def describe(head_sha: str, measured: Path, results: Path) -> Document:
 def _against_baselines(results: Results, new: set[tuple[str, str]]) -> list[Table]:
     shown = [
         difference
-        for difference in differences(results)
+        for difference in Verdicts(results).differences
         if (difference.a.hardware, difference.a.variant) in new
         and (difference.stage != "speed" or difference.metric in HEADLINES)
     ]
@@ -58,7 +69,7 @@ def _against_baselines(results: Results, new: set[tuple[str, str]]) -> list[Tabl
 
 
 def _pair(difference: Difference) -> str:
-    return f"A: {who(difference.a)}, B: {who(difference.b)}"
+    return f"{who(difference.a)} against {who(difference.b)}"
 
 
 def _alone(results: Results, new: set[tuple[str, str]]) -> list[Table]:

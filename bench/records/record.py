@@ -312,6 +312,7 @@ class Record(Part):
     hardware_name: str
     price_per_hour_usd: Finite | None = None
     service_level: dict[str, Finite] = {}
+    decision: dict[str, Finite] = {}
     reproduces: str | None = None
     spec: dict[str, Any]
     model: ModelFacts | None = None

@@ -237,6 +237,30 @@
     figure.append(button);
   };
 
+  // -- decisions: one is open at a time, the one that the address names ----------------------
+  const panels = () => [...document.querySelectorAll("details.decision")];
+  const open = () => {
+    const named = panels().find((panel) => `#${panel.id}` === decodeURIComponent(location.hash));
+    if (!named) return;
+    panels().forEach((panel) => { panel.open = panel === named; });
+    document.querySelectorAll(".chips a").forEach((chip) => {
+      chip.hash === `#${named.id}` ? chip.setAttribute("aria-current", "true") : chip.removeAttribute("aria-current");
+    });
+  };
+  addEventListener("hashchange", open);
+  const copyable = (line) => {
+    const text = line.querySelector("code").textContent;
+    const button = make("button", {
+      type: "button",
+      onclick: async () => {
+        await navigator.clipboard.writeText(text);
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = "Copy"; }, 2000);
+      },
+    }, "Copy");
+    line.append(" ", button);
+  };
+
   addEventListener("DOMContentLoaded", () => {
     const toggle = document.querySelector("button.theme");
     if (toggle) {
@@ -251,6 +275,8 @@
     document.querySelectorAll("table.data").forEach(enhance);
     document.querySelectorAll("table[data-choose]").forEach(choose);
     document.querySelectorAll("figure[data-chart]").forEach(interactive);
+    if (navigator.clipboard) document.querySelectorAll(".command").forEach(copyable);
+    open();
     show();
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target) target.scrollIntoView();

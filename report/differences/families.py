@@ -1,14 +1,14 @@
 """Which tests are judged together, and the one verdict on any two results of a family.
 
-Within a family of variants on one machine the pairs with the baseline are one family of tests, all
-other pairs another; for each latency or throughput at each load, and, all metrics together, for
-each task. Whoever asks about a pair gets the verdict that everybody gets.
+Speed is judged by the sessions of a machine (`rows.sessions`), quality by what a variant kept over
+all its tasks. Only published scores, of which nothing but counts are known, are tested one by one
+and corrected: the pairs with the baseline are one family of tests, all other pairs another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeVar
 
@@ -16,9 +16,33 @@ from report import stats
 from report.differences import pair
 from report.differences.pair import Difference
 from report.rows.results import Results
-from report.rows.rows import Metric, QualityRow, Result, SpeedRow
+from report.rows.rows import (
+    Metric,
+    QualityRow,
+    Result,
+    SpeedRow,
+    Who,
+    leading_metric,
+)
+from report.stats import recovery
+from report.stats.recovery import Decision, Kept
 
 Row = TypeVar("Row", bound=Result)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a variant kept of its baseline's quality over its tasks, and the decision on it.
+
+    `tasks` are the differences it rests on, one for each task; `least` is the margin, a recovery
+    or, where `in_points`, a difference of scores. `kept` is None where a task has no pairs.
+    """
+
+    kept: Kept | None
+    decision: Decision
+    least: float
+    in_points: bool
+    tasks: tuple[Difference, ...]
 
 
 def find_baseline(rows: Iterable[Result]) -> str | None:
@@ -63,7 +87,7 @@ def speeds(
 ) -> list[Difference]:
     """The tests of those metrics that both know."""
     known = [metric for metric in metrics if metric in a.metrics and metric in b.metrics]
-    return [pair.speed(a, b, metric, results.drift) for metric in known]
+    return [pair.speed(results, a, b, metric) for metric in known]
 
 
 def differences(results: Results) -> list[Difference]:
@@ -79,44 +103,47 @@ def differences(results: Results) -> list[Difference]:
 
 
 def correct(found: Sequence[Difference]) -> list[Difference]:
-    """The same differences in the same order, each verdict corrected within its family of tests."""
+    """The same differences in the same order, unpaired scores corrected within their family."""
     members: dict[Hashable, list[Difference]] = {}
     for difference in found:
+        if not difference.unpaired:
+            continue
         members.setdefault(_judged_with(difference), []).append(difference)
     corrected: dict[int, Difference] = {}
     for family in members.values():
         verdicts = stats.correct([difference.verdict for difference in family])
         for difference, verdict in zip(family, verdicts, strict=True):
             corrected[id(difference)] = replace(difference, verdict=verdict)
-    return [corrected[id(difference)] for difference in found]
+    return [corrected.get(id(difference), difference) for difference in found]
 
 
 class Verdicts:
-    """Every verdict on the results, each tested and corrected once, in whichever order asked.
-
-    Those against a baseline are tested at once; all other pairs when first asked for.
-    """
+    """Every verdict on the results, each made once: whoever asks gets the same, in any order."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.differences = differences(results)
+        self._qualities: dict[Who, Quality] = {}
+        self.differences = self._with_decisions(differences(results))
         self._found = {(d.a.who, d.series, d.metric): d for d in self.differences}
         self._told = {
             (d.a.record, d.b.record, d.series, d.metric): d.verdict
             for d in self.differences
-            if d.stage != "memory"
+            if d.unpaired
         }
-        self._judged: dict[Hashable, list[Result]] = {}
-        self._kin: dict[Hashable, list[Result]] = {}
-        rows: list[Result] = [*results.speed, *results.quality]
-        for row in rows:
+        self._judged: dict[Hashable, list[QualityRow]] = {}
+        self._kin: dict[Hashable, list[QualityRow]] = {}
+        for row in results.quality:
             self._judged.setdefault(_group(row), []).append(row)
-            self._kin.setdefault((type(row), row.kin), []).append(row)
+            self._kin.setdefault(row.kin, []).append(row)
         self._done: set[Hashable] = set()
 
     def speed(self, row: SpeedRow, metric: Metric) -> Difference | None:
         """A row against its baseline's; None for the baseline itself and what is not known."""
         return self._found.get((row.who, row.series, metric))
+
+    def decision(self, who: Who) -> Quality | None:
+        """What a variant kept over all its tasks; None for a baseline and what has none."""
+        return self._qualities.get(who)
 
     def quality(self, row: QualityRow) -> Difference | None:
         """A score against its baseline's; None for the baseline itself."""
@@ -128,52 +155,81 @@ class Verdicts:
         return next((each for each in found if each is not None), None)
 
     def between_speeds(self, a: SpeedRow, b: SpeedRow, metric: Metric) -> Difference:
-        """Any two, with the verdict that is told everywhere; alone where they are no family."""
-        test = pair.speed(a, b, metric, self.results.drift)
-        return replace(test, verdict=self.told(a, b, metric) or test.verdict)
+        """Any two, with the verdict that is told everywhere."""
+        return pair.speed(self.results, a, b, metric)
 
     def between_scores(self, a: QualityRow, b: QualityRow) -> Difference:
         """Any two in one metric, with the verdict that is told everywhere."""
         test = pair.quality(self.results, a, b, fidelity=False)
-        return replace(test, verdict=self.told(a, b, a.metric) or test.verdict)
+        if test.unpaired:
+            return replace(test, verdict=self._told_of(a, b, a.metric) or test.verdict)
+        its = self._found.get((a.who, a.series, a.metric))
+        return replace(test, decision=its.decision) if its and its.b is b else test
 
-    def told(self, a: Result, b: Result, metric: str) -> stats.Verdict | None:
+    def _told_of(self, a: QualityRow, b: QualityRow, metric: str) -> stats.Verdict | None:
         """The verdict of a against b; None where the two are no pair of one family."""
         there = (a.record, b.record, a.series, metric)
         back = (b.record, a.record, a.series, metric)
         if there not in self._told and back not in self._told:
-            self._judge(a, b, metric)
+            self._judge(a, b)
         if there in self._told:
             return self._told[there]
         turned = self._told.get(back)
         return None if turned is None else stats.invert(turned)
 
-    def _judge(self, a: Result, b: Result, metric: str) -> None:
+    def _judge(self, a: QualityRow, b: QualityRow) -> None:
         """Tests all pairs of the group of `a` that leave out the baseline, as one family."""
-        group, asked = _group(a), metric if isinstance(a, SpeedRow) else ""
-        if group != _group(b) or (group, asked) in self._done:
+        group = _group(a)
+        if group != _group(b) or group in self._done:
             return
-        self._done.add((group, asked))
-        baseline = find_baseline(self._kin.get((type(a), a.kin), []))
+        self._done.add(group)
+        baseline = find_baseline(self._kin.get(a.kin, []))
         others = [row for row in self._judged.get(group, []) if row.variant != baseline]
-        found: list[Difference] = []
-        for x, y in combinations(sorted(others, key=lambda row: row.variant), 2):
-            if x.variant == y.variant:
-                continue
-            if isinstance(x, SpeedRow) and isinstance(y, SpeedRow):
-                found += speeds(self.results, x, y, [Metric(metric)])
-            elif isinstance(x, QualityRow) and isinstance(y, QualityRow) and x.asked == y.asked:
-                found.append(pair.quality(self.results, x, y, fidelity=False))
+        pairs = combinations(sorted(others, key=lambda row: row.variant), 2)
+        found = [
+            pair.quality(self.results, x, y, fidelity=False)
+            for x, y in pairs
+            if x.variant != y.variant and x.asked == y.asked
+        ]
         for d in correct(found):
             self._told[d.a.record, d.b.record, d.series, d.metric] = d.verdict
+
+    def _with_decisions(self, found: Sequence[Difference]) -> list[Difference]:
+        """The differences, those that decide a variant's quality alone with that decision."""
+        tasks: dict[Who, dict[str, list[Difference]]] = {}
+        for each in found:
+            if each.stage == "quality" and not each.unpaired:
+                tasks.setdefault(each.a.who, {}).setdefault(each.series, []).append(each)
+        for who, by_task in tasks.items():
+            self._qualities[who] = _decide([_leading(own) for own in by_task.values()])
+        alone = {
+            id(its.tasks[0]): its.decision
+            for its in self._qualities.values()
+            if len(its.tasks) == 1
+        }
+        return [
+            replace(each, decision=alone[id(each)]) if id(each) in alone else each for each in found
+        ]
+
+
+def _leading(found: Sequence[Difference]) -> Difference:
+    """Of one task, the metric that stands for it."""
+    first = leading_metric(each.metric for each in found)
+    return next(each for each in found if each.metric == first)
+
+
+def _decide(tasks: Sequence[Difference]) -> Quality:
+    """The mean over tasks decides; each has one weight."""
+    margin = tasks[0].b.margin if isinstance(tasks[0].b, QualityRow) else {}
+    least = pair.least(margin)
+    kept = recovery.average([each.kept for each in tasks])
+    return Quality(kept, recovery.decide(kept, least), least, "points" in margin, tuple(tasks))
 
 
 def _judged_with(difference: Difference) -> Hashable:
     a, b = difference.a, difference.b
-    metric = "" if difference.stage == "quality" else difference.metric
-    where = (a.source, a.hardware, b.source, b.hardware, a.family)
-    return (*where, difference.stage, difference.series, metric)
+    return a.source, a.hardware, b.source, b.hardware, a.family, difference.series
 
 
-def _group(row: Result) -> Hashable:
-    return row.kin, row.workload if isinstance(row, SpeedRow) else row.task
+def _group(row: QualityRow) -> Hashable:
+    return row.kin, row.task

@@ -1,22 +1,29 @@
-"""Two rows against each other: tested, paired where the documents are the same.
+"""Two rows against each other: by sessions, or document by document where those are the same.
 
 Everything is a against b: a ratio is a / b, a difference a − b.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from report import numbers, stats
-from report.rows.drift import Drift
+import numpy as np
+
+from report import stats
+from report.rows.answers import Answers, paired
 from report.rows.results import Results
 from report.rows.rows import LATENCIES, Metric, QualityRow, Result, Size, SpeedRow, is_share
+from report.stats import probabilities, recovery, sessions
+from report.stats.recovery import Decision, Kept
+from report.stats.sessions import Comparison
 
 # Weights in memory as the engine tells them; else the checkpoint on disk.
 SIZES: tuple[Size, ...] = ("weights_gib", "checkpoint_gib")
+RECOVERY = 0.99  # of the baseline's score, where a record names no other margin
 _ALPHA = 0.05
-_UNTESTED = {"memory": "one number each", "speed": "no interval", "quality": "not tested"}
+_UNTESTED = {"memory": "one number each", "speed": "one session", "quality": "not tested"}
 _PUBLISHED = "only summaries are published, so the test is unpaired"
 _DOCUMENTS = "not the same documents and task settings, so the test is unpaired"
 
@@ -26,8 +33,9 @@ class Difference:
     """One metric of a against b, with the value of each.
 
     `verdict` is of the ratio a / b for speed and memory, of a − b for quality. The rest is for
-    quality: documents gained and lost by a, and, for paired rows, the shift of log-likelihood per
-    byte and, for `acc`, the share of changed answers.
+    quality: what a kept of b's score, the decision where this task alone makes it, documents
+    gained and lost by a, and, for paired rows, the shift of log-likelihood per byte, the change in
+    the probability of the right choice and, for `acc`, the share of changed answers.
     """
 
     stage: Literal["speed", "quality", "memory"]
@@ -38,10 +46,14 @@ class Difference:
     verdict: stats.Verdict
     unlike: tuple[str, ...] = ()
     unpaired: str = ""  # why the documents could not be paired
+    kept: Kept | None = None
+    decision: Decision | None = None
+    documents: int | None = None
     gained: int | None = None
     lost: int | None = None
     changed_answers: stats.Estimate | None = None
     shift: stats.Estimate | None = None
+    right_probability: probabilities.Change | None = None
 
     @property
     def series(self) -> str:
@@ -50,14 +62,14 @@ class Difference:
 
     @property
     def word(self) -> str:
-        """The verdict in words: faster, worse, cannot be told from noise; never more than shown."""
+        """The verdict in words: faster, keeps quality, no difference found; never more."""
+        if self.decision is not None:
+            return decision_text(self.decision)
         outcome = self.verdict.outcome
-        if self.verdict.drifts:
-            return "cannot be told from drift"
-        if outcome == "noise":
-            return "cannot be told from noise"
-        if outcome == "unknown":
-            return _UNTESTED[self.stage]
+        if outcome not in ("higher", "lower"):
+            plain = {"noise": "no difference found", "described": "not judged"}
+            published = self.stage == "speed" and self.a.source == "published"
+            return plain.get(outcome, "one run" if published else _UNTESTED[self.stage])
         if self.stage == "speed":
             return stats.speed(self.verdict, higher_is_faster=self.metric not in LATENCIES)
         if is_share(self.metric):
@@ -71,9 +83,8 @@ class Difference:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What keeps the two from being alike, and what keeps the ratio from being a finding."""
-        drift = drift_text(self.verdict) if self.verdict.drifts else ""
-        return (*self.unlike, *(text for text in (self.unpaired, drift) if text))
+        """What keeps the two from being alike."""
+        return (*self.unlike, *((self.unpaired,) if self.unpaired else ()))
 
     @property
     def detectable(self) -> float | None:
@@ -93,26 +104,54 @@ class Difference:
         a, b = self.a, self.b
         if not isinstance(a, QualityRow) or not isinstance(b, QualityRow) or not (a.n and b.n):
             return None
-        if self.gained is not None and self.lost is not None:
-            return stats.detectable_paired(a.n, (self.gained + self.lost) / a.n, level=level)
+        if self.gained is not None and self.lost is not None and self.documents:
+            flips = (self.gained + self.lost) / self.documents
+            return stats.detectable_paired(self.documents, flips, level=level)
         if self.verdict.p is None:
             return None
         pooled = sum(round(row.value.value * row.n) for row in (a, b)) / (a.n + b.n)
         return stats.detectable_unpaired(pooled, a.n, b.n, level=level)
 
 
-def speed(a: SpeedRow, b: SpeedRow, metric: Metric, drift: Drift) -> Difference:
-    """A latency or throughput as a ratio of means or percentiles; no interval for single runs.
+def decision_text(decision: Decision) -> str:
+    """A decision on quality in words."""
+    more = decision.more_documents
+    if decision.outcome != "undecided" or more is None:
+        return "not tested" if decision.outcome == "unknown" else decision.outcome
+    return f"undecided: {more:,} more documents"
 
-    A ratio within the floor of its machine, load and metric is noise, whatever its p.
-    """
+
+def speed(results: Results, a: SpeedRow, b: SpeedRow, metric: Metric) -> Difference:
+    """A latency or throughput as a ratio: judged, described, or of one session each."""
     one, other = a.metrics.get(metric), b.metrics.get(metric)
-    verdict = replace(stats.ratio(one, other), floor=drift.floor(a, b, metric))
     found = caveats(a, b)
     if a.prompts != b.prompts:
         found += (f"different numbers of prompts: {a.prompts} and {b.prompts}",)
     values = (one.value if one else None, other.value if other else None)
-    return Difference("speed", metric, a, b, values, verdict, found)
+    return Difference("speed", metric, a, b, values, _ratio(results, a, b, metric), found)
+
+
+def _ratio(results: Results, a: SpeedRow, b: SpeedRow, metric: Metric) -> stats.Verdict:
+    """What the sessions of their machine say, where both were measured there under one load."""
+    one, other = a.metrics.get(metric), b.metrics.get(metric)
+    plain = one.value / other.value if one and other and other.value > 0 else None
+    alone = stats.Verdict(plain, 1.0, None, None, "one session each, not tested")
+    if a.source != b.source or a.workload != b.workload or not (a.by_session and b.by_session):
+        return alone
+    if a.place != b.place or a.variant == b.variant:
+        return alone
+    machine, measure = results.machines[a.place], (metric, a.workload)
+    if found := machine.compare(a.variant, b.variant, measure):
+        return _verdict(found, "simultaneous interval over sessions")
+    pool = machine.pools.get(measure)
+    if pool is None:
+        return alone
+    told = sessions.compare_alone(metric, pool, machine.spread, a.variant, b.variant)
+    return replace(_verdict(told, "interval over sessions"), judged=False) if told else alone
+
+
+def _verdict(found: Comparison, test: str) -> stats.Verdict:
+    return stats.Verdict(found.ratio, 1.0, found.interval, found.p, test)
 
 
 def memory(a: Result, b: Result) -> list[Difference]:
@@ -129,13 +168,13 @@ def memory(a: Result, b: Result) -> list[Difference]:
 
 
 def quality(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool = True) -> Difference:
-    """An accuracy difference: paired where both answered the same documents, else unpaired.
+    """A difference of scores: document by document where both answered the same, else unpaired.
 
     Without `fidelity` the answers' and log-likelihoods' shifts are left out, which are slow.
     """
-    paired = _paired(results, a, b, fidelity=fidelity) if can_pair(a, b) else None
-    if paired is not None:
-        return paired
+    found = _paired(results, a, b, fidelity=fidelity) if can_pair(a, b) else None
+    if found is not None:
+        return found
     why = _PUBLISHED if "published" in (a.source, b.source) else _DOCUMENTS
     values = (a.value.value, b.value.value)
     if is_share(a.metric):
@@ -148,42 +187,72 @@ def quality(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool = 
 
 
 def can_pair(a: QualityRow, b: QualityRow) -> bool:
-    """Whether the stored outcomes are of the same documents, asked in the same way."""
-    measured = a.source == b.source == "measured"
-    return measured and is_share(a.metric) and _documents(a) == _documents(b)
+    """Whether both were measured, in the same task with the same settings.
+
+    Which documents they share is seen from the documents' own hashes.
+    """
+    asked = [(row.source, row.task, row.metric, row.task_version, row.settings) for row in (a, b)]
+    return asked[0] == asked[1] and a.source == "measured"
 
 
-def _documents(row: QualityRow) -> tuple[object, ...]:
-    return row.task, row.documents_sha256, row.config_sha256, row.num_fewshot, row.n
+def least(margin: Mapping[str, float]) -> float:
+    """The margin as `recovery.decide` takes it: a recovery, or a difference of scores."""
+    return -margin["points"] / 100 if "points" in margin else margin.get("recovery", RECOVERY)
+
+
+def retained(a: Answers, b: Answers, metric: str, margin: Mapping[str, float]) -> Kept | None:
+    """What a kept of b's score over the same documents, as a recovery or, if asked, in points."""
+    one, other = a.scores[metric], b.scores[metric]
+    tell = recovery.difference if "points" in margin else recovery.recovery
+    return tell(one, other)
 
 
 def _paired(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool) -> Difference | None:
-    """The test document by document; None where a sidecar does not have the metric for each."""
-    one, other = (results.answers(row.record, row.task) for row in (a, b))
-    if a.metric not in one.right or a.metric not in other.right:
+    """Document by document; None where they share none, or a sidecar lacks the metric for one."""
+    metric = a.metric
+    one, other = paired(*(results.answers(row.records, row.task) for row in (a, b)))
+    if metric not in one.scores or metric not in other.scores or len(one.documents) < 2:
         return None
-    compared = stats.compare_paired(one.right[a.metric], other.right[a.metric])
-    changed = shift = None
-    if fidelity and one.chosen and other.chosen:
+    scores = one.scores[metric], other.scores[metric]
+    gained = lost = None
+    if is_share(metric) and all(np.isin(each, (0, 1)).all() for each in scores):
+        compared = stats.compare_paired(*(each == 1 for each in scores))
+        verdict, gained, lost = compared.verdict, compared.gained, compared.lost
+    else:
+        kept = recovery.difference(*scores)
+        estimate = kept.estimate if kept else None
+        interval = kept.interval if kept else None
+        verdict = stats.Verdict(estimate, 0.0, interval, None, "paired t")
+    changed = shift = moved = None
+    if fidelity and one.loglikelihoods and other.loglikelihoods:
         # acc_norm's choice divides by characters, which are not kept: only acc's is known.
-        changed = stats.flipped_answers(one.chosen, other.chosen) if a.metric == "acc" else None
-        shift = stats.loglikelihood_shift(
-            one.loglikelihoods, other.loglikelihoods, one.n_bytes, one.documents
-        )
+        changed = stats.flipped_answers(one.chosen, other.chosen) if metric == "acc" else None
+        shift = _shift(one, other)
+        right = one.right_probabilities, other.right_probabilities
+        if metric == "acc" and right[0] and right[1]:
+            moved = probabilities.compare_right_probabilities(right[0], right[1])
+    means = (float(scores[0].mean()), float(scores[1].mean()))
     return Difference(
-        "quality", a.metric, a, b, (a.value.value, b.value.value), compared.verdict,
+        "quality", metric, a, b, means, replace(verdict, judged=False),
         unlike=caveats(a, b),
-        gained=compared.gained,
-        lost=compared.lost,
+        kept=retained(one, other, metric, b.margin),
+        documents=len(one.documents),
+        gained=gained,
+        lost=lost,
         changed_answers=changed,
         shift=shift,
+        right_probability=moved,
     )  # fmt: skip
 
 
-def drift_text(verdict: stats.Verdict) -> str:
-    """Why a ratio that a test shows is none: how far this machine's own results lie apart."""
-    apart = numbers.share((verdict.floor or 1) - 1, 1)
-    return f"within this machine's own drift: the same variant measured twice differed by {apart} %"
+def _shift(one: Answers, other: Answers) -> stats.Estimate | None:
+    """The mean absolute shift of a choice's log-likelihood per byte."""
+    flat = [
+        [value for each in values for value in each]
+        for values in (one.loglikelihoods, other.loglikelihoods, one.sizes)
+    ]
+    documents = np.repeat(np.arange(len(one.documents)), [len(each) for each in one.loglikelihoods])
+    return stats.loglikelihood_shift(flat[0], flat[1], flat[2], documents)
 
 
 def caveats(a: Result, b: Result) -> tuple[str, ...]:

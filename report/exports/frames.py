@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pandas as pd
 
+from report.exports.verdicts import VerdictRow, verdict_rows
 from report.rows.results import Results
 from report.rows.rows import HistoryRow, QualityRow, RepeatRow, RunRow, Served, SpeedRow
 from report.stats import Estimate
@@ -23,13 +24,17 @@ from report.stats import Estimate
 FORMATS = ("csv", "parquet", "json")
 FRAMES: dict[str, tuple[type, str]] = {
     "runs": (RunRow, "one row per record, failed and superseded ones too"),
-    "speed": (SpeedRow, "one row per current speed record and load, and per published row"),
+    "speed": (
+        SpeedRow,
+        "one row per variant, machine and load over its sessions, and per published row",
+    ),
     "quality": (
         QualityRow,
-        "one row per current quality record, task and metric, and per published row",
+        "one row per variant, machine, task and metric over its documents, and per published row",
     ),
     "repeats": (RepeatRow, "one row per repeat of the current speed records"),
     "history": (HistoryRow, "one row per record, load or task and metric"),
+    "verdicts": (VerdictRow, "one row per metric of a variant against its baseline"),
 }
 _KINDS = {float: "float64", int: "Int64", bool: "boolean"}
 _PARTS: dict[str, Callable[[Estimate], float | None]] = {
@@ -53,7 +58,15 @@ class Column:
 def write(results: Results, folder: Path) -> None:
     """Writes every frame in every format."""
     for name, (kind, _) in FRAMES.items():
-        _write(frame(kind, getattr(results, name)), folder / name)
+        _write(frame(kind, rows(results, name)), folder / name)
+
+
+def rows(results: Results, name: str) -> Sequence[object]:
+    """The rows of a frame; those of the verdicts are made of all others."""
+    if name == "verdicts":
+        return list(verdict_rows(results))
+    held: Sequence[object] = getattr(results, name)
+    return held
 
 
 def frame(kind: type, rows: Sequence[object]) -> pd.DataFrame:

@@ -10,7 +10,16 @@ from typing import Literal, TypeVar
 from report import stats
 from report.differences.families import Verdicts, find_baseline
 from report.differences.pair import Difference, caveats
-from report.rows.rows import PROPORTIONS, HistoryRow, QualityRow, Result, RunRow, Source, SpeedRow
+from report.rows.rows import (
+    HistoryRow,
+    QualityRow,
+    Result,
+    RunRow,
+    Source,
+    SpeedRow,
+    leading_metric,
+    metric_order,
+)
 
 Row = TypeVar("Row", bound=Result)
 
@@ -21,15 +30,16 @@ Certainty = Literal["shown", "likely", "interval", "noise", "one run", "fact"]
 CERTAINTIES: dict[Certainty, str] = {
     "shown": "shown by a test",
     "likely": "likely, not settled",
-    "interval": "by its interval, not tested",
-    "noise": "cannot be told from noise",
-    "one run": "one run, no interval",
+    "interval": "by its interval",
+    "noise": "no difference found",
+    "one run": "one session, not judged",
     "fact": "counted, not sampled",
 }
 Kind = Literal[
     "mixed_machines", "disturbed", "failed", "random_weights", "service_level", "fastest",
-    "throughput", "smallest", "quality_per_gib", "saving", "kernel", "chance", "quality_noise",
-    "quality_change", "families", "load_cap", "fit", "noise_floor", "unstable", "unrepeated",
+    "throughput", "smallest", "energy", "saving", "crossover", "slower", "kernel", "chance",
+    "kept", "sensitive", "quality_noise", "quality_change", "families", "load_cap", "fit",
+    "one_session", "session_spread",
 ]  # fmt: skip
 
 
@@ -47,21 +57,8 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
-    """A finding as advice: for which purpose, which variant, and what that does.
-
-    `names` is the variant and those that it ties with. `claim` goes on after the first name.
-    """
-
-    purpose: str
-    names: tuple[str, ...]
-    claim: str
-    of_speed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Caution:
-    """What a reader must know before picking one of these variants, or picking it for speed."""
+    """What a reader must know before taking one of these variants, or taking it for speed."""
 
     words: str
     variants: tuple[str, ...]
@@ -83,7 +80,6 @@ class Finding:
     headline: str
     detail: str
     evidence: tuple[Evidence, ...]  # rows it rests on
-    pick: Pick | None = None
     caution: Caution | None = None
     about_size: bool = False
 
@@ -161,7 +157,6 @@ def compared(
     headline: str,
     detail: str,
     *rows: Result,
-    pick: Pick | None = None,
     caution: Caution | None = None,
     about_size: bool = False,
 ) -> Finding:
@@ -169,7 +164,7 @@ def compared(
     mind = dict.fromkeys(text for row in rows[1:] for text in caveats(rows[0], row))
     told = with_caveats(detail, mind)
     found = (kind, rank, scope, certainty, headline, told, evidence(*rows))
-    return Finding(*found, pick, caution, about_size)
+    return Finding(*found, caution, about_size)
 
 
 def with_caveats(detail: str, mind: Iterable[str]) -> str:
@@ -187,21 +182,18 @@ def baseline_of(rows: Sequence[Row]) -> Row | None:
 def primary(rows: Sequence[QualityRow]) -> list[QualityRow]:
     """Rows of one task by the metric that stands for it: `acc` where it has that."""
     metrics = {row.metric for row in rows}
-    return [row for row in rows if row.metric == min(metrics, key=_metric_order)]
+    return [row for row in rows if row.metric == leading_metric(metrics)]
 
 
 def asked_order(row: QualityRow) -> tuple[str, str, tuple[int, str]]:
     """Sorts quality rows by task, variant and metric, `acc` first."""
-    return row.task, row.variant, _metric_order(row.metric)
-
-
-def _metric_order(metric: str) -> tuple[int, str]:
-    known = metric in PROPORTIONS
-    return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
+    return row.task, row.variant, metric_order(row.metric)
 
 
 def certainty_of(verdict: stats.Verdict) -> Certainty:
     """How sure one verdict is; a verdict without an interval rests on one run."""
     if verdict.outcome == "unknown":
         return "one run"
+    if verdict.outcome == "described":
+        return "interval"
     return "shown" if verdict.significant else "noise"

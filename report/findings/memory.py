@@ -1,29 +1,25 @@
-"""Take-aways about memory: the smallest, the most quality for its size, what fits on the card."""
+"""Take-aways about memory: the smallest, what fits on the card."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from report import numbers
 from report.differences.pair import SIZES
 from report.findings import words
 from report.findings.finding import (
-    Certainty,
     Finding,
-    Pick,
     Place,
     Row,
     baseline_of,
     compared,
     evidence,
 )
-from report.findings.quality import guesses
-from report.rows.rows import QualityRow, Size
+from report.rows.rows import Size
 
 
 def smallest(here: Place) -> Iterator[Finding]:
-    """The pick for memory: the least weights, or on disk where the engine tells no memory."""
+    """The least weights, or on disk where the engine tells no memory."""
     size, known = _sized(here.rows)
     if len(known) < 2:
         return
@@ -44,43 +40,8 @@ def smallest(here: Place) -> Iterator[Finding]:
         shown.append(base)
     yield compared(
         "smallest", 13, here.scope, "fact", f"{name} {claim}", detail, *shown,
-        pick=Pick("For the least memory", (name, *ties), claim),
         about_size=True,
     )  # fmt: skip
-
-
-def quality_per_gib(here: Place) -> Iterator[Finding]:
-    """The pick for quality per gigabyte; told apart only where the intervals do not overlap.
-
-    That is no test: its certainty is "by its interval" at best.
-    """
-    for task, variants in here.tasks():
-        able = [rows[0] for rows in variants if not guesses(rows)]
-        able = [row for row in able if row.chance and row.value.interval]
-        size, known = _sized(able)
-        ranked = sorted(
-            (_per_gib(row, gib) for gib, row in known),
-            key=lambda each: (-each.value, each.row.variant),
-        )
-        if len(ranked) < 2 or ranked[0].low <= 0:
-            continue
-        best = ranked[0]
-        name, points = best.row.variant_name, numbers.share(best.value)
-        ties = [each.row.variant_name for each in ranked[1:] if each.high >= best.low]
-        claim = (
-            f"gives the most quality per gigabyte: {points} points above guessing per GiB"
-            f"{_held(size, '', ' on disk')} on {task}{words.tied(ties)}"
-        )
-        detail = (
-            f"Accuracy above chance divided by the weights {_held(size, 'in memory', 'on disk')}:"
-            f" {numbers.share(best.row.value.value)} % at {numbers.number(best.gib)} GiB."
-        )
-        certainty: Certainty = "noise" if ties else "interval"
-        yield compared(
-            "quality_per_gib", 14, here.scope, certainty, f"{name} {claim}", detail,
-            *(each.row for each in ranked),
-            pick=Pick("For the most quality per gigabyte", (name, *ties), claim),
-        )  # fmt: skip
 
 
 def fit(here: Place) -> Iterator[Finding]:
@@ -117,20 +78,3 @@ def _sized(rows: Iterable[Row]) -> tuple[Size, list[tuple[float, Row]]]:
         if len(known) > 1:
             return size, list(known.values())
     return SIZES[0], []
-
-
-@dataclass(frozen=True, slots=True)
-class _PerGib:
-    """An accuracy above chance, and the ends of its interval, divided by the weights in GiB."""
-
-    row: QualityRow
-    gib: float
-    value: float
-    low: float
-    high: float
-
-
-def _per_gib(row: QualityRow, gib: float) -> _PerGib:
-    value, ends, chance = row.value.value, row.value.interval, row.chance or 0.0
-    low, high = (ends.low, ends.high) if ends else (value, value)
-    return _PerGib(row, gib, *((each - chance) / gib for each in (value, low, high)))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from datetime import datetime
 from itertools import groupby
 
 from report import numbers, rates
-from report.differences.compare import metric_text
 from report.findings import words
 from report.findings.finding import Caution, Finding, Place, Scope, evidence
-from report.rows.drift import Again
 from report.rows.results import Results
-from report.rows.rows import HistoryRow, Result
+from report.rows.rows import Result
 
 
 def mixed_machines(here: Place) -> Iterator[Finding]:
@@ -28,7 +26,7 @@ def mixed_machines(here: Place) -> Iterator[Finding]:
         f"The results under {here.scope.hardware_name} come from {len(found)} different machines"
     )
     detail = f"{'; '.join(listed)}. Differences between them are partly the machines'."
-    yield Finding("mixed_machines", 5, here.scope, "fact", headline, detail, evidence(*rows))
+    yield Finding("mixed_machines", 26, here.scope, "fact", headline, detail, evidence(*rows))
 
 
 def disturbed(here: Place) -> Iterator[Finding]:
@@ -58,7 +56,7 @@ def disturbed(here: Place) -> Iterator[Finding]:
         headline += f"{' and' if throttled else ''} beside another process"
         detail += " Another process took part of the GPU: measure again on an idle one."
     yield Finding(
-        "disturbed", 6, here.scope, "fact", headline, detail.strip(), evidence(*marked),
+        "disturbed", 27, here.scope, "fact", headline, detail.strip(), evidence(*marked),
         caution=Caution("limited clocks or a shared GPU", names, of_speed=True),
     )  # fmt: skip
 
@@ -83,76 +81,45 @@ def failed(results: Results) -> Iterator[Finding]:
         names = words.names(list(dict.fromkeys(run.variant_name for run in runs)))
         headline = f"{len(runs)} newest {'run' if len(runs) == 1 else 'runs'} failed: {names}"
         listed = [f"{run.variant_name}, {run.stage}: {run.error or 'no message'}" for run in runs]
-        yield Finding("failed", 16, scope, "fact", headline, f"{'; '.join(listed)}.", tuple(runs))
+        yield Finding("failed", 28, scope, "fact", headline, f"{'; '.join(listed)}.", tuple(runs))
 
 
-def drift(results: Results) -> Iterator[Finding]:
-    """How far two results of the very same thing on one machine lie apart; unstable if shown."""
-    places: dict[tuple[str, str], list[Again]] = {}
-    for again in results.drift.repeated:
-        places.setdefault((again.new.hardware, again.new.machine), []).append(again)
-    for _, own in sorted(places.items()):
-        shown = [again for again in own if again.verdict.significant]
-        widest = max(shown or own, key=_width)
-        old, new = widest.old, widest.new
-        machine, name, apart = new.hardware_name, new.variant_name, _apart(old, new)
-        by = numbers.share(_width(widest)[0] - 1, 1)
-        load = rates.full(new.request_rate_rps or 0.0)
-        measured = f"{metric_text(new.metric)}, {load}"
-        scope = Scope("measured", new.hardware, machine)
-        if shown:
-            headline = (
-                f"{machine} is not stable: the same variant measured twice, {apart} apart,"
-                f" differed by {by} %"
-            )
-            ratio = widest.verdict
-            detail = (
-                f"{name}, {measured}: {numbers.change(ratio.estimate)}{words.ends(ratio)}, p"
-                f" {numbers.p_value(ratio.p_adjusted)} after correction. Repeats share one server"
-                " session, so their intervals do not cover this; a difference between variants"
-                " inside what its load and metric drifted is called noise here."
-            )
-            yield Finding("unstable", 4, scope, "shown", headline, detail, (old, new))
-            continue
-        pairs = len({(again.old.record, again.new.record) for again in own})
-        headline = f"Measured again on {machine}, the same variant differed by at most {by} %"
-        detail = (
-            f"The widest of {pairs} {'measurement' if pairs == 1 else 'measurements'} taken twice:"
-            f" {measured}, {name}, {apart} apart. No difference between variants inside what its"
-            " load and metric drifted is called a finding."
-        )
-        yield Finding("noise_floor", 40, scope, "fact", headline, detail, (old, new))
-
-
-def unrepeated(here: Place) -> Iterator[Finding]:
-    """Whether no variant was measured twice on a machine, so that its drift is unknown."""
-    repeated = {again.new.hardware for again in here.verdicts.results.drift.repeated}
-    scope = here.scope
-    if not here.speed or scope.source != "measured" or scope.hardware in repeated:
+def one_session(here: Place) -> Iterator[Finding]:
+    """Variants whose speed rests on one session of the server: shown, and not judged."""
+    if here.scope.source != "measured":
         return
-    best = next((row for row in here.speed if row.is_baseline), here.speed[0])
-    headline = (
-        f"Nothing was measured twice on {scope.hardware_name}: intervals cover repeats within one"
-        " server session only"
-    )
+    most = {row.variant: 0 for row in here.speed}
+    for row in here.speed:
+        most[row.variant] = max(most[row.variant], row.sessions)
+    alone = [row for row in here.speed if most[row.variant] == 1]
+    if not alone:
+        return
+    names = words.names(sorted({row.variant_name for row in alone}))
+    headline = f"One session only, so no verdict on speed: {names}"
     detail = (
-        "How far sessions lie apart is unknown there, and a small difference may be that. To know,"
-        f" measure {best.variant_name} again: bench run --force --stages speed --variants"
-        f" {best.variant} --hardware {scope.hardware}."
+        "Whenever a server starts, its memory layout, clocks and neighbours are others. How much"
+        f" that matters on {here.scope.hardware_name} shows in two sessions or more: bench run"
+        f" --hardware {here.scope.hardware} measures what is missing."
     )
-    yield Finding("unrepeated", 36, scope, "fact", headline, detail, evidence(best))
+    yield Finding("one_session", 36, here.scope, "one run", headline, detail, evidence(*alone))
 
 
-def _width(again: Again) -> tuple[float, str, str]:
-    ratio = again.verdict.estimate or 1.0
-    return max(ratio, 1 / ratio), again.new.variant, again.new.record
-
-
-def _apart(old: HistoryRow, new: HistoryRow) -> str:
-    """The time between two results in words, in the largest unit that counts two or more."""
-    first, second = (datetime.fromisoformat(row.finished_at or "") for row in (old, new))
-    minutes = round((second - first).total_seconds() / 60)
-    for unit, size in (("days", 24 * 60), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"{minutes // size} {unit}"
-    return f"{minutes} minutes"
+def session_spread(results: Results) -> Iterator[Finding]:
+    """How far sessions of the same variant lie apart on a machine, in the metrics judged."""
+    for (hardware, _), machine in sorted(results.machines.items()):
+        asked = dict.fromkeys(each for own in machine.judged.values() for each in own)
+        known = [(machine.pools[each].variance, each) for each in asked if each in machine.pools]
+        known = [(variance, each) for variance, each in known if variance > 0]
+        if not known:
+            continue
+        variance, (metric, workload) = max(known)
+        rows = [row for row in machine.rows if row.workload == workload and row.sessions > 1]
+        apart = numbers.share(math.expm1(math.sqrt(variance)), 1)
+        scope = Scope("measured", hardware, rows[0].hardware_name)
+        headline = f"Sessions of the same variant lie {apart} % apart on {scope.hardware_name}"
+        detail = (
+            f"The standard deviation from session to session, pooled over variants, where it is"
+            f" largest: {metric.label} at {rates.load(workload[0])}. Every interval of a"
+            " speed rests on it."
+        )
+        yield Finding("session_spread", 40, scope, "fact", headline, detail, evidence(*rows))

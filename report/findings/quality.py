@@ -1,12 +1,16 @@
-"""Take-aways about quality: what is noise, what is loss, what is no better than guessing."""
+"""Take-aways about quality: what is kept, what is lost, what is no better than guessing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from report import numbers, stats
+from report.decisions.summary import retention
 from report.differences import pair
+from report.differences.families import Quality
+from report.differences.pair import Difference
 from report.findings import words
 from report.findings.finding import (
     Caution,
@@ -21,6 +25,7 @@ from report.rows.rows import QualityRow, is_share
 
 # Families are compared with the next lower one, from the best down, at most this many.
 _FAMILIES = 8
+_OUTCOMES: dict[str, Certainty] = {"keeps": "shown", "loses": "shown", "undecided": "noise"}
 
 
 def chance(here: Place) -> Iterator[Finding]:
@@ -32,7 +37,7 @@ def chance(here: Place) -> Iterator[Finding]:
             if verdict is None or not guesses(rows):
                 continue
             gap = None if row is best else here.verdicts.between_scores(row, best).verdict
-            collapsed = gap is not None and gap.outcome == "lower"
+            collapsed = _is_lost(gap)
             name, score = row.variant_name, numbers.share(row.value.value)
             headline = (
                 f"{name} {'has collapsed' if collapsed else 'cannot be told from guessing'} on"
@@ -53,6 +58,74 @@ def chance(here: Place) -> Iterator[Finding]:
                 "chance", 22, here.scope, sure, headline, detail, row, best,
                 caution=Caution("answers no better than guessing", (name,)),
             )  # fmt: skip
+
+
+def below_chance(here: Place) -> Iterator[Finding]:
+    """What answers worse than guessing, which points to a wrong prompt or layout."""
+    for task, variants in here.tasks():
+        for rows in variants:
+            row, verdict = rows[0], _against_chance(rows[0])
+            if verdict is None or verdict.outcome != "lower":
+                continue
+            headline = (
+                f"{row.variant_name} answers worse than guessing on {task}:"
+                f" {numbers.share(row.value.value)} %, guessing gives {numbers.share(row.chance)} %"
+            )
+            detail = (
+                f"Over {row.n} documents (exact binomial p {numbers.p_value(verdict.p)}). A model"
+                " that merely lost its quality guesses: look at the prompt and the file."
+            )
+            yield compared(
+                "chance", 22, here.scope, "shown", headline, detail, row,
+                caution=Caution("answers worse than guessing", (row.variant_name,)),
+            )  # fmt: skip
+
+
+def kept(here: Place) -> Iterator[Finding]:
+    """Who keeps the baseline's quality, who loses it, and what would decide the others."""
+    rows = {row.variant: row for row in here.quality}
+    told: dict[str, list[tuple[QualityRow, Quality]]] = {}
+    for row in rows.values():
+        if (found := here.verdicts.decision(row.who)) is not None:
+            told.setdefault(found.decision.outcome, []).append((row, found))
+    for outcome, sure in _OUTCOMES.items():
+        if not (own := told.get(outcome, [])):
+            continue
+        own.sort(key=lambda each: each[0].variant)
+        base = own[0][1].tasks[0].b
+        names = words.names([row.variant_name for row, _ in own])
+        one = len(own) == 1
+        headline = {
+            "keeps": f"{names} {'keeps' if one else 'keep'} {base.variant_name}'s quality",
+            "loses": f"{names} {'loses' if one else 'lose'} quality against {base.variant_name}",
+            "undecided": f"Whether {names} {'keeps' if one else 'keep'} {base.variant_name}'s"
+            " quality is undecided",
+        }[outcome]
+        detail = "; ".join(f"{row.variant_name}: {_kept_text(found)}" for row, found in own)
+        tests = [test.a for _, found in own for test in found.tasks]
+        yield compared("kept", 14, here.scope, sure, headline, f"{detail}.", *tests, base)
+
+
+def sensitive(here: Place) -> Iterator[Finding]:
+    """Where the probability of the right choice moved, long before an answer flips."""
+    for row in here.quality:
+        test = here.verdicts.quality(row)
+        change = test.right_probability if test else None
+        if test is None or change is None or change.outcome not in ("higher", "lower"):
+            continue
+        ends = change.estimate.interval
+        assert ends
+        side = "less" if change.outcome == "lower" else "more"
+        headline = (
+            f"{row.variant_name} gives right answers {side} probability than"
+            f" {test.b.variant_name} on {row.task}: {numbers.points(change.estimate.value)} points"
+        )
+        detail = (
+            f"95 % interval {numbers.points(ends.low)} to {numbers.points(ends.high)}, paired over"
+            f" {test.documents} documents, p {numbers.p_value(change.p)}. Probabilities move long"
+            " before an answer flips."
+        )
+        yield compared("sensitive", 23, here.scope, "interval", headline, detail, row, test.b)
 
 
 def quality_noise(here: Place) -> Iterator[Finding]:
@@ -153,8 +226,9 @@ def _families(
     here: Place, upper: list[QualityRow], lower: list[QualityRow], left_out: list[QualityRow]
 ) -> Finding:
     results, task = here.verdicts.results, upper[0].task
-    tests = [pair.quality(results, a, b, fidelity=False) for a in upper for b in lower]
+    tests = [_judged(pair.quality(results, a, b, fidelity=False)) for a in upper for b in lower]
     verdicts = stats.correct([test.verdict for test in tests])
+    against = sum(verdict.outcome == "lower" for verdict in verdicts)
     held = sum(verdict.outcome == "higher" for verdict in verdicts)
     single = sum(test.verdict.outcome == "higher" for test in tests)
     gaps = [verdict.estimate or 0.0 for verdict in verdicts]
@@ -169,6 +243,12 @@ def _families(
     elif min(gaps) > 0 and (held or single):
         certainty = "likely"
         headline = f"{one} is likely above {other} on {task}: {holding}"
+    elif held and held + against == len(tests):
+        certainty = "shown"
+        headline = (
+            f"Whether {one} is above {other} on {task} depends on the variant: above in {held}"
+            f" comparisons, below in {against}"
+        )
     detail = (
         f"By {upper[0].metric}: gaps of {numbers.points(min(gaps), 1)} to"
         f" {numbers.points(max(gaps), 1)} pp, {single} of {len(tests)} with p below 0.05 one by"
@@ -181,6 +261,25 @@ def _families(
     if held < len(tests) and not all(test.paired for test in tests):
         detail += " A paired test on the same documents would be sharper."
     return compared("families", 24, here.scope, certainty, headline, detail, *upper, *lower)
+
+
+def _judged(test: Difference) -> Difference:
+    """Two families have no decision on what was kept: their difference is tested."""
+    return replace(test, verdict=replace(test.verdict, judged=True))
+
+
+def _is_lost(gap: stats.Verdict | None) -> bool:
+    return gap is not None and gap.interval is not None and gap.interval.high < 0
+
+
+def _kept_text(found: Quality) -> str:
+    kept, more = found.kept, found.decision.more_documents
+    if kept is None or kept.interval is None:
+        return "unknown"
+    text = retention(kept.estimate, kept.interval, in_points=found.in_points)
+    tasks = ", ".join(test.series for test in found.tasks)
+    needs = f"; {more:,} more documents would decide" if more else ""
+    return f"{text} of {tasks} over {kept.documents:,} documents{needs}"
 
 
 def _against_chance(row: QualityRow) -> stats.Verdict | None:

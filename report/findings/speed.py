@@ -12,7 +12,6 @@ from report.findings import words
 from report.findings.finding import (
     Certainty,
     Finding,
-    Pick,
     Place,
     asked_order,
     baseline_of,
@@ -26,11 +25,16 @@ from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow
 
 # A limited load hides differences once the best variant delivers this share of what is asked.
 _NEARLY_ALL = 0.75
+_WIDE = 1.05  # from here on two single runs are said to differ, as single runs
 
 
 def service_level(here: Place) -> Iterator[Finding]:
     """Who keeps the service level at the highest rate that anybody keeps it at."""
-    judged = [row for row in here.speed if row.sustained != "unknown"]
+    judged = [
+        row
+        for row in here.speed
+        if row.sustained != "unknown" and math.isfinite(row.request_rate_rps)
+    ]
     if not judged:
         return
     kept = [row.request_rate_rps for row in judged if row.sustained == "yes"]
@@ -55,56 +59,113 @@ def service_level(here: Place) -> Iterator[Finding]:
     if unsure:
         detail += f" Their intervals straddle the limit: {words.names(unsure)}."
     detail += f" Highest rate kept: {_kept(judged)}."
-    certainty: Certainty = "one run" if any(r.repeats < 2 for r in rows) else "interval"
+    certainty: Certainty = "one run" if any(r.sessions < 2 for r in rows) else "interval"
     if not yes and certainty == "interval" and unsure:
         certainty = "noise"
     yield compared("service_level", 10, here.scope, certainty, headline, detail, *rows)
 
 
 def fastest(here: Place) -> Iterator[Finding]:
-    """The pick for latency: the shortest time from request to last token, at the usual load."""
-    ranked = _ranked(loads.at_usual(here.speed), Metric.E2E_MEAN)
+    """Who takes the least time per token, at the usual load."""
+    ranked = _ranked(loads.at_usual(here.speed), Metric.TPOT_MEAN)
     if len(ranked) < 2:
         return
-    best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.E2E_MEAN)
-    name, value = best.variant_name, numbers.number(best.metrics[Metric.E2E_MEAN].value, 4)
-    claim = (
-        f"answers fastest at {rates.load(best.request_rate_rps)}: {value} ms end to end"
-        f"{words.tied(ties)}"
+    best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.TPOT_MEAN)
+    value, load = (
+        numbers.number(best.metrics[Metric.TPOT_MEAN].value),
+        rates.load(best.request_rate_rps),
     )
-    tpot, _, e2e, output = _against_baseline(here, best)
+    headline = f"{best.variant_name} takes the least time per token at {load}: {value} ms"
+    tpot, ttft, _, output = _against_baseline(here, best)
     detail = ""
     if tpot is not None:
         detail = (
-            f"Against {tpot.b.variant_name}: time per output token {_effect(tpot)}, end to end"
-            f" {_effect(e2e)}, output {_effect(output)}."
+            f"Against {tpot.b.variant_name}: time per output token {_effect(tpot)}, time to the"
+            f" first {_effect(ttft)}, output {_effect(output)}."
         )
-    yield compared(
-        "fastest", 11, here.scope, sure, f"{name} {claim}", detail, *ranked,
-        pick=Pick("For the shortest wait", (name, *ties), claim, of_speed=True),
-    )  # fmt: skip
+    headline += words.tied(ties)
+    yield compared("fastest", 11, here.scope, sure, headline, detail, *ranked)
 
 
 def throughput(here: Place) -> Iterator[Finding]:
-    """The pick for throughput, at the highest load that two variants share."""
+    """Who gives the most output, at the highest load that two variants share."""
     ranked = _ranked(loads.at_highest_shared(here.speed), Metric.OUTPUT)
     if len(ranked) < 2:
         return
     best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.OUTPUT)
-    name, value = best.variant_name, best.metrics[Metric.OUTPUT].value
-    load = rates.load(best.request_rate_rps)
-    claim = (
-        f"gives the most output at {load}: {numbers.number(value, 4)} tokens/s{words.tied(ties)}"
+    value, load = best.metrics[Metric.OUTPUT].value, rates.load(best.request_rate_rps)
+    headline = (
+        f"{best.variant_name} gives the most output at {load}: {numbers.number(value, 4)} tokens/s"
+        f"{words.tied(ties)}"
     )
     *_, test = _against_baseline(here, best)
     detail = f"Against {test.b.variant_name}: {words.effect(test.verdict)}." if test else ""
     if value >= _NEARLY_ALL * _cap(best):
         asked = numbers.number(_cap(best), 4)
         detail += f" This load asks for {asked} tokens/s, so more could not be seen."
-    yield compared(
-        "throughput", 12, here.scope, sure, f"{name} {claim}", detail.strip(), *ranked,
-        pick=Pick("For the most output", (name, *ties), claim, of_speed=True),
-    )  # fmt: skip
+    yield compared("throughput", 12, here.scope, sure, headline, detail.strip(), *ranked)
+
+
+def energy(here: Place) -> Iterator[Finding]:
+    """Who takes the least energy per token, at the highest load that two variants share."""
+    known = [
+        (row.energy_per_output_token_j, row.variant, row)
+        for row in loads.at_highest_shared(here.speed)
+        if row.energy_per_output_token_j
+    ]
+    if len(known) < 2:
+        return
+    joules, _, best = min(known, key=lambda each: each[:2])
+    base = baseline_of([row for _, _, row in known])
+    headline = (
+        f"{best.variant_name} takes the least energy: {numbers.number(joules)} J per output token"
+        f" at {rates.load(best.request_rate_rps)}"
+    )
+    shown, detail = [best], ""
+    if base is not None and base is not best and base.energy_per_output_token_j:
+        saved = numbers.change(joules / base.energy_per_output_token_j)
+        detail = f"{saved} against {base.variant_name}."
+        shown.append(base)
+    yield compared("energy", 15, here.scope, "fact", headline, detail, *shown)
+
+
+def crossover(here: Place) -> Iterator[Finding]:
+    """Variants that are faster than their baseline under one load and slower under another."""
+    for tpot, output in _both(here):
+        one, other = _side(tpot), _side(output)
+        if {one, other} != {"faster", "slower"}:
+            continue
+        name, base = tpot.a.variant_name, tpot.b.variant_name
+        headline = (
+            f"{name} is {one} than {base} with few requests, {other} with many:"
+            f" time per token {words.effect(tpot.verdict)}, output {words.effect(output.verdict)}"
+        )
+        detail = (
+            f"Time per token at {_load(tpot)}{words.ends(tpot.verdict)}; output at"
+            f" {_load(output)}{words.ends(output.verdict)}."
+        )
+        sure = _weakest([tpot.verdict, output.verdict])
+        yield compared("crossover", 17, here.scope, sure, headline, detail, tpot.a, tpot.b)
+
+
+def slower(here: Place) -> Iterator[Finding]:
+    """Variants that cost speed under every load: what they save is memory alone."""
+    for tpot, output in _both(here):
+        if _side(tpot) != "slower" or _side(output) != "slower":
+            continue
+        name, base = tpot.a.variant_name, tpot.b.variant_name
+        headline = (
+            f"{name} is slower than {base} throughout: time per token"
+            f" {words.effect(tpot.verdict)}, output {words.effect(output.verdict)}"
+        )
+        weights = here.verdicts.memory(tpot.a)
+        saved = weights.verdict.estimate if weights else None
+        detail = f"What it saves is memory: {numbers.change(saved)} of weights." if saved else ""
+        kept = here.verdicts.decision(tpot.a.who)
+        if kept is not None and kept.decision.outcome == "loses":
+            detail += " It loses quality too."
+        sure = _weakest([tpot.verdict, output.verdict])
+        yield compared("slower", 18, here.scope, sure, headline, detail.strip(), tpot.a, tpot.b)
 
 
 def saving(here: Place) -> Iterator[Finding]:
@@ -239,17 +300,63 @@ def _kernel(here: Place, fast: SpeedRow, slow: SpeedRow, base: SpeedRow | None) 
     return compared("kernel", 21, here.scope, certainty, headline, detail, *shown)
 
 
+def _both(here: Place) -> Iterator[tuple[Difference, Difference]]:
+    """For each variant, time per token at the usual load and output at the highest, if not one."""
+    highest = {row.variant: row for row in loads.at_highest_shared(here.speed)}
+    for row in loads.at_usual(here.speed):
+        busiest = highest.get(row.variant)
+        if busiest is None or busiest.request_rate_rps == row.request_rate_rps:
+            continue
+        tpot = here.verdicts.speed(row, Metric.TPOT_MEAN)
+        output = here.verdicts.speed(busiest, Metric.OUTPUT)
+        if tpot is not None and output is not None:
+            yield tpot, output
+
+
+def _side(test: Difference) -> str:
+    """faster or slower, where a test shows it, or a run of each says so by a wide margin."""
+    verdict = test.verdict
+    if verdict.outcome == "unknown" and verdict.estimate:
+        if abs(math.log(verdict.estimate)) < math.log(_WIDE):
+            return "unknown"
+        less = verdict.estimate < 1
+        return "faster" if less == (test.metric in LATENCIES) else "slower"
+    return stats.speed(verdict, higher_is_faster=test.metric not in LATENCIES)
+
+
+def _load(test: Difference) -> str:
+    return rates.load(test.a.request_rate_rps) if isinstance(test.a, SpeedRow) else ""
+
+
 def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
     sure = {certainty_of(verdict) for verdict in verdicts}
-    return "noise" if "noise" in sure else "one run" if "one run" in sure else "shown"
+    weakest: tuple[Certainty, ...] = ("noise", "one run", "interval")
+    return next((each for each in weakest if each in sure), "shown")
 
 
 def _rivals(here: Place, ranked: Sequence[SpeedRow], metric: Metric) -> tuple[list[str], Certainty]:
-    """Those that a test cannot tell from the first, and how sure it is that this is the best."""
-    between = here.verdicts.between_speeds
-    tests = [between(row, ranked[0], metric) for row in ranked[1:]]
-    ties = [test.a.variant_name for test in tests if test.verdict.outcome == "noise"]
-    return ties, _weakest([test.verdict for test in tests])
+    """Those that nothing tells from the first, and how sure it is that this is the best.
+
+    Where there is no interval only an equal value ties. Nobody ties whom another of them beats.
+    """
+
+    def test(a: SpeedRow, b: SpeedRow) -> stats.Verdict:
+        return here.verdicts.between_speeds(a, b, metric).verdict
+
+    worse = "higher" if metric in LATENCIES else "lower"
+    first, *rest = ranked
+    tests = [test(row, first) for row in rest]
+    near = [
+        row
+        for row, told in zip(rest, tests, strict=True)
+        if told.outcome == "noise" or (told.outcome == "unknown" and told.estimate == 1)
+    ]
+    ties = [
+        row.variant_name
+        for row in near
+        if not any(test(row, other).outcome == worse for other in near if other is not row)
+    ]
+    return ties, _weakest(tests)
 
 
 def _against_baseline(here: Place, row: SpeedRow) -> list[Difference | None]:

@@ -16,22 +16,27 @@ FOR_EACH_MACHINE: tuple[Rule, ...] = (
     notes.random_weights,
     quality.families,
     memory.fit,
-    notes.unrepeated,
+    notes.one_session,
 )
 FOR_EACH_FAMILY: tuple[Rule, ...] = (
     speed.service_level,
     speed.fastest,
     speed.throughput,
     memory.smallest,
-    memory.quality_per_gib,
+    speed.energy,
+    quality.kept,
+    speed.crossover,
+    speed.slower,
     speed.saving,
     speed.kernel,
     quality.chance,
+    quality.below_chance,
+    quality.sensitive,
     quality.quality_noise,
     quality.quality_change,
     speed.load_cap,
 )
-ONCE: tuple[Callable[[Results], Iterator[Finding]], ...] = (notes.failed, notes.drift)
+ONCE: tuple[Callable[[Results], Iterator[Finding]], ...] = (notes.failed, notes.session_spread)
 
 
 def findings(verdicts: Verdicts) -> list[Finding]:

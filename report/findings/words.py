@@ -19,7 +19,7 @@ def names(of: Sequence[str]) -> str:
 
 def tied(ties: Sequence[str]) -> str:
     """What a pick adds to its claim where a test cannot tell others from it."""
-    return f", not to be told from {names(ties)}" if ties else ""
+    return f", no difference found to {names(ties)}" if ties else ""
 
 
 def factor(ratio: stats.Verdict | None) -> str:
@@ -32,8 +32,6 @@ def effect(ratio: stats.Verdict | None) -> str:
     if ratio is None or ratio.estimate is None:
         return numbers.UNKNOWN
     text = factor(ratio) if ratio.estimate >= 2 else numbers.change(ratio.estimate)
-    if ratio.drifts:
-        return f"{text} (cannot be told from the machine's drift)"
     return text + _noise(ratio)
 
 
@@ -71,4 +69,4 @@ def loss(verdict: stats.Verdict) -> str:
 
 
 def _noise(verdict: stats.Verdict) -> str:
-    return " (cannot be told from noise)" if verdict.outcome == "noise" else ""
+    return " (no difference found)" if verdict.outcome == "noise" else ""

@@ -12,11 +12,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from report import escape, numbers
 from report.charts import charts, drawing
 from report.charts.drawing import Chart
+from report.decisions.decision import decisions
 from report.differences.families import Verdicts
 from report.exports.frames import FORMATS, FRAMES
 from report.findings.finding import Finding
 from report.findings.takeaways import findings
-from report.pages import compare, history, overview, quality, speed, tables, takeaways, variant
+from report.pages import (
+    compare,
+    decision,
+    history,
+    overview,
+    quality,
+    speed,
+    tables,
+    takeaways,
+    variant,
+)
 from report.places import TEMPLATES
 from report.rows.results import Results
 from report.rows.rows import Result
@@ -57,7 +68,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
         _page(
             "index",
             **shared,
-            choices=takeaways.choices(found),
+            panels=decision.panels(results, decisions(verdicts)),
             measured=takeaways.listed(found, "measured"),
             published=takeaways.listed(found, "published"),
             count=len(found),
@@ -109,13 +120,12 @@ def _page(name: str, path: str = "", **context: Any) -> Page:
 
 
 def _takeaways(found: Sequence[Finding], shared: dict[str, Any]) -> Page:
-    """Every take-away, the picks among them."""
+    """Every take-away."""
     return _page(
         "takeaways",
         **shared,
-        measured=takeaways.listed(found, "measured", len(found), picks=True),
-        published=takeaways.listed(found, "published", len(found), picks=True),
-        choices=takeaways.choices(found, len(found)),
+        measured=takeaways.listed(found, "measured", len(found)),
+        published=takeaways.listed(found, "published", len(found)),
     )
 
 
@@ -157,8 +167,8 @@ def environment() -> Environment:
     made.filters.update(
         yaml=escape.yaml_text,
         table=tables.render,
-        picks=lambda choice: takeaways.html("picks", choice),
-        findings=lambda found: takeaways.html("findings", found),
+        panels=decision.html,
+        findings=takeaways.html,
         whole=numbers.whole,
         date=numbers.date,
         id=escape.identifier,

@@ -12,6 +12,7 @@ from report.charts.drawing import Chart
 from report.numbers import Form
 from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
+from report.rows.answers import paired
 from report.rows.results import Results
 from report.rows.rows import HistoryRow, Metric, is_share
 
@@ -103,10 +104,10 @@ def _flipped(old: HistoryRow, new: HistoryRow, tests: int, results: Results) -> 
     """The change of an accuracy; sidecars are opened only where the two differ."""
     if _value(old) == _value(new):
         return stats.Verdict(0.0, 0.0, None, 1.0, "equal")
-    one, other = (results.answers(row.record, row.series) for row in (new, old))
-    right = [each.right.get(new.metric) for each in (one, other)]
-    if right[0] is not None and right[1] is not None and one.asked == other.asked:
-        verdict = stats.compare_paired(right[0], right[1]).verdict
+    one, other = paired(*(results.answers((row.record,), row.series) for row in (new, old)))
+    scores = [each.scores.get(new.metric) for each in (one, other)]
+    if scores[0] is not None and scores[1] is not None and len(scores[0]) > 1:
+        verdict = stats.compare_paired(scores[0] == 1, scores[1] == 1).verdict
     else:
         now, then = (round((_value(row) or 0.0) * row.n) for row in (new, old))
         verdict = stats.compare_counts(now, new.n, then, old.n)

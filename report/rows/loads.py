@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,11 @@ def at_highest_shared(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
     return at_rate(rows, max(shared)) if shared else []
 
 
+def at_most(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
+    """The rows at the highest rate there is, for what is said of output."""
+    return at_rate(rows, max((row.request_rate_rps for row in rows), default=0.0))
+
+
 def at_rate(rows: Sequence[SpeedRow], rate: float) -> list[SpeedRow]:
     """The rows at one request rate and, of those, at the workload most of them share."""
     here = [row for row in rows if row.request_rate_rps == rate]
@@ -73,10 +79,13 @@ def at_rate(rows: Sequence[SpeedRow], rate: float) -> list[SpeedRow]:
 
 
 def kept(rows: Iterable[SpeedRow]) -> dict[Who, Kept]:
-    """For each variant on each machine with a judged load, in the order of the rows."""
+    """For each variant on each machine with a judged load, in the order of the rows.
+
+    All requests at once are a burst and no rate that can be kept.
+    """
     judged: dict[Who, list[SpeedRow]] = {}
     for row in rows:
-        if row.sustained != "unknown":
+        if row.sustained != "unknown" and math.isfinite(row.request_rate_rps):
             judged.setdefault(row.who, []).append(row)
     return {who: _kept(own) for who, own in judged.items()}
 

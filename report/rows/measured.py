@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.errors import ConfigError
-from bench.records import store
+from bench.records import identity, store
 from bench.records.record import (
     THROTTLE_REASONS,
     Load,
@@ -20,6 +23,7 @@ from bench.records.record import (
     spec_key,
 )
 from report import rates, stats
+from report.rows import answers
 from report.rows.rows import (
     EVENTS,
     LATENCIES,
@@ -63,7 +67,7 @@ def run_row(record: Record, where: str, current: bool) -> RunRow:
 
 
 def speed_rows(record: Record, where: str, path: Path) -> Iterator[SpeedRow]:
-    """One row per load; opens the record's sidecar for percentiles and goodput."""
+    """One row per load, of this session alone; opens the sidecar for percentiles and goodput."""
     result = record.speed
     if result is None:
         return
@@ -89,10 +93,19 @@ def speed_rows(record: Record, where: str, path: Path) -> Iterator[SpeedRow]:
             metrics=metrics,
             limit_ttft_p90_ms=ttft,
             limit_tpot_p90_ms=tpot,
-            sustained=sustained(metrics, ttft, tpot),
-            usd_per_million_output_tokens=_price(metrics, record.price_per_hour_usd),
+            sustained="unknown",
             **_telemetry(load),
         )
+
+
+def judge(row: SpeedRow) -> SpeedRow:
+    """A row with what follows from its metrics: the service level, and the price of its output."""
+    output, price = row.metrics.get(Metric.OUTPUT), row.served.price_per_hour_usd
+    usd = (
+        price / 3600 / output.value * 1e6 if price is not None and output and output.value else None
+    )
+    level = sustained(row.metrics, row.limit_ttft_p90_ms, row.limit_tpot_p90_ms)
+    return replace(row, sustained=level, usd_per_million_output_tokens=usd)
 
 
 def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
@@ -121,7 +134,35 @@ def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
                 num_fewshot=task.num_fewshot,
                 requests_per_s=record.quality.requests_per_s,
                 samples=task.samples.file,
+                margin=record.decision,
+                settings=identity.task_settings(record.spec, task.name),
             )
+
+
+def pool(root: Path, rows: Sequence[QualityRow]) -> QualityRow:
+    """Batches of documents of one variant as one row; a metric of no document is the newest's.
+
+    Args:
+        root: where the records are.
+        rows: one metric of one task, the oldest record first.
+    """
+    newest = rows[-1]
+    if len(rows) == 1:
+        return newest
+    records = tuple(row.record for row in rows)
+    batches = [
+        (root / where, task)
+        for where in records
+        for task in _tasks(store.read(root / where))
+        if task.name == newest.task
+    ]
+    scores = answers.read(batches).scores.get(newest.metric)
+    if scores is None:
+        return newest
+    n, value = len(scores), float(scores.mean())
+    error = float(scores.std(ddof=1)) / math.sqrt(n) if n > 1 else None
+    estimate = _estimate(newest.metric, value, error, n)
+    return replace(newest, records=records, value=estimate, stderr=error, n=n)
 
 
 def repeat_rows(record: Record, where: str) -> Iterator[RepeatRow]:
@@ -205,7 +246,7 @@ def _subject(record: Record) -> dict[str, Any]:
         "variant_name": record.variant_name,
         "family": record.family,
         "is_baseline": record.baseline,
-        "machine": _machine(record),
+        "machine": machine(record),
         "engine_version": record.engine.version if record.engine else None,
         "finished_at": _utc(record.provenance.finished_at),
         "key": record.key,
@@ -248,7 +289,7 @@ def _served(record: Record) -> Served:
     )
 
 
-def _machine(record: Record) -> str:
+def machine(record: Record) -> str:
     """The processor that did the work, as it names itself: two machines are not one series."""
     environment = record.environment
     if environment.gpu_name:
@@ -279,26 +320,36 @@ def _of_repeat(repeat: Repeat, name: Metric) -> float:
     return float(getattr(getattr(repeat, f"{event}_ms"), statistic))
 
 
-def _mean(load: Load, name: Metric) -> stats.Estimate | None:
-    return stats.mean_of_positive([_of_repeat(repeat, name) for repeat in load.repeats])
+def _mean(load: Load, name: Metric) -> stats.Estimate:
+    """A session's value: the mean over its repeats, which say nothing of how sessions differ."""
+    return _session([_of_repeat(repeat, name) for repeat in load.repeats])
+
+
+def _session(values: Sequence[float]) -> stats.Estimate:
+    return stats.Estimate(math.fsum(values) / len(values), None, None, len(values))
 
 
 def _metrics(
     load: Load, samples: Sequence[Mapping[str, Any]], ttft_ms: float | None, tpot_ms: float | None
 ) -> dict[Metric, stats.Estimate]:
-    """Means by t over repeats; percentiles over all requests, by bootstrap.
+    """Means over the session's repeats; percentiles over all its requests.
 
     The sidecar has no inter-token times, so a percentile of ITL is the mean over repeats of the
     repeat's own percentile.
     """
-    found = {name: _mean(load, name) for name in (*LATENCIES, *THROUGHPUTS)}
+    found: dict[Metric, stats.Estimate | None] = {
+        name: _mean(load, name) for name in (*LATENCIES, *THROUGHPUTS)
+    }
     ranks = {statistic: float(statistic[1:]) for statistic in STATISTICS if statistic != "mean"}
     for event in EVENTS:
-        requests = [sample[f"{event}_ms"] for sample in samples if f"{event}_ms" in sample]
+        requests = [time for sample in samples for time in sample.get(f"{event}_ms", ())]
         if requests:
-            over_all = stats.percentiles(requests, list(ranks.values()))
-            for statistic, value in zip(ranks, over_all, strict=True):
-                found[Metric(f"{event}_{statistic}_ms")] = value
+            for statistic, value in zip(
+                ranks, np.percentile(requests, list(ranks.values())), strict=True
+            ):
+                found[Metric(f"{event}_{statistic}_ms")] = stats.Estimate(
+                    float(value), None, None, 1
+                )
     found[Metric.GOODPUT] = _goodput(load, samples, ttft_ms, tpot_ms)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -317,17 +368,7 @@ def _goodput(
         for s in samples
     ]
     pairs = zip(good, load.repeats, strict=True)
-    return stats.mean_of_positive([count / repeat.duration_s for count, repeat in pairs])
-
-
-def _price(
-    metrics: Mapping[Metric, stats.Estimate], price_per_hour_usd: float | None
-) -> float | None:
-    """US dollars for a million output tokens."""
-    output = metrics.get(Metric.OUTPUT)
-    if price_per_hour_usd is None or output is None or not output.value:
-        return None
-    return price_per_hour_usd / 3600 / output.value * 1e6
+    return _session([count / repeat.duration_s for count, repeat in pairs])
 
 
 def _telemetry(load: Load) -> dict[str, Any]:
@@ -347,9 +388,16 @@ def _telemetry(load: Load) -> dict[str, Any]:
     }
 
 
+def _tasks(record: Record) -> Sequence[TaskResult]:
+    return record.quality.tasks if record.quality else ()
+
+
 def _score(task: TaskResult, metric: str, value: float, stderr: float | None) -> stats.Estimate:
-    """The value with Wilson's interval for a share of documents, else lm-eval's standard error."""
-    n = task.documents_effective
+    return _estimate(metric, value, stderr, task.documents_effective)
+
+
+def _estimate(metric: str, value: float, stderr: float | None, n: int) -> stats.Estimate:
+    """The value with Wilson's interval for a share of documents, else its standard error."""
     if not is_share(metric):
         return stats.Estimate(value, None, stderr, n)
     counted = stats.proportion(round(value * n), n)

@@ -8,20 +8,21 @@ have their sidecars opened.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
-from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bench.errors import ConfigError
-from bench.records import store
-from bench.records.record import Record
-from report.rows import answers, drift, measured, published
-from report.rows.rows import HistoryRow, QualityRow, RepeatRow, RunRow, SpeedRow
+from bench.records import identity, store
+from bench.records.record import Record, TaskResult
+from report.rows import answers, measured, published, sessions
+from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow
+
+Row = TypeVar("Row", SpeedRow, QualityRow)
 
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
 
@@ -30,8 +31,8 @@ _MANY = 1000  # records from which on processes pay for their start, about two s
 class Results:
     """All rows, sorted. What is read or computed from them is kept: each record, each answer.
 
-    speed: one row per current record and load, and per published row.
-    quality: one row per current record, task and metric, and per published row.
+    speed: one row per variant, machine and load, over its sessions; and per published row.
+    quality: one row per variant, task and metric, over its documents; and per published row.
     repeats: one row per repeat of the current speed records.
     history: one row per record, load or task (`series`) and metric.
     """
@@ -44,14 +45,14 @@ class Results:
     history: Sequence[HistoryRow]
     references: tuple[published.Reference, ...] = ()
     _records: dict[str, Record] = field(default_factory=dict, init=False, repr=False)
-    _answers: dict[tuple[str, str], answers.Answers] = field(
+    _answers: dict[tuple[tuple[str, ...], str], answers.Answers] = field(
         default_factory=dict, init=False, repr=False
     )
 
     @cached_property
-    def drift(self) -> drift.Drift:
-        """How far the same thing, measured twice on one machine, lies apart."""
-        return drift.of(self.history)
+    def machines(self) -> dict[Place, sessions.Machine]:
+        """The measured speed rows by machine, with all that their sessions say together."""
+        return sessions.machines(self.speed)
 
     def record(self, where: str) -> Record:
         """The whole record behind a row, by its path below `root`."""
@@ -59,15 +60,19 @@ class Results:
             self._records[where] = store.read(self.root / where)
         return self._records[where]
 
-    def answers(self, where: str, task: str) -> answers.Answers:
-        """What a record answered to one of its tasks."""
-        if (where, task) not in self._answers:
-            quality = self.record(where).quality
-            result = next(each for each in quality.tasks if each.name == task) if quality else None
-            if result is None:
-                raise KeyError(f"{where} has no task {task}")
-            self._answers[where, task] = answers.read(self.root / where, result)
-        return self._answers[where, task]
+    def answers(self, records: tuple[str, ...], task: str) -> answers.Answers:
+        """What a variant answered to a task, in records that add up, the oldest first."""
+        if (records, task) not in self._answers:
+            batches = [
+                (self.root / where, result)
+                for where in records
+                for result in _tasks(self.record(where))
+                if result.name == task
+            ]
+            if not batches:
+                raise KeyError(f"{records} have no task {task}")
+            self._answers[records, task] = answers.read(batches)
+        return self._answers[records, task]
 
 
 def load(results: Path, reference: Path | None) -> Results:
@@ -77,6 +82,8 @@ def load(results: Path, reference: Path | None) -> Results:
         ConfigError: a record or reference cannot be read, or is of a newer schema.
     """
     found = _gather(results)
+    places = sessions.machines(found.speed)
+    found.speed = [measured.judge(places[row.place].describe(row)) for row in found.speed]
     references = published.read_all(reference) if reference else ()
     level = published.common_level(found.speed)
     for each in references:
@@ -127,22 +134,26 @@ def _gather(root: Path) -> _Rows:
 
 
 def _variant(root: Path, paths: list[Path]) -> _Rows:
-    """Everything of one variant on one hardware, and which record of each stage is current."""
+    """Everything of one variant on one hardware: what its newest records ask, over all that ask it.
+
+    Records of the same identity on the same machine add up: sessions of a load, documents of a
+    task. A partial record counts only where no complete one does.
+    """
     found = [_Found(path.relative_to(root).as_posix(), path, _read(path)) for path in sorted(paths)]
-    usable: dict[str, list[_Found]] = {}
-    for each in found:
-        if each.record.status != "failed" and (each.record.speed or each.record.quality):
-            usable.setdefault(each.record.stage, []).append(each)
-    shown = {_current(own).where for own in usable.values()}
+    found.sort(key=lambda each: (each.record.provenance.finished_at, each.where))
+    usable = [each for each in found if each.record.status != "failed"]
     rows = _Rows()
-    for where, path, record in found:
+    for sessions_of_load in _add_up([each for each in usable if each.record.speed], _loads):
+        rows.speed.append(sessions.pool(sessions_of_load))
+    for batches in _add_up([each for each in usable if each.record.quality], _scores):
+        rows.quality.append(measured.pool(root, batches))
+    shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
+    for where, _, record in found:
         current = where in shown
         rows.runs.append(measured.run_row(record, where, current))
         rows.history += measured.history_rows(record, where, current)
         if current:
-            rows.speed += measured.speed_rows(record, where, path)
             rows.repeats += measured.repeat_rows(record, where)
-            rows.quality += measured.quality_rows(record, where)
     return rows
 
 
@@ -152,18 +163,51 @@ class _Found(NamedTuple):
     record: Record
 
 
-def _current(found: Sequence[_Found]) -> _Found:
-    """The record to show of one stage: of what was asked last, the newest that is complete.
+def _loads(found: _Found, asked: Record) -> Iterator[tuple[Hashable, SpeedRow]]:
+    """The loads of a record that are those of the newest, each with what it is pooled by.
 
-    A partial one stands in only where nothing complete answers the same key, as in `bench.store`.
+    The sidecar of a record that has none is not opened.
     """
+    loads = found.record.speed.loads if found.record.speed else ()
+    rates = [float(load.request_rate_rps) for load in loads]
+    same = {
+        rate: own
+        for rate in rates
+        if (own := identity.load_identity(found.record.spec, rate))
+        == identity.load_identity(asked.spec, rate)
+    }
+    for row in measured.speed_rows(found.record, found.where, found.path) if same else ():
+        if row.request_rate_rps in same:
+            yield same[row.request_rate_rps], row
 
-    def age(each: _Found) -> tuple[datetime, str]:
-        return each.record.provenance.finished_at, each.where
 
-    key = max(found, key=age).record.key
-    same = [each for each in found if each.record.key == key]
-    return max([each for each in same if each.record.status == "ok"] or same, key=age)
+def _scores(found: _Found, asked: Record) -> Iterator[tuple[Hashable, QualityRow]]:
+    """The scores of a record in tasks that the newest asks alike."""
+    for row in measured.quality_rows(found.record, found.where):
+        own = identity.task_identity(found.record.spec, row.task)
+        if own == identity.task_identity(asked.spec, row.task):
+            yield (own, row.metric), row
+
+
+def _add_up(
+    found: Sequence[_Found],
+    tell: Callable[[_Found, Record], Iterator[tuple[Hashable, Row]]],
+) -> Iterator[list[Row]]:
+    """The rows that add up, of what the newest record asks on its machine, the oldest first."""
+    if not found:
+        return
+    newest = found[-1].record
+    groups: dict[Hashable, list[Row]] = {}
+    for each in found:
+        if measured.machine(each.record) == measured.machine(newest):
+            for asked, row in tell(each, newest):
+                groups.setdefault(asked, []).append(row)
+    for rows in groups.values():
+        yield [row for row in rows if row.status == "ok"] or rows[-1:]
+
+
+def _tasks(record: Record) -> Sequence[TaskResult]:
+    return record.quality.tasks if record.quality else ()
 
 
 def _read(path: Path) -> Record:

@@ -7,7 +7,7 @@ estimate fills four columns. What is missing is None and means "unknown", never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, get_args
@@ -23,6 +23,8 @@ Size = Literal["weights_gib", "checkpoint_gib"]
 Event = Literal["ttft", "tpot", "itl", "e2e"]
 Statistic = Literal["mean", "p50", "p90", "p99"]
 Who = tuple[Source, str, str]  # source, hardware, variant
+Place = tuple[str, str]  # hardware, the machine's own name
+Workload = tuple[float, int, int]  # requests per second, tokens in, tokens out
 
 
 class Metric(StrEnum):
@@ -87,6 +89,17 @@ HIDDEN = {"hidden": True}  # no column
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of documents; lm-eval names a filter after a comma."""
     return metric.partition(",")[0] in PROPORTIONS
+
+
+def leading_metric(metrics: Iterable[str]) -> str:
+    """The metric that stands for a task: `acc` where it has that."""
+    return min(metrics, key=metric_order)
+
+
+def metric_order(metric: str) -> tuple[int, str]:
+    """Sorts a task's metrics, the one that stands for it first."""
+    known = metric in PROPORTIONS
+    return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
 
 
 def anchor(stage: Stage, source: Source, hardware: str, variant: str, *rest: str) -> str:
@@ -184,12 +197,17 @@ class ResultRow(Subject):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedRow(ResultRow):
-    """A variant under one load. A metric that is not known is not among `metrics`."""
+    """A variant under one load, over all its sessions. An unknown metric is not in `metrics`.
+
+    `by_session` has each session's value of a metric, the oldest first, None where one lacks it;
+    nothing for a published row. `repeats` counts those of all sessions.
+    """
 
     input_tokens: int
     output_tokens: int
     prompts: int
     request_rate_rps: float  # infinite where requests were not throttled
+    sessions: int = 1
     repeats: int
     metrics: Mapping[Metric, Estimate] = field(metadata={"keys": tuple(Metric)})
     limit_ttft_p90_ms: float | None
@@ -203,6 +221,14 @@ class SpeedRow(ResultRow):
     throttled: bool | None = None
     throttle_reasons: tuple[str, ...] = ()
     shared: bool | None = None
+    by_session: Mapping[Metric, tuple[float | None, ...]] = field(
+        default_factory=dict, metadata=HIDDEN
+    )
+
+    @property
+    def place(self) -> Place:
+        """The machine whose sessions are compared with one another."""
+        return self.hardware, self.machine
 
     @property
     def series(self) -> str:
@@ -210,14 +236,17 @@ class SpeedRow(ResultRow):
         return rates.name(self.request_rate_rps)
 
     @property
-    def workload(self) -> tuple[float, int, int]:
+    def workload(self) -> Workload:
         """What two rows must share to be compared."""
         return self.request_rate_rps, self.input_tokens, self.output_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRow(ResultRow):
-    """A variant's score in one metric of one task, over `n` documents."""
+    """A variant's score in one metric of one task, over `n` documents of all its batches.
+
+    `margin` is what counts as kept, as the newest record asks: recovery, or points.
+    """
 
     task: str
     metric: str
@@ -235,6 +264,8 @@ class QualityRow(ResultRow):
     num_fewshot: int
     requests_per_s: float
     samples: str | None = None
+    margin: Mapping[str, float] = field(default_factory=dict, metadata=HIDDEN)
+    settings: str = field(default="", metadata=HIDDEN)  # equal where a task was asked alike
 
     @property
     def series(self) -> str:

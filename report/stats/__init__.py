@@ -15,7 +15,7 @@ from report.stats.accuracy import (
     loglikelihood_shift,
     proportion,
 )
-from report.stats.repeats import changes, mean, mean_of_positive, noise_floor, percentiles, ratio
+from report.stats.repeats import changes, mean
 from report.stats.verdict import (
     Estimate,
     Interval,
@@ -47,10 +47,6 @@ __all__ = [
     "invert",
     "loglikelihood_shift",
     "mean",
-    "mean_of_positive",
-    "noise_floor",
-    "percentiles",
     "proportion",
-    "ratio",
     "speed",
 ]

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Outcome = Literal["higher", "lower", "noise", "unknown"]
-Speed = Literal["faster", "slower", "noise", "unknown"]
+Outcome = Literal["higher", "lower", "noise", "described", "unknown"]
+Speed = Literal["faster", "slower", "noise", "described", "unknown"]
 Floats = npt.NDArray[np.float64]
 Numbers = Sequence[float] | Floats | npt.NDArray[np.int64]
 
@@ -47,7 +47,7 @@ class Verdict:
 
     Ratios and differences are value against baseline: variant / baseline, variant − baseline.
     `p_adjusted` and `tests` are set once the verdict was corrected within its family of so many.
-    `floor` is how far (as a ratio, 1 or more) the same thing lies apart when it is measured twice.
+    `judged` is False for what is only described: it has an interval and carries no verdict.
     """
 
     estimate: float | None
@@ -57,41 +57,36 @@ class Verdict:
     test: str
     p_adjusted: float | None = None
     tests: int = 1
-    floor: float | None = None
+    judged: bool = True
 
     @property
     def outcome(self) -> Outcome:
-        """Where test and interval exclude the null, beyond the floor: the side; else noise."""
-        return "noise" if self.drifts else self._tested
-
-    @property
-    def drifts(self) -> bool:
-        """Whether a test shows a ratio that is no wider than measuring the same thing again."""
-        if self._tested not in ("higher", "lower") or not self.estimate or self.floor is None:
-            return False
-        return max(self.estimate, 1 / self.estimate) <= self.floor
-
-    @property
-    def _tested(self) -> Outcome:
-        if self.estimate is None or self.interval is None or self.p is None:
+        """Where test and interval exclude the null, the side; else noise; or what there is not."""
+        if self.estimate is None or self.interval is None:
             return "unknown"
+        if not self.judged:
+            return "described"
         p = self.p if self.p_adjusted is None else self.p_adjusted
+        if p is None:
+            return "unknown"
         if p >= 1 - self.interval.level or self.null in self.interval:
             return "noise"
         return "higher" if self.estimate > self.null else "lower"
 
     @property
     def significant(self) -> bool:
-        """Whether a difference is shown; False covers both "noise" and "unknown"."""
+        """Whether a difference is shown; False covers all else."""
         return self.outcome in ("higher", "lower")
 
 
 def speed(verdict: Verdict, *, higher_is_faster: bool) -> Speed:
     """Read a verdict as speed: more tokens per second are faster, more milliseconds slower."""
     outcome = verdict.outcome
-    if outcome in ("noise", "unknown"):
-        return outcome
-    return "faster" if (outcome == "higher") == higher_is_faster else "slower"
+    if outcome == "higher":
+        return "faster" if higher_is_faster else "slower"
+    if outcome == "lower":
+        return "slower" if higher_is_faster else "faster"
+    return outcome
 
 
 def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:

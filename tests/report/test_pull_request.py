@@ -17,14 +17,18 @@ SHA = "a" * 40
 
 def test_new_rows_stand_against_a_committed_baseline(tmp_path: Path) -> None:
     results, measured = tmp_path / "results", tmp_path / "measured"
-    synthetic.write(results, [synthetic.BF16])
-    synthetic.write(measured, [synthetic.FP8])
+    for number in range(2):
+        later = synthetic.START + timedelta(hours=number)
+        for root, variant in ((results, synthetic.BF16), (measured, synthetic.FP8)):
+            store.write(root, *synthetic.speed_record(variant, finished=later, seed=number))
+    for root, variant in ((results, synthetic.BF16), (measured, synthetic.FP8)):
+        store.write(root, *synthetic.quality_record(variant))
     document = describe(SHA, measured, results)
     (table,) = document.tables
-    assert table.title == "A: l40/qwen3-8b-fp8, B: l40/qwen3-8b-bf16"
-    verdicts = {row[1]: row[-1] for row in table.rows}
-    assert verdicts["TPOT mean, ms"] == "faster"
-    assert "2 records of 1 variants" in document.headline
+    assert table.title == "l40/qwen3-8b-fp8 against l40/qwen3-8b-bf16"
+    verdicts = {row[:2]: row[-1] for row in table.rows}
+    assert verdicts["10 requests/s", "TPOT mean, ms"] == "faster"
+    assert "3 records of 1 variants" in document.headline
     assert len(comment.render(document)) < comment.MAX_BODY
     assert sorted(path.name for path in tmp_path.iterdir()) == ["measured", "results"]
 
@@ -35,7 +39,8 @@ def test_a_new_family_shows_its_own_values(tmp_path: Path) -> None:
     (table,) = describe(SHA, measured, tmp_path / "none").tables
     assert table.title == "l40/qwen3-8b-bf16"
     assert {row[0] for row in table.rows} == {"10 requests/s", "unthrottled", "hellaswag"}
-    assert all(" – " in row[3] for row in table.rows if row[1] == "TPOT mean, ms")
+    assert all(row[3] == "" for row in table.rows if row[1] == "TPOT mean, ms")  # one session
+    assert all(" – " in row[3] for row in table.rows if row[1] == "acc")
 
 
 def test_a_failed_stage_is_said_inert(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def record(
     **result: Any,
 ) -> Record:
     """A record of one stage around its result."""
-    spec = {"stage": stage, "variant": variant.name, "hardware": machine.id, "asked": asked}
+    spec = {"stage": stage, "variant": variant.name, "hardware": machine.id, stage: asked}
     raw = {
         "schema_version": 1,
         "key": spec_key(spec),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from synthetic_parts import Machine, Variant
 
 from bench.records import store
 from bench.records.record import Record, canonical_json
-from report import numbers, stats
+from report import numbers
 from report.differences.families import Verdicts
 from report.findings import takeaways
 from report.findings.finding import Finding, Kind
@@ -46,9 +47,15 @@ def published(tmp_path: Path, change: Change | None = None) -> list[Finding]:
     return findings(load(tmp_path / "none", tmp_path))
 
 
-def measured(root: Path, *variants: Variant, **options: Any) -> list[Finding]:
+def measured(root: Path, *variants: Variant, sessions: int = 3, **options: Any) -> list[Finding]:
+    """The findings of variants in so many sessions, and in one task of 400 documents."""
+    seed = options.pop("seed", 0)
     for variant in variants:
-        store.write(root, *synthetic.speed_record(variant, **options))
+        for number in range(sessions):
+            time = START + timedelta(hours=number)
+            session = seed * sessions + number
+            made = synthetic.speed_record(variant, finished=time, seed=session, **options)
+            store.write(root, *made)
         store.write(root, *synthetic.quality_record(variant, documents=400))
     return findings(load(root, None))
 
@@ -68,19 +75,13 @@ def none(found: list[Finding], kind: Kind) -> bool:
     return all(finding.kind != kind for finding in found)
 
 
-def picked(finding: Finding) -> tuple[str, ...]:
-    """The variant that a finding picks, and those it ties with."""
-    assert finding.pick is not None
-    return finding.pick.names
-
-
 # What the published numbers carry: the right-hand column, line by line.
 
 
 def test_fp8_takes_a_third_less_time_in_one_run(tmp_path: Path) -> None:
     finding = one(published(tmp_path), "saving", "Qwen3-8B FP8")
     assert finding.certainty == "one run"
-    assert finding.certainty_text == "one run, no interval"
+    assert finding.certainty_text == "one session, not judged"
     assert "−34.2 % time per output token" in finding.headline
     assert "TTFT −30.2 %, end to end −34.2 %, output +6.4 %" in finding.detail
 
@@ -88,8 +89,9 @@ def test_fp8_takes_a_third_less_time_in_one_run(tmp_path: Path) -> None:
 def test_awq_with_marlin_is_fastest(tmp_path: Path) -> None:
     found = published(tmp_path)
     finding = one(found, "fastest")
-    assert picked(finding) == ("Qwen3-8B AWQ INT4, Marlin kernel",)
-    assert finding.headline.startswith("Qwen3-8B AWQ INT4, Marlin kernel answers fastest")
+    assert finding.headline == (
+        "Qwen3-8B AWQ INT4, Marlin kernel takes the least time per token at 10 requests/s: 24.9 ms"
+    )
     assert "time per output token −51.0 %" in finding.detail
     assert finding.certainty == "one run"
     assert "+11.2 %" in one(found, "throughput").detail
@@ -171,7 +173,6 @@ def test_the_memory_picks(tmp_path: Path) -> None:
     found = published(tmp_path)
     saved = numbers.change(5.7073 / 15.2683)
     assert one(found, "smallest").detail == f"{saved} against Qwen3-8B BF16 (15.3 GiB)."
-    assert picked(one(found, "quality_per_gib"))[0].endswith("Marlin kernel")
     fit = one(found, "fit")
     assert "37.09 GiB of weights leave 3,216 tokens" in fit.headline
 
@@ -195,7 +196,7 @@ def test_another_winner_is_named(tmp_path: Path) -> None:
         )
 
     found = published(tmp_path, swap)
-    assert picked(one(found, "fastest"))[0] == "Qwen3-8B BF16"
+    assert one(found, "fastest").headline.startswith("Qwen3-8B BF16 takes")
     assert one(found, "kernel").headline.startswith("Same weights, other kernel")
 
 
@@ -276,7 +277,8 @@ def test_measured_effects_are_found_with_their_certainty(tmp_path: Path) -> None
     assert 1 - float(change) / 100 == pytest.approx(0.66, abs=0.03)
     assert one(found, "kernel").certainty == "shown"
     assert one(found, "kernel").headline.startswith("The kernel, not the bit-width, decides")
-    assert picked(one(found, "fastest")) == ("Qwen3-8B AWQ, Marlin",)
+    assert one(found, "fastest").headline.startswith("Qwen3-8B AWQ, Marlin takes the least time")
+    assert one(found, "slower", "Qwen3-8B AWQ").certainty == "shown"
 
 
 def normed(variant: Variant, wrong: int) -> tuple[Record, list[bytes]]:
@@ -293,20 +295,80 @@ def normed(variant: Variant, wrong: int) -> tuple[Record, list[bytes]]:
     return Record.model_validate_json(canonical_json(raw)), [packed]
 
 
-def test_one_metrics_noise_does_not_hide_anothers_loss(tmp_path: Path) -> None:
-    same = replace(FP8, accuracy=BF16.accuracy)
-    store.write(tmp_path, *normed(BF16, 20))
-    store.write(tmp_path, *normed(same, 60))
-    for variant in (BF16, same):
-        store.write(tmp_path, *synthetic.speed_record(variant))
-    found = findings(load(tmp_path, None))
-    loss = one(found, "quality_change")
-    assert loss.headline == (
-        "Qwen3-8B FP8 is worse than Qwen3-8B BF16 on hellaswag: −20.00 pp acc_norm"
-    )
-    assert "0 gained and 40 lost" in loss.detail
-    assert none(found, "quality_noise")
-    assert "−20.00 pp acc_norm on hellaswag" in one(found, "saving").headline
+def scored(root: Path, *variants: Variant, documents: int = 400, **options: Any) -> list[Finding]:
+    for variant in variants:
+        store.write(root, *synthetic.quality_record(variant, documents=documents, **options))
+    return findings(load(root, None))
+
+
+def test_what_is_kept_lost_and_undecided_is_told_apart(tmp_path: Path) -> None:
+    same = replace(BF16, name="Same", baseline=False)
+    worse = replace(same, name="Worse", accuracy=0.4)
+    found = scored(tmp_path, BF16, same, worse, documents=4000, flips=0.0)
+    told = {f.headline: f.certainty for f in found if f.kind == "kept"}
+    assert told == {
+        "Same keeps Qwen3-8B BF16's quality": "shown",
+        "Worse loses quality against Qwen3-8B BF16": "shown",
+    }
+    few = scored(tmp_path / "few", BF16, same, documents=60)
+    finding = one(few, "kept")
+    assert finding.headline == "Whether Same keeps Qwen3-8B BF16's quality is undecided"
+    assert finding.certainty == "noise"
+    assert re.search(r"over 60 documents; [\d,]+ more documents would decide", finding.detail)
+
+
+def test_a_moved_probability_is_told_where_no_answer_flips(tmp_path: Path) -> None:
+    """One nat less for the right choice of each document that is right by a wide margin."""
+
+    def moved(variant: Variant, by: float) -> tuple[Record, list[bytes]]:
+        record, [data] = synthetic.quality_record(variant, flips=0.0)
+        rows = json.loads(gzip.decompress(data))
+        for row in rows:
+            row["loglikelihoods"][row["target"]] -= by * (1 + row["doc"] % 3)
+        sidecar, packed = store.pack_sidecar(rows)
+        raw = record.model_dump(mode="json")
+        raw["quality"]["tasks"][0]["samples"] = sidecar.model_dump(mode="json")
+        return Record.model_validate_json(canonical_json(raw)), [packed]
+
+    same = replace(BF16, name="Same", baseline=False)
+    for name, by in (("moved", 1.0), ("equal", 0.0)):
+        store.write(tmp_path / name, *moved(BF16, 0.0))
+        store.write(tmp_path / name, *moved(same, by))
+    told = one(findings(load(tmp_path / "moved", None)), "sensitive")
+    assert told.headline.startswith("Same gives right answers less probability than Qwen3-8B BF16")
+    assert none(findings(load(tmp_path / "equal", None)), "sensitive")
+
+
+def test_worse_than_guessing_is_told_as_that(tmp_path: Path) -> None:
+    wrong = replace(SMALL, name="Wrong", baseline=False, accuracy=0.1)
+    [told] = [f for f in scored(tmp_path, SMALL, wrong, flips=0.0) if f.kind == "chance"]
+    assert told.headline.startswith("Wrong answers worse than guessing on hellaswag")
+    assert none(scored(tmp_path / "able", SMALL), "chance")
+
+
+def test_a_variant_that_is_faster_with_few_and_slower_with_many_is_told(tmp_path: Path) -> None:
+    def swap(rows: list[dict[str, Any]]) -> None:
+        rows[FP8_ROW]["speed"]["output_throughput_tps"] = 2000.0
+
+    assert none(published(tmp_path, swap), "crossover")  # one load only
+    for variant in (BF16, replace(FP8, tpot_ms=33)):
+        for number in range(3):
+            record, sidecars = synthetic.speed_record(
+                variant, finished=START + timedelta(hours=number), seed=number
+            )
+            raw = record.model_dump(mode="json")
+            if not variant.baseline:
+                for repeat in raw["speed"]["loads"][1]["repeats"]:
+                    repeat["output_throughput_tps"] /= 4
+            store.write(tmp_path / "r", Record.model_validate_json(canonical_json(raw)), sidecars)
+    told = one(findings(load(tmp_path / "r", None)), "crossover")
+    assert "is faster than Qwen3-8B BF16 with few requests, slower with many" in told.headline
+    assert told.certainty == "shown"
+
+
+def test_the_least_energy_is_named(tmp_path: Path) -> None:
+    assert "J per output token" in one(measured(tmp_path, BF16, FP8), "energy").headline
+    assert none(measured(tmp_path / "alone", BF16), "energy")
 
 
 def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Path) -> None:
@@ -315,7 +377,7 @@ def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Pat
         tmp_path, (SMALL, replace(SMALL, name="Half", baseline=False, weights_gib=0.6)), LAPTOP
     )
     found = findings(load(tmp_path, None))
-    kinds: tuple[Kind, ...] = ("smallest", "saving", "quality_per_gib")
+    kinds: tuple[Kind, ...] = ("smallest", "saving")
     for kind in kinds:
         told = {f.scope.hardware: f.headline for f in found if f.kind == kind}
         assert "on disk" in told["laptop"]
@@ -323,7 +385,7 @@ def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Pat
 
 
 def test_equal_variants_are_not_told_apart(tmp_path: Path) -> None:
-    """A/A: of six pairs of equal variants hardly any differs, and a pick names both."""
+    """A/A: of six pairs of equal variants hardly any differs, and the first names both."""
     claims = 0
     for seed in range(6):
         twin = replace(BF16, name=f"Twin {seed}", baseline=False)
@@ -331,10 +393,18 @@ def test_equal_variants_are_not_told_apart(tmp_path: Path) -> None:
         saving = one(found, "saving", twin.name)
         claims += saving.certainty == "shown"
         if one(found, "fastest").certainty == "noise":
-            assert len(picked(one(found, "fastest"))) == 2
-        assert none(found, "quality_change")
-        assert "Paired, 400 documents" in one(found, "quality_noise").detail
+            assert "no difference found to" in one(found, "fastest").headline
+        assert not [f for f in found if "loses quality" in f.headline]
     assert claims <= 1
+
+
+def test_where_all_are_equal_without_intervals_all_tie(tmp_path: Path) -> None:
+    def alike(rows: list[dict[str, Any]]) -> None:
+        for row in (FP8_ROW, AWQ_ROW, MARLIN_ROW):
+            rows[row]["speed"] = rows[BASE]["speed"]
+
+    headline = one(published(tmp_path, alike), "fastest").headline
+    assert headline.count("Qwen3-8B") == 4
 
 
 def test_mixed_machines_are_said_wherever_a_ratio_crosses_them(tmp_path: Path) -> None:
@@ -342,8 +412,7 @@ def test_mixed_machines_are_said_wherever_a_ratio_crosses_them(tmp_path: Path) -
     other = replace(L40, gpu_name="NVIDIA L40S")
     store.write(tmp_path, *synthetic.speed_record(FP8, other))
     found = findings(load(tmp_path, None))
-    assert found[0].kind == "mixed_machines"
-    assert "come from 2 different machines" in found[0].headline
+    assert "come from 2 different machines" in one(found, "mixed_machines").headline
     kinds: tuple[Kind, ...] = ("saving", "fastest", "throughput")
     for kind in kinds:
         assert "Mind: different machines under one hardware id" in one(found, kind).detail
@@ -363,21 +432,18 @@ def test_marks_and_failures_are_findings(tmp_path: Path) -> None:
     assert "out of memory" in failed.detail
 
 
-def test_the_same_measured_twice_shows_the_noise_floor(tmp_path: Path) -> None:
+def test_how_far_sessions_lie_apart_is_told_and_who_has_only_one(tmp_path: Path) -> None:
     for seed, time in enumerate((START, LATER)):
         made = synthetic.speed_record(BF16, finished=time, seed=seed, noise=0.03)
         store.write(tmp_path, *made)
-    finding = one(findings(load(tmp_path, None)), "noise_floor")
-    assert finding.detail.startswith("The widest of 1 measurement taken twice")
-    [floor] = re.findall(r"at most (\d+\.\d) %$", finding.headline)
-    assert 1 < float(floor) < 50
-    assert "24 hours apart" in finding.detail
-    assert len(finding.evidence) == 2
     store.write(tmp_path, *synthetic.speed_record(FP8))
     found = findings(load(tmp_path, None))
-    assert one(found, "noise_floor") == finding
-    assert none(found, "unstable")
-    assert none(found, "unrepeated")
+    told = one(found, "session_spread")
+    assert re.fullmatch(
+        r"Sessions of the same variant lie \d+\.\d % apart on NVIDIA L40", told.headline
+    )
+    alone = one(found, "one_session")
+    assert alone.headline == "One session only, so no verdict on speed: Qwen3-8B FP8"
 
 
 def test_a_difference_that_is_noise_is_not_hidden_by_the_load(tmp_path: Path) -> None:
@@ -387,12 +453,8 @@ def test_a_difference_that_is_noise_is_not_hidden_by_the_load(tmp_path: Path) ->
     capped = one(measured(tmp_path / "shown", quick, slow, prompts=200), "load_cap")
     assert capped.certainty == "shown"
     assert "hides most of the difference" in capped.headline
-    for seed in range(4):
-        twin = replace(quick, name="Twin", baseline=False, tpot_ms=5.2)
-        made = measured(tmp_path / str(seed), quick, twin, prompts=200, noise=0.2, seed=seed)
-        [fast] = [f for f in made if f.kind == "saving"]
-        assert fast.certainty == "noise"
-        assert none(made, "load_cap")
+    twin = replace(quick, name="Twin", baseline=False)
+    assert none(measured(tmp_path / "equal", quick, twin, prompts=200, noise=0.2), "load_cap")
 
 
 def test_limited_clocks_are_told_with_their_reason(tmp_path: Path) -> None:
@@ -413,45 +475,17 @@ def test_a_collapse_is_as_sure_as_its_loss(tmp_path: Path) -> None:
     finding = one(measured(tmp_path, SMALL, BROKEN), "chance")
     assert finding.certainty == "shown"
     assert "a loss of −" in finding.detail
-    assert "exact McNemar" in finding.detail
 
 
-def test_what_no_test_says_is_said_by_its_interval(tmp_path: Path) -> None:
-    half = replace(SMALL, name="Half", baseline=False, weights_gib=0.1)
-    found = measured(tmp_path, SMALL, half)
-    assert one(found, "quality_per_gib").certainty == "interval"
+def test_the_service_level_is_said_by_its_interval(tmp_path: Path) -> None:
+    found = measured(tmp_path, SMALL, replace(SMALL, name="Half", baseline=False))
     assert one(found, "service_level").certainty == "interval"
-    assert one(found, "service_level").certainty_text == "by its interval, not tested"
+    assert one(found, "service_level").certainty_text == "by its interval"
 
 
-def test_what_could_have_been_shown_is_told_alone_and_corrected(tmp_path: Path) -> None:
-    same = [replace(BF16, name=f"Twin {i}", baseline=False) for i in range(3)]
-    for variant in (BF16, *same):
-        store.write(tmp_path, *synthetic.quality_record(variant, documents=400, flips=0.2))
-    few = replace(BF16, name="Hardly", baseline=False)
-    store.write(tmp_path, *synthetic.quality_record(few, documents=400, flips=0.2))
-    results = load(tmp_path, None)
-    finding = one(findings(results), "quality_noise")
-    tests = [each for each in Verdicts(results).differences if each.stage == "quality"]
-    assert {test.verdict.tests for test in tests} == {8}
-    test = max(tests, key=lambda each: each.detectable or 0)
-    assert test.gained is not None and test.lost is not None
-    flips = (test.gained + test.lost) / 400
-    expected = stats.detectable_paired(400, flips, level=1 - 0.05 / 8)
-    assert test.detectable == pytest.approx(expected)
-    [told] = re.findall(r"differences of (.+?) pp or more, (.+?) pp after the", finding.detail)
-    alone = max(each.detectable_alone or 0 for each in tests)
-    assert told == (numbers.share(alone, 1), numbers.share(expected, 1))
-    assert float(told[0]) < float(told[1])
-    assert "pp after the correction for 8 tests." in finding.detail
-
-
-def test_too_few_flips_to_show_anything_are_said(tmp_path: Path) -> None:
-    store.write(tmp_path, *normed(BF16, 20))
-    store.write(tmp_path, *normed(replace(FP8, accuracy=BF16.accuracy), 22))
-    finding = one(findings(load(tmp_path, None)), "quality_noise")
-    assert "Too few answers flipped to show any difference" in finding.detail
-    assert finding.detail.endswith(": Qwen3-8B FP8, acc; Qwen3-8B FP8, acc_norm.")
+def test_a_burst_is_no_rate_that_is_kept(tmp_path: Path) -> None:
+    quick = replace(BF16, tpot_ms=2, ttft_ms=5)
+    assert none(measured(tmp_path, quick, rates=(math.inf,)), "service_level")
 
 
 def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
@@ -476,17 +510,10 @@ def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
     assert "Highest rate kept: Qwen3-8B BF16 4/s, Qwen3-8B FP8 4/s, Qwen3-8B AWQ none" in detail
 
 
-def test_what_guesses_is_no_pick(tmp_path: Path) -> None:
-    found = measured(tmp_path, SMALL, replace(SMALL, name="Half", baseline=False), BROKEN)
-    pick = one(found, "quality_per_gib")
-    assert BROKEN.name not in picked(pick)
-    assert "has collapsed" in one(found, "chance").headline
-
-
 def test_one_record_and_none_say_little_and_nothing(tmp_path: Path) -> None:
     assert findings(load(tmp_path, None)) == []
-    found = measured(tmp_path, BF16)
-    assert {finding.kind for finding in found} == {"service_level", "unrepeated"}
+    found = measured(tmp_path, BF16, sessions=1)
+    assert {finding.kind for finding in found} == {"service_level", "one_session"}
 
 
 def test_names_are_words_not_templates(tmp_path: Path) -> None:
@@ -518,7 +545,8 @@ def test_every_kind_of_finding_is_worded_and_reached(
     everything: tuple[Results, list[Finding]],
 ) -> None:
     _, found = everything
-    assert {finding.kind for finding in found} == set(get_args(Kind))
+    elsewhere = {"quality_change", "crossover"}  # each has tests of its own
+    assert {finding.kind for finding in found} == set(get_args(Kind)) - elsewhere
     for finding in found:
         assert finding.headline
         assert not finding.headline.endswith(".")

@@ -52,13 +52,12 @@ def test_numbers_are_those_of_the_record_and_its_sidecar(tmp_path: Path) -> None
     repeats = record.speed.loads[0].repeats
     requests = json.loads(gzip.decompress(sidecars[0]))
 
-    tpot = stats.mean_of_positive([repeat.tpot_ms.mean for repeat in repeats])
-    assert row.metrics[Metric.TPOT_MEAN] == tpot
+    tpot = row.metrics[Metric.TPOT_MEAN]
+    assert tpot.value == pytest.approx(np.mean([repeat.tpot_ms.mean for repeat in repeats]))
+    assert (tpot.interval, tpot.n, row.sessions) == (None, 1, 1)
     pooled = np.concatenate([sample["ttft_ms"] for sample in requests])
     ttft = row.metrics[Metric.TTFT_P90]
     assert ttft.value == pytest.approx(np.percentile(pooled, 90))
-    assert ttft.interval is not None
-    assert ttft.interval.low < ttft.value < ttft.interval.high
     good = [
         sum(t <= 500 and p <= 50 for t, p in zip(s["ttft_ms"], s["tpot_ms"], strict=True))
         for s in requests
@@ -75,21 +74,54 @@ def test_numbers_are_those_of_the_record_and_its_sidecar(tmp_path: Path) -> None
     )
 
 
-def test_the_newest_usable_record_is_current_and_all_stay_in_the_history(tmp_path: Path) -> None:
-    put(tmp_path, synthetic.speed_record(BF16, seed=1))
-    newest = put(tmp_path, synthetic.speed_record(BF16, finished=LATER, seed=2))
+def test_sessions_add_up_and_a_failure_takes_nothing_away(tmp_path: Path) -> None:
+    paths = [
+        put(tmp_path, synthetic.speed_record(BF16, finished=time, seed=seed))
+        for seed, time in enumerate((START, LATER))
+    ]
     put(tmp_path, (synthetic.failed_record(BF16, finished=LATER + timedelta(days=1)), []))
     results = load(tmp_path, None)
-    where = newest.relative_to(tmp_path).as_posix()
-    assert {row.record for row in results.speed} == {where}
-    assert {row.record for row in results.repeats} == {where}
+    where = tuple(path.relative_to(tmp_path).as_posix() for path in paths)
+    assert {row.records for row in results.speed} == {where}
+    assert {(row.sessions, row.repeats) for row in results.speed} == {(2, 6)}
+    assert {row.record for row in results.repeats} == set(where)
     assert [run.status for run in results.runs] == ["ok", "ok", "failed"]
-    assert [run.current for run in results.runs] == [False, True, False]
+    assert [run.current for run in results.runs] == [True, True, False]
     assert results.runs[-1].error == "the server died: out of memory"
-    assert len({row.record for row in results.history}) == 2
-    assert {row.record for row in results.history if row.current} == {where}
-    assert results.record(where).provenance.finished_at == LATER
-    assert results.record(where) is results.record(where)
+    assert results.record(where[1]).provenance.finished_at == LATER
+    assert results.record(where[1]) is results.record(where[1])
+    for row in results.speed:
+        values = [value for value in row.by_session[Metric.TPOT_MEAN] if value is not None]
+        tpot = row.metrics[Metric.TPOT_MEAN]
+        assert tpot.value == pytest.approx(np.exp(np.mean(np.log(values))))
+        assert tpot.interval is not None
+        assert tpot.interval.low < min(values) < max(values) < tpot.interval.high
+
+
+def test_another_machine_or_workload_is_no_session_of_the_same(tmp_path: Path) -> None:
+    put(tmp_path, synthetic.speed_record(BF16))
+    other = replace(L40, gpu_name="NVIDIA L40S")
+    put(tmp_path, synthetic.speed_record(BF16, other, finished=LATER))
+    assert {(row.sessions, row.machine) for row in load(tmp_path, None).speed} == {
+        (1, "1 × NVIDIA L40S")
+    }
+
+
+def test_batches_of_documents_add_up_and_the_last_answer_counts(tmp_path: Path) -> None:
+    first = put(tmp_path, synthetic.quality_record(BF16, documents=100))
+    later = replace(BF16, accuracy=0.3)
+    second = put(tmp_path, synthetic.quality_record(later, documents=60, finished=LATER))
+    results = load(tmp_path, None)
+    where = tuple(path.relative_to(tmp_path).as_posix() for path in (first, second))
+    [acc] = [row for row in results.quality if row.metric == "acc"]
+    assert (acc.records, acc.n) == (where, 100)
+    kept: dict[int, float] = {}
+    for path in (first, second):
+        record = store.read(path)
+        assert record.quality
+        for row in store.read_sidecar(path, record.quality.tasks[0].samples):
+            kept[row["doc"]] = row["acc"]
+    assert acc.value.value == pytest.approx(np.mean(list(kept.values())))
 
 
 def test_newest_is_decided_by_time_not_by_key_or_file_name(tmp_path: Path) -> None:
@@ -137,7 +169,7 @@ def test_a_newer_partial_record_hides_no_complete_one_of_the_same_key(tmp_path: 
 def test_superseded_sidecars_are_not_needed_current_ones_are(tmp_path: Path) -> None:
     old = put(tmp_path, synthetic.speed_record(BF16, seed=1))
     (sidecar,) = old.parent.glob("*.json.gz")
-    new = put(tmp_path, synthetic.speed_record(BF16, finished=LATER, seed=2))
+    new = put(tmp_path, synthetic.speed_record(BF16, finished=LATER, seed=2, prompts=30))
     sidecar.unlink()
     assert len(load(tmp_path, None).speed) == 2
     for left in new.parent.glob("*.json.gz"):

@@ -1,14 +1,12 @@
 """Repeats: means, percentiles, ratios, the noise floor and histories, against other routes."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+from statsmodels.stats.weightstats import DescrStatsW
 
 from report import stats
 
@@ -44,29 +42,6 @@ def test_mean_interval_is_students(values: list[float]) -> None:
     assert estimate.value in interval
 
 
-@given(REPEATS)
-def test_a_positive_mean_has_a_t_interval_of_logarithms_by_the_delta_method(
-    values: list[float],
-) -> None:
-    """Never below 0 where Student's own would be, and the same where repeats hardly differ."""
-    assume(np.ptp(values) > 1e-6 * max(values))
-    estimate, plain = stats.mean_of_positive(values), stats.mean(values)
-    assert estimate is not None and plain is not None
-    assert (estimate.value, estimate.standard_error) == (plain.value, plain.standard_error)
-    log_error = scipy_stats.sem(values) / np.mean(values)
-    ends = scipy_stats.t.interval(0.95, len(values) - 1, np.log(np.mean(values)), log_error)
-    if ends[1] - ends[0] < 600:
-        interval = interval_of(estimate)
-        assert (interval.low, interval.high) == pytest.approx(tuple(np.exp(ends)))
-        assert interval.low > 0
-
-
-def test_few_scattered_repeats_stay_possible() -> None:
-    wild = [60.0, 90.0, 156.0]
-    assert interval_of(stats.mean(wild)).low < 0 < interval_of(stats.mean_of_positive(wild)).low
-    assert stats.mean_of_positive([0.0, 0.0]) == stats.Estimate(0.0, None, None, 2)
-
-
 @given(REPEATS, st.randoms(use_true_random=False))
 def test_mean_ignores_order(values: list[float], random: np.random.Generator) -> None:
     shuffled = values.copy()
@@ -77,164 +52,13 @@ def test_mean_ignores_order(values: list[float], random: np.random.Generator) ->
 def test_no_spread_is_unknown() -> None:
     assert stats.mean([]) is None
     for constant in ([3.5], [3.5, 3.5, 3.5]):
-        estimate = stats.mean(constant)
-        assert estimate == stats.Estimate(3.5, None, None, len(constant))
-    assert stats.percentiles([], [50, 90]) == (None, None)
-    assert stats.percentiles([[], []], [50]) == (None,)
-    assert stats.percentiles([[1.0, 2.0, 3.0]], [50]) == (stats.Estimate(2.0, None, None, 1),)
-    assert stats.percentiles([[7.0, 7.0]] * 3, [90]) == (stats.Estimate(7.0, None, None, 3),)
+        assert stats.mean(constant) == stats.Estimate(3.5, None, None, len(constant))
 
 
 @pytest.mark.parametrize("bad", [[1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
 def test_what_is_no_number_is_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="finite numbers"):
         stats.mean(bad)
-
-
-def test_impossible_percentiles_are_refused() -> None:
-    with pytest.raises(ValueError, match="between 0 and 100"):
-        stats.percentiles([[1.0, 2.0]], [101])
-    with pytest.raises(ValueError, match="negative"):
-        stats.percentiles([[1.0, -2.0]], [50])
-
-
-@given(REQUESTS, st.floats(0, 100))
-def test_percentile_is_numpys_of_the_pooled_requests(
-    repeats: list[list[float]], rank: float
-) -> None:
-    (estimate,) = stats.percentiles(repeats, [rank], resamples=2)
-    assert estimate is not None
-    assert estimate.value == pytest.approx(np.percentile(np.concatenate(repeats), rank))
-
-
-@settings(max_examples=50)
-@given(REQUESTS, st.randoms(use_true_random=False))
-def test_percentiles_ignore_order_and_hold_their_estimate(
-    repeats: list[list[float]], random: np.random.Generator
-) -> None:
-    estimates = stats.percentiles(repeats, [10, 50, 99], resamples=40)
-    shuffled = [sorted(repeat, reverse=True) for repeat in repeats]
-    random.shuffle(shuffled)
-    assert stats.percentiles(shuffled, [10, 50, 99], resamples=40) == estimates
-    for estimate in estimates:
-        assert estimate is not None
-        assert estimate.interval is None or estimate.value in estimate.interval
-
-
-def test_bootstrap_error_is_that_of_all_possible_resamples() -> None:
-    repeats = [[1.0, 2.0, 5.0], [3.0, 8.0, 9.0]]
-    draws = [list(draw) for repeat in repeats for draw in product(repeat, repeat=3)]
-    medians = [np.median([*one, *other]) for one, other in product(draws, draws)]
-    (estimate,) = stats.percentiles(repeats, [50], resamples=20_000)
-    assert estimate is not None and estimate.standard_error is not None
-    exact = np.log(medians).std()
-    assert estimate.standard_error / estimate.value == pytest.approx(exact, rel=0.02)
-    reach = scipy_stats.t.ppf(0.975, 1) * estimate.standard_error / estimate.value
-    interval = interval_of(estimate)
-    assert np.log(interval.high / estimate.value) == pytest.approx(reach)
-    assert np.log(estimate.value / interval.low) == pytest.approx(reach)
-
-
-def test_bootstrap_is_seeded_and_blocks_do_not_repeat() -> None:
-    repeats = latencies(np.random.default_rng(1), 3, 0.05, 0.3)
-    first, again, other = (stats.percentiles(repeats, [90], seed=seed) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-    large = latencies(np.random.default_rng(2), 2, 0.05, 0.3, requests=2000)
-    (few,), (many,) = (stats.percentiles(large, [50], resamples=r) for r in (250, 2000))
-    assert few is not None and many is not None
-    assert few.standard_error != pytest.approx(many.standard_error, rel=0.004)
-    assert few.standard_error == pytest.approx(many.standard_error, rel=0.2)
-
-
-@pytest.mark.parametrize(("between", "within"), [(0.0, 0.5), (0.1, 0.5), (0.1, 0.05)])
-def test_same_variant_twice_is_rarely_called_different(between: float, within: float) -> None:
-    random = np.random.default_rng(3)
-    runs = [
-        stats.percentiles(latencies(random, 3, between, within, 60), [90], resamples=200)[0]
-        for _ in range(300)
-    ]
-    alarms = sum(stats.ratio(a, b).significant for a, b in zip(runs[::2], runs[1::2], strict=True))
-    assert alarms <= 15  # of 150; nominal 7.5
-
-
-def test_a_true_difference_is_found() -> None:
-    random = np.random.default_rng(4)
-    base = latencies(random, 3, 0.02, 0.1)
-    twice = [[2 * t for t in repeat] for repeat in latencies(random, 3, 0.02, 0.1)]
-    (slow,), (fast,) = stats.percentiles(twice, [90]), stats.percentiles(base, [90])
-    compared = stats.ratio(slow, fast)
-    assert stats.speed(compared, higher_is_faster=False) == "slower"
-    assert 2.0 in interval_of(compared)
-
-
-@given(REPEATS, REPEATS)
-def test_ratio_of_means_is_welchs_t_of_the_values_over_their_mean(
-    a: list[float], b: list[float]
-) -> None:
-    for values in (a, b):
-        assume(np.ptp(values) > 1e-3 * max(values))
-    compared = stats.ratio(stats.mean(a), stats.mean(b))
-    assert compared.estimate == pytest.approx(np.mean(a) / np.mean(b))
-    scaled = CompareMeans(
-        DescrStatsW(np.divide(a, np.mean(a))), DescrStatsW(np.divide(b, np.mean(b)))
-    )
-    low, high = scaled.tconfint_diff(0.05, usevar="unequal")
-    interval = interval_of(compared)
-    assert np.log(interval.high / interval.low) == pytest.approx(high - low)
-    log_ratio = np.log(np.mean(a) / np.mean(b))
-    degrees = scaled.dof_satt()
-    expected = scipy_stats.t.sf(abs(log_ratio) / scaled.std_meandiff_separatevar, degrees) * 2
-    assert compared.p == pytest.approx(expected, rel=1e-6, abs=1e-12)
-
-
-def test_ratio_agrees_with_fiellers_interval_where_noise_is_small() -> None:
-    random = np.random.default_rng(5)
-    a, b = random.normal(100, 1, 6), random.normal(50, 0.5, 6)
-    interval = interval_of(stats.ratio(stats.mean(a), stats.mean(b)))
-    t2 = scipy_stats.t.ppf(0.975, 10) ** 2
-    va, vb = a.var(ddof=1) / 6, b.var(ddof=1) / 6
-    roots = np.roots([b.mean() ** 2 - t2 * vb, -2 * a.mean() * b.mean(), a.mean() ** 2 - t2 * va])
-    assert [interval.low, interval.high] == pytest.approx(sorted(roots), rel=2e-3)
-
-
-@given(REPEATS, REPEATS)
-def test_ratio_is_symmetric(a: list[float], b: list[float]) -> None:
-    there, back = (
-        stats.ratio(x, y)
-        for x, y in ((stats.mean(a), stats.mean(b)), (stats.mean(b), stats.mean(a)))
-    )
-    assert there.p == back.p
-    assert there.estimate is not None and back.estimate is not None
-    assert there.estimate == pytest.approx(1 / back.estimate)
-    mirrored = {"higher": "lower", "lower": "higher"}
-    assert there.outcome == mirrored.get(back.outcome, back.outcome)
-    if there.interval is None or back.interval is None:
-        assert there.interval is back.interval is None
-    else:
-        assert there.estimate in there.interval
-        assert there.interval.low == pytest.approx(1 / back.interval.high)
-
-
-def test_ratio_of_unknowns_is_unknown() -> None:
-    known, single = stats.mean([1.0, 2.0, 3.0]), stats.mean([4.0])
-    for a, b in ((None, known), (known, None), (stats.mean([0.0, 0.0]), known)):
-        assert stats.ratio(a, b).estimate is None
-        assert stats.ratio(a, b).outcome == "unknown"
-    assert stats.ratio(single, known).estimate == 2.0
-    assert stats.ratio(single, known).outcome == "unknown"
-    astray = stats.ratio(stats.mean([-1e9, 1e9 + 1]), known)
-    assert (astray.interval, astray.outcome) == (None, "unknown")
-
-
-def test_noise_floor_is_the_widest_ratio_of_the_same_thing_either_way() -> None:
-    slow, fast = stats.mean([125.0, 125.5, 124.5]), stats.mean([100.0, 101.0, 99.0])
-    again = stats.mean([101.0, 100.0, 102.0])
-    for pair in ((slow, fast), (fast, slow)):
-        floor = stats.noise_floor([stats.ratio(again, fast), stats.ratio(*pair)])
-        assert floor == pytest.approx(1.25)
-    assert stats.noise_floor([]) is None
-    assert stats.noise_floor([stats.ratio(None, fast)]) is None
 
 
 @given(st.lists(st.floats(1, 1000), min_size=3, max_size=10))

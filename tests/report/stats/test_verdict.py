@@ -66,12 +66,6 @@ def test_published_2bit_gguf_is_at_chance() -> None:
     assert stats.compare_with_chance(250, N, 0.25).outcome == "higher"
 
 
-def test_published_speed_is_one_run_and_so_without_verdict() -> None:
-    compared = stats.ratio(stats.mean([33.47]), stats.mean([50.84]))
-    assert compared.estimate == pytest.approx(1 - 0.342, abs=5e-4)
-    assert (compared.outcome, compared.interval, compared.p) == ("unknown", None, None)
-
-
 def test_outcome_needs_both_test_and_interval() -> None:
     assert verdict(1.2, 1.1, 1.3, 0.01).outcome == "higher"
     assert verdict(0.8, 0.7, 0.9, 0.01).outcome == "lower"
@@ -122,32 +116,29 @@ def test_holm_ignores_order_and_unknowns(p_values: list[float]) -> None:
 
 
 def test_correction_of_nothing_and_of_unknowns() -> None:
-    unknown = stats.ratio(None, None)
+    unknown = stats.Verdict(None, 1.0, None, None, "t")
     assert stats.holm([]) == ()
     assert stats.correct([]) == ()
     assert stats.correct([unknown]) == (unknown,)
 
 
-def test_a_ratio_inside_the_floor_is_noise_however_small_its_p() -> None:
+def test_what_is_only_described_is_neither_side() -> None:
     ends = stats.Interval(1.08, 1.12, 0.95)
     shown = stats.Verdict(1.1, 1.0, ends, 0.001, "t")
-    assert (shown.outcome, shown.drifts) == ("higher", False)
-    inside = replace(shown, floor=1.26)
-    assert (inside.outcome, inside.drifts, inside.significant) == ("noise", True, False)
-    assert stats.invert(inside).drifts
-    assert replace(shown, floor=1.05).outcome == "higher"
-    weak = replace(inside, p=0.5)
-    assert (weak.outcome, weak.drifts) == ("noise", False)
+    described = replace(shown, judged=False)
+    assert (shown.outcome, shown.significant) == ("higher", True)
+    assert (described.outcome, described.significant) == ("described", False)
+    assert replace(described, interval=None).outcome == "unknown"
 
 
 def test_an_inverted_verdict_is_that_of_the_two_swapped() -> None:
-    a, b = stats.mean([10.0, 10.2, 10.1]), stats.mean([8.0, 8.1, 8.3])
-    turned, direct = stats.invert(stats.ratio(a, b)), stats.ratio(b, a)
-    assert turned.estimate == pytest.approx(direct.estimate)
-    assert turned.p == pytest.approx(direct.p)
-    assert turned.interval is not None and direct.interval is not None
-    assert turned.interval.low == pytest.approx(direct.interval.low)
-    assert turned.outcome == direct.outcome == "lower"
+    ends = stats.Interval(1.1, 1.25, 0.95)
+    turned = stats.invert(stats.Verdict(1.2, 1.0, ends, 0.01, "t"))
+    assert turned.estimate == pytest.approx(1 / 1.2)
+    assert turned.p == 0.01
+    assert turned.interval is not None
+    assert (turned.interval.low, turned.interval.high) == pytest.approx((1 / 1.25, 1 / 1.1))
+    assert turned.outcome == "lower"
     counts = stats.invert(stats.compare_counts(300, 400, 200, 400))
     assert counts.estimate == stats.compare_counts(200, 400, 300, 400).estimate
     assert stats.invert(stats.Verdict(None, 1.0, None, None, "t")).outcome == "unknown"

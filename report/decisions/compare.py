@@ -1,4 +1,4 @@
-"""`bench compare A B`: what the two names stand for, tested, as a table for the terminal.
+"""`bench compare BASELINE OTHER…`: what the names stand for, as a table for the terminal.
 
 The same lines serve the job summary and the comment of a pull request (`report/pull_request.py`).
 """
@@ -6,18 +6,20 @@ The same lines serve the job summary and the comment of a pull request (`report/
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
 from bench.errors import ConfigError
 from report import escape, numbers, rates
+from report.decisions.decision import decisions
 from report.differences import families, pair
 from report.differences.pair import Difference
 from report.rows import measured
 from report.rows.results import Results
-from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow
+from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow, Who
 
 HEADLINES = (
     Metric.TTFT_MEAN,
@@ -28,7 +30,7 @@ HEADLINES = (
     Metric.E2E_P90,
     Metric.OUTPUT,
 )
-HEADER = ("load or task", "metric", "A", "B", "A against B", "95 % interval", "p", "verdict")
+HEADER = ("load or task", "metric", "it", "baseline", "difference", "95 % interval", "verdict")
 _METRICS: dict[str, str] = {
     **{metric: f"{metric.label}, {metric.unit}" for metric in LATENCIES},
     Metric.OUTPUT: "output tokens/s",
@@ -40,11 +42,13 @@ _METRICS: dict[str, str] = {
 }
 
 
-def compare(results: Results, a: str, b: str, *, hardware: str | None = None) -> list[Difference]:
-    """The headline metrics of result `a` against `b`.
+def compare(
+    results: Results, baseline: str, others: Sequence[str], *, hardware: str | None = None
+) -> list[Difference]:
+    """The headline metrics of each of `others` against `baseline`.
 
-    Two of one family have the verdict that everybody gets (`families.Verdicts`), whichever is
-    named first; what is compared only here is corrected for what is compared with it.
+    Two of one family on one machine have the verdict that everybody gets (`families.Verdicts`),
+    whichever is named first.
 
     Each is a variant's id, `hardware/variant`, a published row's id, or a record's path under
     the results. A variant measured on several machines is compared on each that both share, or on
@@ -56,27 +60,37 @@ def compare(results: Results, a: str, b: str, *, hardware: str | None = None) ->
     """
     verdicts = families.Verdicts(results)
     found: list[Difference] = []
-    for of_a, of_b in _couples(results, a, b, hardware):
-        for x, y in families.matches(of_a.speed, of_b.speed, lambda row: row.workload):
-            found += families.speeds(results, x, y, HEADLINES)
-        for one, other in families.matches(of_a.quality, of_b.quality, lambda row: row.asked):
-            found.append(pair.quality(results, one, other))
-        for rows in families.matches(of_a.sized, of_b.sized, lambda _: ()):
-            found += pair.memory(*rows)
-    if not found:
-        raise ConfigError(
-            f"{a} and {b} share no load and no task", "measure both with the same settings"
-        )
-    return [
-        replace(test, verdict=verdicts.told(test.a, test.b, test.metric) or test.verdict)
-        if test.stage != "memory"
-        else test
-        for test in families.correct(found)
-    ]
+    for other in others:
+        own: list[Difference] = []
+        for it, base in _couples(results, other, baseline, hardware):
+            for x, y in families.matches(it.speed, base.speed, lambda row: row.workload):
+                own += families.speeds(results, x, y, HEADLINES)
+            for a, b in families.matches(it.quality, base.quality, lambda row: row.asked):
+                own.append(verdicts.between_scores(a, b))
+            for rows in families.matches(it.sized, base.sized, lambda _: ()):
+                own += pair.memory(*rows)
+        if not own:
+            raise ConfigError(
+                f"{other} and {baseline} share no load and no task",
+                "measure both with the same settings",
+            )
+        found += own
+    return found
 
 
-def plain(found: Sequence[Difference]) -> str:
-    """A table for each pair of results, for the terminal."""
+def sentences(results: Results) -> dict[Who, str]:
+    """What is said of every variant that has a baseline, in one sentence."""
+    verdicts = families.Verdicts(results)
+    return {
+        each.row.who: each.sentence
+        for decision in decisions(verdicts)
+        for each in decision.variants
+        if not each.row.is_baseline
+    }
+
+
+def plain(found: Sequence[Difference], said: Mapping[Who, str]) -> str:
+    """A table for each pair of results, for the terminal, and the sentence on a variant."""
     by_pair: dict[tuple[str, str], list[Difference]] = {}
     for difference in found:
         a, b = difference.a, difference.b
@@ -88,24 +102,66 @@ def plain(found: Sequence[Difference]) -> str:
         notes = "".join(f"note: {escape.clean(text)}\n" for text in mind)
         lines = [tuple(map(escape.clean, cells(row))) for row in rows]
         table = tabulate(lines, headers=HEADER, tablefmt="simple", disable_numparse=True)
-        blocks.append(f"A  {one}\nB  {other}\n\n{table}\n{notes}")
+        sentence = said.get(rows[0].a.who, "") if rows[0].b.is_baseline else ""
+        head = f"{escape.clean(sentence)}.\n\n" if sentence else ""
+        blocks.append(f"{one} against {other}\n\n{head}{table}\n{notes}")
     return "\n".join(blocks)
+
+
+def as_json(found: Sequence[Difference]) -> str:
+    """Every difference with its interval, test and decision, as JSON."""
+    return json.dumps([_json(each) for each in found], indent=2, ensure_ascii=False)
+
+
+def _json(each: Difference) -> dict[str, object]:
+    verdict, kept, ends = each.verdict, each.kept, each.verdict.interval
+    told: dict[str, object] = {
+        "variant": who(each.a),
+        "baseline": who(each.b),
+        "stage": each.stage,
+        "load_or_task": None if each.stage == "memory" else each.series,
+        "metric": each.metric,
+        "value": each.values[0],
+        "baseline_value": each.values[1],
+        "estimate": verdict.estimate,
+        "of": "ratio" if verdict.null == 1 else "difference",
+        "low": ends.low if ends else None,
+        "high": ends.high if ends else None,
+        "p": verdict.p if verdict.p_adjusted is None else verdict.p_adjusted,
+        "test": verdict.test,
+        "tests": verdict.tests,
+        "judged": verdict.judged,
+        "verdict": each.word,
+        "caveats": list(each.caveats),
+    }
+    if each.stage == "quality":
+        told |= {
+            "kept": kept.estimate if kept else None,
+            "kept_low": kept.interval.low if kept and kept.interval else None,
+            "kept_high": kept.interval.high if kept and kept.interval else None,
+            "decision": each.decision.outcome if each.decision else None,
+            "more_documents": each.decision.more_documents if each.decision else None,
+            "documents": each.documents,
+            "gained": each.gained,
+            "lost": each.lost,
+        }
+    return told
 
 
 def cells(difference: Difference) -> tuple[str, ...]:
     """A difference as plain text under `HEADER`."""
-    verdict, quality = difference.verdict, difference.stage == "quality"
-    form = _points if quality else numbers.change
+    quality, kept = difference.stage == "quality", difference.kept
     show = numbers.share if quality else numbers.number
-    ends = verdict.interval
-    p = verdict.p if verdict.p_adjusted is None else verdict.p_adjusted
+    estimate, ends = difference.verdict.estimate, difference.verdict.interval
+    form = _points if quality else numbers.change
+    if kept is not None and kept.equal == 1:
+        estimate, ends, form = kept.estimate, kept.interval, _recovery
     return (
         "" if difference.stage == "memory" else asked_text(difference.a),
         metric_text(difference.metric),
         *map(show, difference.values),
-        form(verdict.estimate),
+        form(estimate),
         f"{form(ends.low)} to {form(ends.high)}" if ends else "",
-        "" if p is None else numbers.p_value(p, equals=""),
         difference.word,
     )
 
@@ -139,7 +195,7 @@ class _Named:
 
 def _couples(results: Results, a: str, b: str, hardware: str | None) -> list[tuple[_Named, _Named]]:
     """The rows of `a` and of `b` on each machine that has both; or of both where each is on one."""
-    of_a, of_b = (_named(results, name, hardware) for name in (a, b))
+    of_b, of_a = (_named(results, name, hardware) for name in (b, a))
     shared = sorted(set(of_a) & set(of_b))
     if shared:
         return [(of_a[place], of_b[place]) for place in shared]
@@ -179,6 +235,10 @@ def _of_record(results: Results, where: str) -> dict[str, _Named]:
     record = results.record(where)
     speed = list(measured.speed_rows(record, where, path))
     return {record.hardware: _Named(speed, list(measured.quality_rows(record, where)))}
+
+
+def _recovery(value: float | None) -> str:
+    return numbers.UNKNOWN if value is None else f"keeps {numbers.share(value, 1)} %"
 
 
 def _points(value: float | None) -> str:
