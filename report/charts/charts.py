@@ -211,8 +211,20 @@ def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> 
         rings = base.transform_filter("datum.published").mark_point(**marks, filled=False)
         layers = alt.layer(
             front.encode(x=x, y=y, order="x:Q"),
-            base.mark_rule(**bar).encode(x="x_low:Q", x2="x_high:Q", y=y, color=colour),
-            base.mark_rule(**bar).encode(x=x, y="y_low:Q", y2="y_high:Q", color=colour),
+            *(
+                base.mark_rule(**bar).encode(color=colour, **ends)
+                for known, ends in (
+                    (
+                        any(row.x.interval for row in rows),
+                        {"x": "x_low:Q", "x2": "x_high:Q", "y": y},
+                    ),
+                    (
+                        any(row.y.interval for row in rows),
+                        {"x": x, "y": "y_low:Q", "y2": "y_high:Q"},
+                    ),
+                )
+                if known
+            ),
             rings.encode(x=x, y=y, color=colour, size=size, href="href:N"),
             dots.encode(x=x, y=y, color=colour, size=size, href="href:N", tooltip=_tooltip(texts)),
             *(
@@ -245,10 +257,11 @@ def ranking(
 
     def compose(_: int) -> tuple[Any, Sequence[Mark]]:
         base = alt.Chart()
+        bars = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
+            x="low:Q", x2="high:Q", y=y, color=colour
+        )
         layers = [
-            base.mark_rule(strokeWidth=2, opacity=0.5).encode(
-                x="low:Q", x2="high:Q", y=y, color=colour
-            ),
+            *([bars] if any(row.value.interval for row in shown) else []),
             base.mark_point(filled=True, size=70, opacity=1).encode(
                 x=x, y=y, color=colour, href="href:N", tooltip=_tooltip(_TOLD)
             ),
@@ -283,11 +296,12 @@ def lines(
 
     def compose(_: int) -> tuple[Any, Sequence[Mark]]:
         base = alt.Chart()
+        bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
+            x=x, y="low:Q", y2="high:Q", color=colour
+        )
         layers = alt.layer(
             base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour),
-            base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
-                x=x, y="low:Q", y2="high:Q", color=colour
-            ),
+            *([bars] if any(row.value.interval for row in rows) else []),
             base.mark_point(filled=True, size=45, opacity=1).encode(
                 x=x, y=y, color=colour,
                 shape=alt.Shape("label:N", legend=None),

@@ -175,7 +175,7 @@ def test_a_baseline_shows_the_change_with_its_sign_in_text(visit: Visit) -> None
     page = visit.go("speed.html")
     page.get_by_label("Show change against").first.select_option("qwen3-8b-bf16")
     cell = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq-marlin] td:nth-child(4)").first
-    expect(cell.locator(".ratio")).to_have_text("−49.6 % better")
+    expect(cell.locator(".ratio")).to_have_text("−49.4 % better")
     slow = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq] td:nth-child(4)").first
     expect(slow.locator(".ratio")).to_contain_text("+")
     expect(slow.locator(".ratio")).to_contain_text("worse")
@@ -248,7 +248,7 @@ def test_two_variants_stand_side_by_side_and_the_address_keeps_them(visit: Visit
     table = page.locator("#side-by-side table")
     expect(table.locator("thead th")).to_have_count(2)
     line = table.locator("tr", has_text="TPOT mean")
-    expect(line.locator(".ratio")).to_have_text("−49.6 % better")
+    expect(line.locator(".ratio")).to_have_text("−49.4 % better")
     page.reload()
     expect(page.locator("#side-by-side thead th")).to_have_count(2)
     page.locator("[id='published.l40.l40-2025-qwen3-8b-awq-marlin'] input").check()
