@@ -372,7 +372,7 @@ def test_numbers_before_the_merge_are_committed_by_it(workshop: Workshop) -> Non
     comment_on(workshop, pull, "pull_request_target", 2)
     body = only_comment(workshop)
     assert "## Measured" in body
-    assert "gpu/qwen3-8b-awq, B: gpu/qwen3-8b-bf16" in body
+    assert "gpu/qwen3-8b-awq against gpu/qwen3-8b-bf16" in body
     assert "95 % interval" in body
 
     workshop.git("checkout", "--quiet", "main")
