@@ -41,7 +41,8 @@ def test_the_schema_is_the_published_one(name: str, path: Path, bench: Any) -> N
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
 def test_records_written_before_are_read_and_mean_the_same(path: Path) -> None:
     record = store.read(path)
-    assert canonical_json(record.model_dump(mode="json")) == path.read_text()
+    # Keys that came later are unset, and their defaults mean what was done then.
+    assert canonical_json(record.model_dump(mode="json", exclude_unset=True)) == path.read_text()
     assert spec_key(record.spec) == record.key
     schema = json.loads((GOLDEN / "record.schema.json").read_text())
     jsonschema.validate(json.loads(path.read_text()), schema)
