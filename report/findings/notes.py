@@ -80,7 +80,11 @@ def failed(results: Results) -> Iterator[Finding]:
         scope = Scope("measured", hardware, runs[0].hardware_name)
         names = words.names(list(dict.fromkeys(run.variant_name for run in runs)))
         headline = f"{len(runs)} newest {'run' if len(runs) == 1 else 'runs'} failed: {names}"
-        listed = [f"{run.variant_name}, {run.stage}: {run.error or 'no message'}" for run in runs]
+        stages: dict[str, list[str]] = {}  # by reason: one often stops several
+        for run in runs:
+            reason = run.error or "no message"
+            stages.setdefault(reason, []).append(f"{run.variant_name} ({run.stage})")
+        listed = [f"{words.names(each)}: {reason}" for reason, each in stages.items()]
         yield Finding("failed", 28, scope, "fact", headline, f"{'; '.join(listed)}.", tuple(runs))
 
 
