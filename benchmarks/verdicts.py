@@ -300,7 +300,7 @@ FALSE_LOSS, FALSE_KEEP, POWER = Bound(0, 0.025), Bound(0, 0.05), Bound(0.77, 0.8
 NOISY = ("sessions 5 % apart", "one variant four times as far apart", *list(NOTHING_DIFFERS)[-2:])
 # Of the cells, those that break first.
 QUICK_SPEED = (
-    ("one variant four times as far apart", 2),
+    ("worst case: always the baseline four times", 2),
     ("sessions 5 % apart", 3),
     (f"one variant four times, {SLOW_ALIKE}", 3),
     ("sessions 5 % apart", 5),
@@ -346,6 +346,8 @@ def _run_speed(experiments: int, *, quick: bool) -> Iterator[Measured]:
         ):
             yield Measured(INTERVALS, name, column, bound, share, experiments)
     for name, machine, bound in SHOWN:
+        if quick and bound is None:
+            continue
         for count in (3,) if quick else (2, 3, 5):
             shares = speed_shares(machine, count, experiments, _seed("shown", name, count))
             promised = bound if count == 3 else None
@@ -369,7 +371,7 @@ def _run_quality(experiments: int, *, quick: bool) -> Iterator[Measured]:
             (f"just lost: covered ({RECOVERY_COVERS})", RECOVERY_COVERS, lost["covered"]),
         ):
             yield Measured(DECISIONS, name, column, bound, share, experiments)
-    for flips in (0.02, 0.10):
+    for flips in (0.02,) if quick else (0.02, 0.10):
         documents = recovery.documents_needed(flips / SCORE**2, 1 - LEAST)
         name = f"{100 * flips:g} % flip, the {documents:,} documents asked for: “keeps”"
         shares = quality_shares(

@@ -2,7 +2,7 @@
 
 All is told for a variant against its baseline, with the widths that `sessions.compare_family` will
 use if no variant turns out noisier than the others (if it finds reason to doubt that, power is up
-to 4 points less at three sessions). Documents are planned by `recovery.documents_needed`.
+to 4 points less at three sessions, 9 at two). Documents are planned by `recovery.documents_needed`.
 
 Source: Hochberg & Tamhane (1987), Multiple Comparison Procedures, ch. 6 (power of a single
 comparison within simultaneous ones: the non-central t beyond its critical value).

@@ -50,6 +50,19 @@ def test_sessions_needed_are_the_fewest() -> None:
     assert planning.sessions_needed(Design(0.5, 4, 4), 1.05) is None
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.005, 0.1), st.floats(1.02, 2.0), st.integers(2, 6), st.integers(2, 10))
+def test_more_sessions_a_larger_difference_or_a_smaller_spread_show_more(
+    spread: float, ratio: float, variants: int, sessions: int
+) -> None:
+    design = Design(spread, variants, pooled=variants)
+    shown = planning.power(design, ratio, sessions)
+    assert planning.power(design, ratio, sessions + 1) >= shown - 1e-9
+    assert planning.power(design, ratio * 1.05, sessions) >= shown - 1e-9
+    assert planning.power(Design(spread * 0.9, variants, variants), ratio, sessions) >= shown - 1e-9
+    assert planning.power(design, 1 / ratio, sessions) == pytest.approx(shown)
+
+
 def test_a_larger_machine_needs_fewer_sessions() -> None:
     alone, among_others = (
         planning.power(FOUR, 1.2, 3),

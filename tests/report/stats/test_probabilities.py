@@ -45,6 +45,19 @@ def test_changes_are_the_paired_t_test(pairs: list[tuple[float, float]]) -> None
     assert back.outcome == mirrored.get(found.outcome, found.outcome)
 
 
+@given(PAIRS, st.integers(1, 500))
+def test_documents_of_equal_length_are_the_paired_t_test_per_token(
+    pairs: list[tuple[float, float]], tokens: int
+) -> None:
+    variant, baseline = (np.array(side) for side in zip(*pairs, strict=True))
+    assume(np.ptp(variant - baseline) > 1e-3)
+    found = probabilities.compare_logprobs(variant, baseline, np.full(variant.size, tokens))
+    expected = scipy_stats.ttest_rel(variant, baseline)
+    assert found is not None and found.p is not None
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    assert found.estimate.value == pytest.approx((variant - baseline).mean() / tokens)
+
+
 def test_log_probabilities_are_clustered_by_document_as_statsmodels_does() -> None:
     random = np.random.default_rng(1)
     tokens = random.integers(20, 500, 30)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -185,6 +186,25 @@ def test_a_mean_that_may_be_zero_has_no_bounded_recovery() -> None:
     found = kept_of(recovery.recovery([0.1, 0.0, 0.2], [0.0, 0.9, 0.0]))
     assert found.interval is None
     assert recovery.decide(found, 0.99) == Decision("unknown")
+
+
+@given(SCORES, st.randoms(use_true_random=False))
+def test_the_order_of_documents_does_not_matter_and_their_number_does(
+    scores: list[tuple[float, float]], random: Random
+) -> None:
+    assume(len({one - other for one, other in scores}) > 1)
+    shuffled = random.sample(scores, len(scores))
+    for measure in (recovery.recovery, recovery.difference):
+        found, again, four_times = (
+            kept_of(measure(*zip(*rows, strict=True))) for rows in (scores, shuffled, scores * 4)
+        )
+        assert again.estimate == pytest.approx(found.estimate)
+        assert again.scatter == pytest.approx(found.scatter)
+        assert four_times.estimate == pytest.approx(found.estimate)
+        if found.interval is not None:
+            assert ends_of(again).low == pytest.approx(found.interval.low, rel=1e-6, abs=1e-9)
+            assert ends_of(four_times).low >= found.interval.low
+            assert ends_of(four_times).high <= found.interval.high
 
 
 @given(CELLS, st.floats(0.1, 9))

@@ -152,6 +152,40 @@ def test_a_spread_is_moderated_as_by_smyth() -> None:
     assert spread.weight["base"] == pytest.approx(1 - 0.6 * 4.8 / 19.329, abs=1e-4)
 
 
+def test_two_sessions_favour_a_variants_own_spread_more() -> None:
+    values = {
+        name: [math.exp(-scale * 0.01), math.exp(scale * 0.01)]
+        for name, scale in zip(FAMILY, (6.0, 1.0, 1.0, 1.0), strict=True)
+    }
+    spread = sessions.find_spread({"tpot": values})
+    # By hand: r = 36/39·4 and 1/39·4; Σ d (r − 1)² = 2.6923² + 3 · 0.8974² = 9.664; by chance
+    # 2 (4 − 1)/(4 + 2) · 4 = 4; half of 4/9.664 is taken off.
+    assert spread.weight["base"] == pytest.approx(1 - 0.5 * 4 / 9.6645, abs=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(measured(), st.floats(0.1, 10))
+def test_sessions_so_many_times_as_far_apart_have_intervals_as_many_times_as_wide(
+    metrics: dict[str, Sessions], times: float
+) -> None:
+    def stretch(numbers: Sequence[float | None]) -> list[float]:
+        logs = np.log(np.array(numbers, dtype=float))
+        stretched: list[float] = np.exp(logs.mean() + times * (logs - logs.mean())).tolist()
+        return stretched
+
+    stretched = {
+        metric: {variant: stretch(each) for variant, each in values.items()}
+        for metric, values in metrics.items()
+    }
+    for one, other in zip(compare(metrics), compare(stretched), strict=True):
+        assert other.ratio == pytest.approx(one.ratio, rel=1e-6)
+        if one.interval is None or other.interval is None or one.interval.high > 1e100:
+            continue
+        width, wider = (math.log(each.high / each.low) for each in (one.interval, other.interval))
+        if wider < 600:  # beyond, the ends stay within the range of numbers
+            assert wider == pytest.approx(times * width, rel=1e-3, abs=1e-6)
+
+
 def test_equal_spreads_are_not_moderated() -> None:
     spread = sessions.find_spread({"ttft": evenly(1, 2, 3, 4), "tpot": evenly(5, 6, 7, 8)})
     assert set(spread.relative.values()) == {1.0}

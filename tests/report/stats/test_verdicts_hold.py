@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-EXPERIMENTS = 250
+EXPERIMENTS = 150
+ERRORS = 2.0  # so many Monte-Carlo standard errors beyond its bound, a share breaks it
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +27,17 @@ def test_every_promise_is_kept_within_its_monte_carlo_error(verdicts: ModuleType
     broken = [
         f"{each.cell}, {each.column}: {each} instead of {each.bound}"
         for each in measured
-        if each.bound is not None and not each.bound.holds(each.share, EXPERIMENTS, errors=2.5)
+        if each.bound is not None and not each.bound.holds(each.share, EXPERIMENTS, errors=ERRORS)
     ]
     assert not broken
-    assert sum(each.bound is not None for each in measured) > 20
+    assert sum(each.bound is not None for each in measured) >= 20
 
 
 def test_without_moderation_a_noisy_baseline_breaks_its_promise(verdicts: ModuleType) -> None:
     """The simulation can fail: it does for the statistics it was made to replace."""
     machine = verdicts.Machine(relative=verdicts.ONE_NOISY)
     shares = verdicts.speed_shares(machine, 3, EXPERIMENTS, [1], verdicts.ALL_ALIKE)
-    assert not verdicts.UNEQUAL.holds(shares.false, EXPERIMENTS, errors=2.5)
+    assert not verdicts.UNEQUAL.holds(shares.false, EXPERIMENTS, errors=ERRORS)
     moderated = verdicts.speed_shares(machine, 3, EXPERIMENTS, [1])
     assert moderated.false < shares.false / 2
 
@@ -49,7 +50,6 @@ def test_the_committed_tables_keep_their_promises(verdicts: ModuleType) -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     broken = {row.split("|")[1].strip() for row in rows if "✗" in row}
     assert broken == {
-        "worst case: always the baseline four times",
         "worst case: one variant four times, in one metric only",
         "one variant four times as far apart",  # its wrong signs
     }
