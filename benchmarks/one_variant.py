@@ -30,10 +30,11 @@ from tabulate import tabulate
 
 from bench.engine import installed, launch
 from bench.engine.server import serving
-from bench.measure import fidelity, quality, run, speed, tasks
+from bench.measure import fidelity, run, speed, tasks
 from bench.measure import machine as environment
 from bench.measure.client import Client, Target
 from bench.modelsfile import problems
+from bench.plan import documents
 from bench.process import Supervised
 from bench.progress import say
 from bench.records import store
@@ -177,7 +178,7 @@ def serve(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> float:
     ) as server:
         target = Target(server, VARIANT.id, ready)
         warmup = (math.inf, load.seed, load.warmup_prompts)
-        repeats = [(rate, n, load.prompts) for rate, seeds in speed.seeds(load) for n in seeds]
+        repeats = [(rate, n, load.prompts) for rate, seeds in speed.seeds(load, 1) for n in seeds]
         for rate, seed, prompts in (warmup, *repeats):
             say(f"published way: vllm bench serve, rate {rate}, seed {seed}")
             argv = speed.arguments(target, load, rate, seed, prompts)
@@ -191,7 +192,7 @@ def lm_eval(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> Rows:
     model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={OPTIONS.max_model_len}"
     model_args += f",max_num_seqs={OPTIONS.max_num_seqs},enforce_eager=True"
     model_args += ",enable_prefix_caching=False"
-    chosen = {"hellaswag": quality.choose(10_042, EXPERIMENT.quality)}
+    chosen = {"hellaswag": documents.choose(10_042, EXPERIMENT.quality)}
     argv = ["--model", "vllm", "--model_args", model_args, "--tasks", str(task(folder, cpu))]
     argv += ["--batch_size", "auto", "--samples", json.dumps(chosen), "--log_samples"]
     argv += ["--output_path", str(folder / "lm_eval")]

@@ -78,7 +78,7 @@ def review(models: Path, results: Path, out: Path) -> None:
 @click.option("--variants", multiple=True, envvar="VARIANTS", help="Ids; all by default.")
 @_stages_option
 @click.option("--hardware", multiple=True, envvar="HARDWARE", help="Ids; all by default.")
-@click.option("--repeats", default="", help="In place of [speed] repeats: another experiment.")
+@click.option("--sessions", default="", help="In place of [speed] sessions.")
 @_force_option
 def make_plan(
     models: Path,
@@ -87,7 +87,7 @@ def make_plan(
     variants: tuple[str, ...],
     stages: tuple[str, ...],
     hardware: tuple[str, ...],
-    repeats: str,
+    sessions: str,
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
@@ -108,8 +108,8 @@ def make_plan(
     asked.write_bytes(_approved_models(event) if name == _PULL else models.read_bytes())
     if name == _PULL:
         modelsfile.keep_mains_hardware(asked, models)
-    if repeats:
-        modelsfile.set_repeats(asked, repeats)
+    if sessions:
+        modelsfile.set_sessions(asked, sessions)
     select = partial(
         find_jobs,
         problems.load_experiment(asked),

@@ -18,7 +18,10 @@ from bench.github import approval
 from bench.github.annotations import annotate_refused
 from bench.github.api import Api
 from bench.ingest import Ticket, store_results
+from bench.plan import documents
+from bench.plan.jobs import sessions_of
 from bench.records import store
+from bench.records.record import Record
 
 
 def gather(incoming: Path, asked: Mapping[Ticket, str], staged: Path) -> list[RefusedError]:
@@ -65,8 +68,8 @@ def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, str], stage
 def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[Path]:
     """Writes into `results` what it lacks of the staged records; the paths of all that it wrote.
 
-    What another run has measured and stored meanwhile, for the same key, is not stored twice,
-    unless it was measured again on purpose.
+    What another run has measured and stored meanwhile, the same session or the same documents, is
+    not stored twice, unless it was measured again on purpose.
 
     Raises:
         BenchError: `results` has another record of the same name.
@@ -76,15 +79,36 @@ def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[P
         target = results / path.relative_to(staged)
         if target.exists() and target.read_bytes() == path.read_bytes():
             continue
-        if not force and store.current(
-            results, record.hardware, record.variant, record.stage, record.key
-        ):
-            click.echo(f"{path.relative_to(staged)}: another run's record is there already")
+        if not force and not _adds(path, record, results):
+            click.echo(f"{path.relative_to(staged)}: another run's evidence is there already")
             continue
         sidecars = [path.parent / sidecar.file for sidecar in store.sidecars(record)]
         store.write(results, record, [sidecar.read_bytes() for sidecar in sidecars])
         written += [results / file.relative_to(staged) for file in (path, *sidecars)]
     return written
+
+
+def _adds(path: Path, record: Record, results: Path) -> bool:
+    """Whether a staged record has a session of a load, or a document, that `results` lacks.
+
+    One that failed has none, and is told where what it tried is missing.
+    """
+    every = store.of_stage([results], record.hardware, record.variant, record.stage)
+    found = [entry for entry in every if entry[1].status != "failed"]
+    if record.stage == "speed":
+        number = record.session or 1
+        rates = (
+            [load.request_rate_rps for load in record.speed.loads]
+            if record.speed
+            else record.spec["speed"]["request_rates"]
+        )
+        return any(number not in sessions_of(record.spec, float(rate), found) for rate in rates)
+    if record.quality is None:
+        return all(other.key != record.key for _, other in found)
+    has = {task.name: documents.indices(path, task) for task in record.quality.tasks}
+    return any(
+        not mine <= documents.answered(name, mine, record.spec, found) for name, mine in has.items()
+    )
 
 
 def list_stored(staged: Path, results: Path) -> list[Path]:

@@ -40,14 +40,14 @@ def changed(jobs: list[Job], main: Path, results: Path) -> list[Job]:
     return [job for job in jobs if (job.variant.id, job.key) not in asked]
 
 
-def set_repeats(models: Path, repeats: str) -> None:
-    """Writes [speed] repeats into the file.
+def set_sessions(models: Path, sessions: str) -> None:
+    """Writes [speed] sessions into the file.
 
     Raises:
         ConfigError: not a whole number.
     """
-    if not repeats.isascii() or not repeats.isdigit():
-        raise ConfigError(f"repeats is {repeats!r}", "write a whole number")
+    if not sessions.isascii() or not sessions.isdigit():
+        raise ConfigError(f"sessions is {sessions!r}", "write a whole number")
     document = tomlkit.parse(models.read_text())
-    document.setdefault("speed", tomlkit.table())["repeats"] = int(repeats)
+    document.setdefault("speed", tomlkit.table())["sessions"] = int(sessions)
     models.write_text(tomlkit.dumps(document))

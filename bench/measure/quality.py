@@ -1,16 +1,11 @@
-"""The quality stage: lm-eval against the same server, the same documents for every variant.
-
-Which documents is a matter of the committed seed and the size of the split alone, so two variants
-always answer the same ones and their difference is paired.
-"""
+"""The quality stage: lm-eval against the same server, the same documents for every variant."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,21 +14,9 @@ from bench.errors import MeasurementError
 from bench.measure.client import Client, Target
 from bench.measure.tasks import TaskData
 from bench.measure.telemetry import Watch
+from bench.plan import documents
 from bench.records import store
 from bench.records.record import Metric, QualityResult, TaskResult, canonical_json
-
-
-def choose(size: int, options: QualityOptions) -> list[int]:
-    """The indices of the documents to ask, ascending.
-
-    Args:
-        size: documents in the split.
-        options: how many, and whether by the seed over the whole split or simply the first.
-    """
-    wanted = size if options.documents == "all" else min(options.documents, size)
-    if options.selection == "first" or wanted == size:
-        return list(range(wanted))
-    return sorted(random.Random(options.seed).sample(range(size), wanted))  # noqa: S311
 
 
 def measure(
@@ -42,6 +25,7 @@ def measure(
     options: QualityOptions,
     tasks: dict[str, TaskData],
     *,
+    answered: Mapping[str, frozenset[int]],
     max_model_len: int,
     watch: Callable[[], AbstractContextManager[Watch]],
 ) -> tuple[QualityResult, list[bytes]]:
@@ -49,6 +33,7 @@ def measure(
 
     Args:
         client: a worker that holds these tasks.
+        answered: by task, the documents that need not be asked.
         max_model_len: the server's; a document that does not fit fails the stage.
 
     Returns:
@@ -58,7 +43,12 @@ def measure(
         MeasurementError: lm-eval failed, a document would be truncated or is missing.
         ServerError: the server died.
     """
-    chosen = {name: choose(task.size, options) for name, task in tasks.items()}
+    wanted = {name: documents.choose(task.size, options) for name, task in tasks.items()}
+    asked = {
+        name: [index for index in indices if index not in answered.get(name, ())]
+        for name, indices in wanted.items()
+    }
+    chosen = {name: indices for name, indices in asked.items() if indices}
     began = time.monotonic()
     with watch() as watching:
         client.send("quality", **request(target, options, chosen, max_model_len))
@@ -116,18 +106,18 @@ def _task_result(
     options: QualityOptions,
     data: TaskData,
 ) -> tuple[TaskResult, bytes]:
-    documents = answer["documents"][name]
-    if [row["doc"] for row in documents] != indices:
+    answers = answer["documents"][name]
+    if [row["doc"] for row in answers] != indices:
         raise MeasurementError(
-            f"{name}: asked {len(indices)} documents, lm-eval answered {len(documents)} others",
+            f"{name}: asked {len(indices)} documents, lm-eval answered {len(answers)} others",
             "check the task's version",
         )
-    rows = [_row(name, document) for document in documents]
+    rows = [_row(name, document) for document in answers]
     sidecar, packed = store.pack_sidecar(rows)
     count = answer["n-samples"][name]
     everything = len(indices) == count["original"]
-    hashes = "\n".join(f"{row['doc']} {row['hash']}" for row in documents)
-    lengths = {len(row["loglikelihoods"]) for row in documents if "loglikelihoods" in row}
+    hashes = "\n".join(f"{row['doc']} {row['hash']}" for row in answers)
+    lengths = {len(row["loglikelihoods"]) for row in answers if "loglikelihoods" in row}
     task = TaskResult(
         name=name,
         version=str(answer["versions"][name]),

@@ -1,5 +1,6 @@
-"""`bench run`: for each variant one server, both stages, and a record the moment a stage ends.
+"""`bench run`: in rounds, for each variant one server, and a record the moment a stage ends.
 
+A round has one session of every variant's server (see `plan.sessions`), in the first with quality.
 The measuring programs import for half a minute; they are started first, once, and warm up while
 the first server loads. The next variant's weights are downloaded while a server loads and while a
 quality stage runs. Nothing but the measurement runs while a speed stage does.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import places, process
-from bench.config import GGUF, Experiment, Variant
+from bench.config import GGUF, STAGES, Experiment, Variant
 from bench.demo import inputs, shapes
 from bench.engine import installed, launch, processor
 from bench.engine.installed import Engine
@@ -39,6 +40,7 @@ from bench.measure.tasks import Tasks
 from bench.measure.telemetry import Watch
 from bench.modelsfile import problems
 from bench.plan.jobs import Job, find_jobs
+from bench.plan.sessions import Session, in_rounds
 from bench.progress import Step, say, step
 from bench.records import store
 from bench.records.record import EngineFacts, Failure, QualityResult, Record, SpeedResult
@@ -109,17 +111,25 @@ def measure(
     stages: Collection[str] = (),
     hardware: str | None = None,
     force: bool = False,
-    repeats: int | None = None,
+    sessions: int | None = None,
+    session: int | None = None,
+    elsewhere: Path | None = None,
     port: int | None = None,
     server_timeout_s: float = 1800.0,
+    after_round: Callable[[int, int], None] = lambda *_: None,
 ) -> RunOutcome:
-    """Measures what a models.toml asks for on one kind of hardware and has no current record of.
+    """Measures what is missing of what a models.toml asks for on one kind of hardware.
 
     A failed stage is recorded as such and the next one goes on.
 
     Args:
         logs: where the logs are kept; a folder in the cache by default.
         hardware: an id; may be left out where the file has only one.
+        force: adds a session, and asks every document once more, also where nothing is missing.
+        sessions: how many each load shall have, in place of the file's.
+        session: only this one, whether or not more are missing.
+        elsewhere: another store whose records count too.
+        after_round: is told how many rounds are done and how many are left.
 
     Raises:
         ConfigError: an invalid file, or a name that is not in it.
@@ -128,8 +138,8 @@ def measure(
         ServerError: the port asked for is taken.
     """
     experiment = problems.load_experiment(models)
-    if repeats is not None:
-        experiment = experiment.with_repeats(repeats)
+    if sessions is not None:
+        experiment = experiment.with_sessions(sessions)
     known = [entry.id for entry in experiment.hardware]
     if hardware is None and len(known) > 1:
         fix = f"--hardware {'|'.join(known)}"
@@ -141,19 +151,30 @@ def measure(
         stages=stages,
         hardware=[hardware or known[0]],
         force=force,
+        session=session,
+        elsewhere=elsewhere,
     )
     needed = [job for job in jobs if job.needed]
-    say(f"{len(needed)} of {len(jobs)} stages to measure; {len(jobs) - len(needed)} current")
+    planned = in_rounds(jobs)
+    told = f"{len(needed)} of {len(jobs)} stages to measure"
+    told += f" in {len(planned)} session{'s' if len(planned) > 1 else ''}" if planned else ""
+    say(f"{told}; {len(jobs) - len(needed)} current")
     if not needed:
         return RunOutcome()
     settings = RunSettings(results, logs or places.new_run_folder(), port, server_timeout_s)
-    outcome = _measure_all(experiment, needed, settings)
+    outcome = _measure_all(experiment, planned, settings, after_round)
     say(outcome.summary())
     return outcome
 
 
-def _measure_all(experiment: Experiment, needed: list[Job], settings: RunSettings) -> RunOutcome:
+def _measure_all(
+    experiment: Experiment,
+    planned: Sequence[Session],
+    settings: RunSettings,
+    after_round: Callable[[int, int], None],
+) -> RunOutcome:
     began = time.monotonic()
+    needed = [job for session in planned for job in session.jobs]
     with process.stoppable(), places.only_one("measuring"), ExitStack() as stack:
         inputs.clean_up()
         store.prepare(
@@ -164,25 +185,33 @@ def _measure_all(experiment: Experiment, needed: list[Job], settings: RunSetting
             check_port(settings.port)
         settings.folder.mkdir(parents=True, exist_ok=True)
         run = Run(stack, experiment, needed, settings)
-        by_variant = (list(group) for _, group in groupby(needed, lambda job: job.variant))
-        groups = [group for group in by_variant if _can_be_computed(run, group)]
-        run.bundled = [group[0].variant.bundled for group in groups if group[0].variant.bundled]
-        for number, group in enumerate(groups, 1):
-            later = (other[0].variant for other in groups[number:])
-            following = prefetch.following(group[0].variant, later)
-            with Prefetch(following, settings.folder) as ahead:
-                _measure_variant(run, group, ahead)
+        firsts = {one.variant.id: one for one in reversed(planned)}  # of each variant
+        for first in reversed(firsts.values()):
+            if not _can_be_computed(run, first):
+                run.give_up(first.variant)
+        planned = [one for one in planned if (one.variant.id, one.jobs[0].stage) not in run.failed]
+        run.bundled = [one.variant.bundled for one in planned if one.variant.bundled]
+        rounds = [list(group) for _, group in groupby(planned, lambda one: one.number)]
+        fetched: list[Variant] = []
+        for done, sessions in enumerate(rounds, 1):
+            for session in sessions:
+                fetched.append(session.variant)
+                later = (one.variant for one in planned if one.variant not in fetched)
+                following = prefetch.following(session.variant, later)
+                with Prefetch(following, settings.folder) as ahead:
+                    _measure_session(run, session, ahead)
+            after_round(done, len(rounds) - done)
     run.outcome.total_s = time.monotonic() - began
     return run.outcome
 
 
-def _can_be_computed(run: Run, jobs: list[Job]) -> bool:
+def _can_be_computed(run: Run, session: Session) -> bool:
     """Whether this processor has the variant's kernels; if not, its stages fail in words, now.
 
     Before anything is downloaded, made or measured, and without a record where there is one: it
     would say the same, or is of a machine that could.
     """
-    variant, began = jobs[0].variant, _now()
+    variant, began = session.variant, _now()
     if processor.serves_four_bits(run.engine.build):
         return True
     try:
@@ -193,17 +222,24 @@ def _can_be_computed(run: Run, jobs: list[Job]) -> bool:
         run.outcome.errors.append(error)
         say(f"{variant.name}: {error}")
         root = run.settings.results
-        for job in jobs:
-            if not store.has_any(root, job.hardware.id, variant.id, job.stage):
-                record = Attempt(run, job, began=began).record(error=error)
+        for job in session.jobs:
+            if not store.of_stage([root], job.hardware.id, variant.id, job.stage):
+                record = Attempt(run, job, session, began=began).record(error=error)
                 run.outcome.written.append(store.write(root, record))
         return False
     return True
 
 
-def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
-    """One server and the variant's stages, until one of them ends with the server's failure."""
-    began, variant = _now(), jobs[0].variant
+def _measure_session(run: Run, session: Session, ahead: Prefetch) -> None:
+    """One server and what is measured of it, until a stage ends with the server's failure.
+
+    What failed in this run is not tried again in its later rounds: it failed for a reason, which
+    is said and recorded once. The next run tries it again.
+    """
+    began, variant = _now(), session.variant
+    jobs = [job for job in session.jobs if (variant.id, job.stage) not in run.failed]
+    if not jobs:
+        return
     try:
         run.warm_up()
         with step(f"{variant.name}: checkpoint") as current:
@@ -212,7 +248,7 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
         with serving(
             launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),
             environment=launch.environment(run.engine.build, checkpoint),
-            folder=run.settings.folder / variant.id,
+            folder=run.settings.folder / variant.id / f"session-{session.number}",
             port=run.settings.port,
             limit_s=run.settings.server_timeout_s,
             title=f"{variant.name}: server",
@@ -221,16 +257,21 @@ def _measure_variant(run: Run, jobs: list[Job], ahead: Prefetch) -> None:
             launch.check_quantized(server)
             launch.check_gguf(server, checkpoint)
             for job in jobs:
-                attempt = Attempt(run, job, Target(server, variant.id, checkpoint))
-                if isinstance(_measure_stage(attempt, ahead), ServerError):
+                attempt = Attempt(run, job, session, Target(server, variant.id, checkpoint))
+                error = _measure_stage(attempt, ahead)
+                if isinstance(error, ServerError):
+                    run.give_up(variant)
                     break  # the other stages were not attempted: the next run measures them
+                if error is not None:
+                    run.failed.add((variant.id, job.stage))
     except MachineError:
         raise
     except BenchError as error:  # no stage can be measured
         run.outcome.errors.append(error)
+        run.give_up(variant)
         say(f"{variant.name}: {error}")
         for job in jobs if not isinstance(error, WeightsError) else ():  # nothing was run
-            run.store(Attempt(run, job, began=began).record(error=error), [])
+            run.store(Attempt(run, job, session, began=began).record(error=error), [])
 
 
 def _stated_quantization(variant: Variant) -> dict[str, Any]:
@@ -290,7 +331,7 @@ def _measure_stage(attempt: Attempt, ahead: Prefetch) -> BenchError | None:
         facts = launch.facts(run.engine, target.server, target.checkpoint)
         client = run.client(job.stage, target.server)
         attempt = replace(attempt, engine=facts, began=_now())
-        with run.outcome.measuring(), step(f"{job.variant.name}: {job.stage}") as current:
+        with run.outcome.measuring(), step(f"{job.variant.name}: {attempt.title}") as current:
             measure_it = _speed if job.stage == "speed" else _quality
             record, sidecars, error = measure_it(attempt, target, client, current)
     except MachineError:
@@ -312,6 +353,8 @@ def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> M
         client,
         target,
         attempt.job.speed,
+        session=attempt.session.number,
+        rates=attempt.session.rates,
         watch=partial(_watch, target.server, attempt.job),
         note=current.note,
     )
@@ -319,15 +362,18 @@ def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> M
 
 
 def _quality(attempt: Attempt, target: Target, client: Client, current: Step) -> Measured:
-    options, tasks = attempt.job.quality, attempt.run.tasks
+    job, tasks = attempt.job, attempt.run.tasks
+    options = job.quality
     fidelity.check_numbers(target.server.url, target.served_name)
     tasks.load(options)
-    current.note(f"{options.documents} documents of {', '.join(options.tasks)}")
+    count = "all" if job.left is None else f"{job.left:,}"
+    current.note(f"{count} documents of {', '.join(options.tasks)}")
     result, sidecars = quality.measure(
         client,
         target,
         options,
         tasks.wait(target.server.check),
+        answered=job.answered,
         max_model_len=launch.max_model_len(target.server),
         watch=partial(_watch, target.server, attempt.job),
     )
@@ -368,6 +414,7 @@ class Run:
         self.settings = settings
         self.outcome = RunOutcome()
         self.bundled: list[str] = []  # the checkpoints it makes, all together
+        self.failed: set[tuple[str, str]] = set()  # variant and stage, not tried again
         self.engine = installed.ensure(needed[0].hardware.engine)
         self._clients: dict[str, Client] = {}
         self._first = {job.stage: job for job in reversed(needed)}
@@ -418,6 +465,10 @@ class Run:
                     raise
         return self._clients[stage]
 
+    def give_up(self, variant: Variant) -> None:
+        """Measures no more of a variant in this run."""
+        self.failed |= {(variant.id, stage) for stage in STAGES}
+
     def store(self, record: Record, sidecars: list[bytes]) -> None:
         """Writes a record, and says where."""
         path = store.write(self.settings.results, record, sidecars)
@@ -439,9 +490,20 @@ class Attempt:
 
     run: Run
     job: Job
+    session: Session
     target: Target | None = None  # None where the server did not come so far
     engine: EngineFacts | None = None
     began: datetime = field(default_factory=_now)
+
+    @property
+    def title(self) -> str:
+        """What is tried, for a person."""
+        return f"speed, session {self.number}" if self.number else self.job.stage
+
+    @property
+    def number(self) -> int | None:
+        """Which session of speed it is."""
+        return self.session.number if self.job.stage == "speed" else None
 
     def record(
         self,
@@ -458,6 +520,7 @@ class Attempt:
             key=job.key,
             stage=job.stage,
             status="ok" if error is None else "partial" if speed or quality else "failed",
+            session=self.number,
             error=None if error is None else _failure(error, self.run.settings.folder),
             variant=job.variant.id,
             variant_name=job.variant.name,
@@ -467,6 +530,7 @@ class Attempt:
             hardware_name=job.hardware.name,
             price_per_hour_usd=job.hardware.price_per_hour_usd,
             service_level=experiment.service_level.model_dump(),
+            decision=experiment.decision.asked(),
             reproduces=job.variant.reproduces,
             spec=job.spec,
             model=self.target.checkpoint.facts if self.target else None,

@@ -1,15 +1,16 @@
-"""The speed stage: `vllm bench serve` against a running server, every rate several times.
+"""The speed stage: `vllm bench serve` against a running server, one session of it.
 
 What makes its numbers worth reading: a fixed rate *and* an unthrottled run (at a fixed rate
-throughput cannot exceed the offered load); a different seed for every repeat, so that no prompt is
-sent twice; a warm-up with prompts of its own; greedy decoding of exactly the asked length; and a
-stage that fails unless every request completed and the server counted the same tokens.
+throughput cannot exceed the offered load); a different seed for every repeat and every session, so
+that no prompt is sent twice; a warm-up with prompts of its own; greedy decoding of exactly the
+asked length; and a stage that fails unless every request completed and the server counted the same
+tokens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +25,7 @@ from bench.records.record import Load, Repeat, SpeedResult, Summary, Workload
 
 _METRICS = ("ttft", "tpot", "itl", "e2el")
 _MS = 1000.0
+_APART = 10_000  # the first seeds of two sessions: more than one session has loads and repeats
 
 
 def arguments(
@@ -43,9 +45,14 @@ def arguments(
     ]
 
 
-def seeds(options: SpeedOptions) -> list[tuple[float, list[int]]]:
-    """For every rate the seeds of its repeats; all differ, and none is the warm-up's."""
-    first = options.seed + 1
+def warmup_seed(options: SpeedOptions, session: int) -> int:
+    """The seed of a session's warm-up; that of the first is the one that is asked for."""
+    return options.seed + (session - 1) * _APART
+
+
+def seeds(options: SpeedOptions, session: int) -> list[tuple[float, list[int]]]:
+    """For every rate the seeds of its repeats; all differ, and none is a warm-up's."""
+    first = warmup_seed(options, session) + 1
     return [
         (rate, [first + n * options.repeats + r for r in range(options.repeats)])
         for n, rate in enumerate(options.request_rates)
@@ -57,6 +64,8 @@ def measure(
     target: Target,
     options: SpeedOptions,
     *,
+    session: int,
+    rates: Collection[float],
     watch: Callable[[], AbstractContextManager[Watch]],
     note: Callable[[str], None],
 ) -> tuple[SpeedResult, bytes, BenchError | None]:
@@ -64,6 +73,8 @@ def measure(
 
     Args:
         client: a worker that has been asked to `prepare_speed`.
+        session: which one it is, from 1: each sends other prompts.
+        rates: those to measure, of the options' own.
         watch: starts the telemetry of one load.
         note: is told what runs now.
 
@@ -76,12 +87,15 @@ def measure(
         ServerError: the server died before the first rate was measured.
     """
     note("warm-up")
-    warmup = arguments(target, options, math.inf, options.seed, options.warmup_prompts)
+    first = warmup_seed(options, session)
+    warmup = arguments(target, options, math.inf, first, options.warmup_prompts)
     _run(client, target, warmup)
     loads: list[Load] = []
     raw: list[dict[str, Any]] = []
     failure: BenchError | None = None
-    for rate, rate_seeds in seeds(options):
+    for rate, rate_seeds in seeds(options, session):
+        if rate not in rates:
+            continue
         try:
             load, requests = _load(client, target, options, rate, rate_seeds, watch, note)
         except (MeasurementError, ServerError) as error:
@@ -97,7 +111,7 @@ def measure(
         output_tokens=options.output_tokens,
         prompts=options.prompts,
         warmup_prompts=options.warmup_prompts,
-        warmup_seed=options.seed,
+        warmup_seed=first,
         random_weights=target.checkpoint.facts.source == "random",
     )
     result = SpeedResult(workload=workload, loads=tuple(loads), requests=sidecar)

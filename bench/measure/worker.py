@@ -138,7 +138,7 @@ def _commit(dataset: str, revision: str | None) -> str | None:
 
 
 def quality(request: dict[str, Any]) -> dict[str, Any]:
-    """One lm-eval run of the prepared tasks against a server.
+    """One lm-eval run of prepared tasks, those that "samples" names, against a server.
 
     Args:
         request: {"model": lm-eval model name, "model_args": its arguments, "num_fewshot": int,
@@ -158,7 +158,7 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
         out = lm_eval.simple_evaluate(
             model=model,
             model_args=request["model_args"],
-            tasks=list(_tasks.values()),
+            tasks=[_tasks[name] for name in request["samples"]],
             num_fewshot=request["num_fewshot"],
             samples=request["samples"],
             apply_chat_template=request["apply_chat_template"],

@@ -12,6 +12,7 @@ from typing import get_args
 
 from bench.config import (
     SHAPES,
+    Decision,
     Experiment,
     Family,
     Hardware,
@@ -41,6 +42,7 @@ def disagreements(experiment: Experiment) -> Iterator[Disagreement]:
     yield from _same_names("family", "name", [family.name for family in families])
     yield from _same_names("hardware", "id", [entry.id for entry in hardware])
     yield from _unknown_memory(hardware)
+    yield from _margins(experiment.decision)
     yield from _baselines(families, variants)
     known_families = [family.name for family in families]
     known_hardware = [entry.id for entry in hardware]
@@ -140,6 +142,12 @@ def _unknown_memory(hardware: Sequence[Hardware]) -> Iterator[Disagreement]:
         if entry.engine == "cuda" and entry.gpu_memory_gib is None:
             fix = "add gpu_memory_gib, one GPU's memory, such as 44.5 (nvidia-smi's MiB / 1024)"
             yield ("hardware", i, "gpu_memory_gib"), 'missing, and engine = "cuda" needs it', fix
+
+
+def _margins(decision: Decision) -> Iterator[Disagreement]:
+    if {"recovery", "points"} <= decision.model_fields_set:
+        fix = "keep recovery, a share of the baseline's score, or points"
+        yield ("decision", "points"), "stands beside recovery, and a margin is one of the two", fix
 
 
 def _words(experiment: Experiment) -> Iterator[Disagreement]:

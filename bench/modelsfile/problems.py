@@ -28,6 +28,7 @@ _TABLES: dict[str, type[config.Model]] = {
     "speed": config.SpeedOptions,
     "quality": config.QualityOptions,
     "service_level": config.ServiceLevel,
+    "decision": config.Decision,
     "hardware": config.Hardware,
     "family": config.Family,
     "variant": config.Variant,

@@ -1,9 +1,9 @@
-"""The plan as a person or a workflow reads it: what would run, why, does it fit, how long."""
+"""The plan as a person or a workflow reads it: what is missing, does it fit, how long."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ _COLUMNS = {
     "hardware": "hardware",
     "stage": "stage",
     "state": "state",
+    "measured": "evidence",
+    "decisive": "to decide",
     "weights_gib": "weights,\nGiB",
     "fits": "fits",
     "max_context": "context,\ntokens",
@@ -36,8 +38,12 @@ class Forecast:
     """What is known of a job before it runs, as `bench plan --json` gives it; None is unknown.
 
     Attributes:
-        state: why it would run, or "current".
-        expected_minutes: what the stage took last time, whatever its options were (`measured_on`).
+        state: what is missing, or "current".
+        measured, asked: sessions of speed or documents of quality: those there are of those wanted.
+        decisive: how many a decision needs, where that was worked out.
+        sessions: the numbers of those of speed that would be measured.
+        expected_minutes: what is missing takes that long, going by the last such measurement
+            (`measured_on`); where nothing is missing, what that took.
         least_minutes: of a stage never measured, what it cannot take less than.
         time_basis: from what the time is known.
         weights_gib, fits, max_context, max_concurrency, download_gib: estimates; see `fit.Fit`.
@@ -51,6 +57,10 @@ class Forecast:
     stage: str
     needed: bool
     state: str
+    measured: int
+    asked: int | None
+    decisive: int | None
+    sessions: tuple[int, ...]
     key: str
     reproduces: str | None
     expected_minutes: float | None
@@ -65,22 +75,29 @@ class Forecast:
     basis: str
 
 
-def for_jobs(jobs: Sequence[Job], results: Path) -> list[Forecast]:
+def for_jobs(
+    jobs: Sequence[Job], results: Path, decisive: Mapping[str, int] | None = None
+) -> list[Forecast]:
     """One forecast per job, in their order.
 
-    A variant's server starts once: its start is in the first of its stages to run, so that the
-    minutes can be added up.
+    A variant's server starts once for each session, and quality is measured in one of speed's: the
+    starts are in the first of its stages to run, so that the minutes can be added up.
+
+    Args:
+        decisive: by a job's key, the sessions or documents that a decision needs.
     """
     checkpoints, records = sizes.known(), _finished(results)
     started: set[tuple[str, str]] = set()
     found = []
     for job in jobs:
         server = (job.variant.id, job.hardware.id)
-        starts = job.needed and server not in started
-        if starts:
+        starts = 0
+        if job.needed and server not in started:
             started.add(server)
+            starts = len(job.missing) or 1
         estimate = memory(job, checkpoints.get(sizes.key(job.variant)))
-        found.append(_forecast(job, records, estimate, starts=starts))
+        needs = (decisive or {}).get(job.key)
+        found.append(_forecast(job, records, estimate, starts, needs))
     return found
 
 
@@ -89,17 +106,19 @@ def memory(job: Job, checkpoint: Sizes | None) -> fit.Fit:
     return fit.for_variant(job.variant, job.hardware, job.serve, checkpoint)
 
 
-def _forecast(job: Job, records: list[Record], estimate: fit.Fit, *, starts: bool) -> Forecast:
-    """A job's forecast, with the server's start if it is the one that starts it."""
+def _forecast(
+    job: Job, records: list[Record], estimate: fit.Fit, starts: int, decisive: int | None
+) -> Forecast:
+    """A job's forecast, with so many of the server's starts."""
     here = [record for record in records if record.hardware == job.hardware.id]
     earlier = [r for r in here if (r.variant, r.stage) == (job.variant.id, job.stage)]
     expected_s = least_s = None
     basis = "earlier records"
     if earlier:
-        expected_s = _took_s(earlier[-1]) + (_start_s(earlier[-1]) if starts else 0.0)
+        expected_s = _missing_s(job, earlier[-1]) + starts * _start_s(earlier[-1])
     else:
         others, where = (here, job.hardware.id) if here else (records, "any hardware")
-        least_s, basis = _least_s(job, others, where, starts=starts)
+        least_s, basis = _least_s(job, others, where, starts)
     return Forecast(
         variant=job.variant.id,
         checkpoint=sizes.key(job.variant) if job.variant.repo else job.variant.bundled,
@@ -108,6 +127,10 @@ def _forecast(job: Job, records: list[Record], estimate: fit.Fit, *, starts: boo
         stage=job.stage,
         needed=job.needed,
         state=job.reason,
+        measured=job.measured,
+        asked=job.asked,
+        decisive=decisive,
+        sessions=tuple(sorted(job.missing)),
         key=job.key,
         reproduces=job.variant.reproduces,
         expected_minutes=None if expected_s is None else round(expected_s / 60, 1),
@@ -133,21 +156,43 @@ def _finished(results: Path) -> list[Record]:
     return sorted(found, key=lambda record: record.provenance.finished_at)
 
 
-def _least_s(job: Job, others: list[Record], where: str, *, starts: bool) -> tuple[float, str]:
+def _missing_s(job: Job, record: Record) -> float:
+    """Seconds for what is missing of a job, going by a record; where nothing is, the record's."""
+    if record.quality:
+        count = sum(task.documents_effective for task in record.quality.tasks)
+        return _took_s(record) * (job.left or count) / count
+    if not job.missing or record.speed is None:
+        return _took_s(record)
+    had = {
+        float(load.request_rate_rps): [repeat.duration_s for repeat in load.repeats]
+        for load in record.speed.loads
+    }
+    mean_s = {rate: sum(each) / len(each) for rate, each in had.items()}
+    longest_s = max(mean_s.values())  # for a rate that it does not have
+    wanted_s = sum(
+        job.speed.repeats * mean_s.get(rate, longest_s)
+        for rates in job.missing.values()
+        for rate in rates
+    )
+    return _took_s(record) * wanted_s / sum(map(sum, had.values()))
+
+
+def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[float, str]:
     """Seconds that a stage never measured cannot take less than, and from what that is known.
 
     Requests sent at a rate take their number / rate. For the rest the quickest record stands: of
     the same questions, and of any server's start.
     """
     if job.stage == "speed":
-        limited_s = sum(job.speed.prompts / rate for rate in job.speed.request_rates)
+        missing = (rate for rates in job.missing.values() for rate in rates)
+        limited_s = sum(job.speed.prompts / rate for rate in missing)
         parts = {"requests / rate": job.speed.repeats * limited_s}
     else:
         same = [_took_s(record) for record in others if _asks_no_more(record, job)]
         parts = {f"the quickest such stage on {where}": min(same, default=0.0)}
     if starts:
         every = [_start_s(record) for record in others]
-        parts[f"the quickest server start on {where}"] = min(every, default=0.0)
+        parts[f"the quickest server start on {where}"] = starts * min(every, default=0.0)
     return sum(parts.values()), " + ".join(words for words, s in parts.items() if s) or "unknown"
 
 
@@ -174,7 +219,10 @@ def _start_s(record: Record) -> float:
 
 def table(forecasts: Sequence[Forecast]) -> str:
     """The forecasts for a terminal, and lines that sum them up and say what is estimated."""
-    shown = [{text: _shown(one, name) for name, text in _COLUMNS.items()} for one in forecasts]
+    columns = dict(_COLUMNS)
+    if all(one.decisive is None for one in forecasts):
+        del columns["decisive"]
+    shown = [{text: _shown(one, name) for name, text in columns.items()} for one in forecasts]
     needed = [one for one in forecasts if one.needed]
     lines = [f"{len(needed)} of {len(forecasts)} stages to measure"]
     timed = [one.expected_minutes for one in needed if one.expected_minutes is not None]
@@ -201,6 +249,8 @@ def table(forecasts: Sequence[Forecast]) -> str:
 def _shown(one: Forecast, name: str) -> Any:
     if name == "fits":
         return {True: "yes", False: "no", None: None}[one.fits]
+    if name == "measured":
+        return f"{one.measured:,} of {'all' if one.asked is None else format(one.asked, ',')}"
     if name == "expected_minutes" and one.least_minutes is not None:
         return f"at least {one.least_minutes}"
     return getattr(one, name)

@@ -1,13 +1,17 @@
-"""What still has to be measured: every variant × hardware × stage without a current record.
+"""What still has to be measured: of every variant × hardware × stage, how much evidence is missing.
 
-A record is current when its key, the hash of everything asked for, is the key of the spec today.
-So a changed option, load, seed, task or engine version measures again, and renaming nothing does.
+Evidence adds up. Every record that asks the same (see `bench.records.identity`) counts on: a
+session of speed for each load that it has, and for quality the documents that it has answers to.
+So a changed option, load, task or engine version is measured anew, more sessions or documents are
+measured beside those there are, and renaming nothing measures nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +27,26 @@ from bench.config import (
 )
 from bench.engine import installed
 from bench.errors import ConfigError
+from bench.plan import documents
 from bench.records import store
+from bench.records.identity import load_identity
 from bench.records.record import spec_key
+from bench.records.store import Found
+
+_NOTHING = "not measured yet"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage of one variant on one kind of hardware.
+    """One stage of one variant on one kind of hardware, and the evidence that there is of it.
 
     Attributes:
         serve, speed, quality: the options that apply to the two, all layers laid over each other.
         spec: everything that decides what is measured, as JSON; `key` is its hash.
-        current: the record that makes it unnecessary, if there is one.
+        measured, asked: sessions of speed, of the load that has fewest, or documents of quality,
+            of all tasks together; None where nobody knows yet how many documents there are.
+        missing: of speed, the loads to measure by the number of the session.
+        answered: of quality, by lm-eval's task, the documents not to be asked again.
         reason: why it would run, or "current".
     """
 
@@ -46,13 +58,36 @@ class Job:
     quality: QualityOptions
     spec: dict[str, Any]
     key: str
-    current: Path | None
+    measured: int
+    asked: int | None
+    missing: Mapping[int, tuple[float, ...]]
+    answered: Mapping[str, frozenset[int]]
     reason: str
 
     @property
     def needed(self) -> bool:
         """Whether it would run."""
         return self.reason != "current"
+
+    @property
+    def left(self) -> int | None:
+        """How many sessions or documents it would measure; None where nobody knows yet."""
+        if not self.needed:
+            return 0
+        if self.stage == "speed":
+            return len(self.missing)
+        return self.asked - self.measured if self.asked and self.answered else self.asked
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What was found of a job, and what is missing; the fields are a job's."""
+
+    measured: int
+    asked: int | None
+    reason: str
+    missing: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    answered: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 def find_jobs(
@@ -63,22 +98,27 @@ def find_jobs(
     stages: Collection[str] = (),
     hardware: Collection[str] = (),
     force: bool = False,
+    session: int | None = None,
+    elsewhere: Path | None = None,
 ) -> list[Job]:
-    """Every job of the experiment, restricted as asked, in the order they would run.
+    """Every job of the experiment, restricted as asked, speed before quality, in the file's order.
 
     Args:
         variants: ids or names; all where empty. Likewise `stages` and `hardware` (ids).
-        force: measure again also what is current.
+        force: one more session also of what is current, and every document once more.
+        session: of speed this one alone, whether or not more are asked for.
+        elsewhere: records there count too.
 
     Raises:
-        ConfigError: a name that models.toml does not have.
+        ConfigError: a name that models.toml does not have; a record that cannot be read.
     """
     names = {variant.name for variant in experiment.variant}
     _check_known("variant", variants, {variant.id for variant in experiment.variant}, names)
     _check_known("stage", stages, set(STAGES))
     _check_known("hardware", hardware, {entry.id for entry in experiment.hardware})
+    roots = [root for root in (results, elsewhere) if root]
     return [
-        _job(experiment, variant, entry, stage, results, force)
+        _job(experiment, variant, entry, stage, roots, force, session)
         for variant, entry in experiment.pairs()
         if not variants or variant.name in variants or variant.id in variants
         if not hardware or entry.id in hardware
@@ -92,22 +132,117 @@ def _job(
     variant: Variant,
     hardware: Hardware,
     stage: Stage,
-    results: Path,
+    roots: Sequence[Path],
     force: bool,
+    session: int | None,
 ) -> Job:
     """One job, compared with the records there are."""
     serve = experiment.serve_options(variant, hardware)
     speed = experiment.speed_options(variant, hardware)
     quality = experiment.quality_options(variant, hardware)
     asked = _spec(variant, hardware, stage, serve, speed if stage == "speed" else quality)
-    key = spec_key(asked)
-    current = store.current(results, hardware.id, variant.id, stage, key)
-    if current is None:
-        older = store.has_any(results, hardware.id, variant.id, stage)
-        reason = "changed since measured, or failed" if older else "not measured yet"
+    every = store.of_stage(roots, hardware.id, variant.id, stage)
+    found = [(path, record) for path, record in every if record.status != "failed"]
+    evidence = (
+        _sessions(speed, asked, found, force, session)
+        if stage == "speed"
+        else _documents(quality, asked, found, force)
+    )
+    reason = evidence.reason
+    if reason == _NOTHING:
+        reason = "changed since measured" if found else "failed before" if every else reason
+    return Job(
+        variant=variant,
+        hardware=hardware,
+        stage=stage,
+        serve=serve,
+        speed=speed,
+        quality=quality,
+        spec=asked,
+        key=spec_key(asked),
+        measured=evidence.measured,
+        asked=evidence.asked,
+        missing=evidence.missing,
+        answered=evidence.answered,
+        reason=reason,
+    )
+
+
+def _sessions(
+    options: SpeedOptions,
+    spec: dict[str, Any],
+    found: Sequence[Found],
+    force: bool,
+    session: int | None,
+) -> _Evidence:
+    """How many sessions each load has; a session measures all loads that lack its number."""
+    had = {rate: sessions_of(spec, rate, found) for rate in options.request_rates}
+    missing: dict[int, tuple[float, ...]] = {}
+    for rate, numbers in had.items():
+        lacking = max(options.sessions - len(numbers), 1 if force else 0)
+        free = (n for n in count(1) if n not in numbers)
+        wanted = list(islice(free, lacking))
+        if session is not None:
+            wanted = [session] if force or session not in numbers else []
+        for number in wanted:
+            missing[number] = (*missing.get(number, ()), rate)
+    least = min(map(len, had.values()))
+    if not missing:
+        reason = "current"
+    elif least >= options.sessions:
+        reason = "forced"
+    elif not any(had.values()):
+        reason = _NOTHING
     else:
-        reason = "forced" if force else "current"
-    return Job(variant, hardware, stage, serve, speed, quality, asked, key, current, reason)
+        reason = f"{least} of {options.sessions} sessions"
+        fewest = [rate for rate, numbers in had.items() if len(numbers) == least]
+        if len(fewest) < len(had):
+            reason += f" at {', '.join(map(_words, fewest))}"
+    return _Evidence(least, options.sessions, reason, missing=missing)
+
+
+def sessions_of(spec: dict[str, Any], rate: float, found: Sequence[Found]) -> list[int]:
+    """The numbers of the sessions that a load was measured in, one for each record.
+
+    Records from before sessions were counted sent the prompts of the first.
+    """
+    identity = load_identity(spec, rate)
+    return [
+        record.session or 1
+        for _, record in found
+        if record.speed
+        and any(float(load.request_rate_rps) == rate for load in record.speed.loads)
+        and load_identity(record.spec, rate) == identity
+    ]
+
+
+def _words(rate: float) -> str:
+    return "no limit" if math.isinf(rate) else f"{rate:g} requests/s"
+
+
+def _documents(
+    options: QualityOptions, spec: dict[str, Any], found: Sequence[Found], force: bool
+) -> _Evidence:
+    """How many of the wanted documents are answered."""
+    by_name = documents.splits(options, spec, found)
+    splits = {task: split for of_name in by_name.values() for task, split in of_name.items()}
+    answered = {task: split.answered for task, split in splits.items()}
+    measured = sum(len(split.wanted & split.answered) for split in splits.values())
+    known = sum(len(split.wanted) for split in splits.values())
+    unknown = [name for name, of_name in by_name.items() if not of_name]
+    each = 0 if options.documents == "all" else options.documents
+    asked = None if unknown and not each else known + each * len(unknown)
+    if not splits:
+        return _Evidence(0, asked, _NOTHING)
+    if unknown:
+        reason = f"{', '.join(unknown)} not measured yet"
+    elif any(split.missing for split in splits.values()):
+        reason = f"{measured:,} of {asked:,} documents"
+    elif force:
+        return _Evidence(measured, asked, "forced")
+    else:
+        reason = "current"
+    return _Evidence(measured, asked, reason, answered=answered)
 
 
 def _spec(
@@ -136,7 +271,7 @@ def _spec(
         "engine": engine,
         "model": source,
         "serve": serve.model_dump(mode="json", exclude_none=True),
-        stage: options.model_dump(mode="json"),
+        stage: options.model_dump(mode="json", exclude={"sessions"}),  # more are no other question
     }
 
 

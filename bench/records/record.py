@@ -297,12 +297,18 @@ class Failure(Part):
 
 
 class Record(Part):
-    """One stage of one variant on one machine, once."""
+    """One stage of one variant on one machine, once: of speed, one session of its server.
+
+    `session` numbers those of speed from 1, as another session sends other prompts; it is None for
+    quality, and in records from before sessions were counted, which sent the prompts of the first.
+    `decision` has `recovery` or `points`, the margin of quality, and `speed_difference`.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     key: Sha256
     stage: Literal["speed", "quality"]
     status: Literal["ok", "partial", "failed"]
+    session: Annotated[int, Field(ge=1, le=100_000)] | None = None
     error: Failure | None = None
     variant: Slug
     variant_name: str

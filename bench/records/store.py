@@ -1,7 +1,8 @@
 """bench/results/: canonical JSON, written once, atomically, never edited.
 
-A record is `<hardware>/<variant>/<stage>-<UTC time>-<first 8 digits of the key>.json`; its
-sidecars lie beside it, named by their hash. A newer record with the same key supersedes an older.
+A record is `<hardware>/<variant>/<stage>-<UTC time>-<first 8 digits of the key>.json`, with `-s2`
+before the dot for a second session; its sidecars lie beside it, named by their hash. Records that
+ask the same add up (see `identity`); none replaces another.
 The disk must know hard links: only a link takes a name at once, and only if it is free.
 """
 
@@ -23,6 +24,8 @@ from pydantic import ValidationError
 
 from bench.errors import ConfigError, MachineError
 from bench.records.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
+
+Found = tuple[Path, Record]  # a record and where it is
 
 # From the version before to the one named; a record on disk keeps the version it was written in.
 MIGRATIONS: dict[int, Any] = {}
@@ -81,8 +84,13 @@ def sidecars(record: Record) -> list[Sidecar]:
 
 
 def file_name(record: Record) -> str:
-    """`<stage>-<UTC time>-<short key>.json`, the time being when the stage finished."""
-    return f"{record.stage}-{record.provenance.finished_at:%Y%m%dT%H%M%SZ}-{record.key[:8]}.json"
+    """`<stage>-<UTC time>-<short key>.json`, the time being when the stage finished.
+
+    Two machines may end sessions of one variant in the same second, so a later session is named.
+    """
+    which = f"-s{record.session}" if (record.session or 1) > 1 else ""
+    time = f"{record.provenance.finished_at:%Y%m%dT%H%M%SZ}"
+    return f"{record.stage}-{time}-{record.key[:8]}{which}.json"
 
 
 def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
@@ -209,15 +217,14 @@ def records(root: Path) -> Iterator[tuple[Path, Record]]:
         yield path, read(path)
 
 
-def has_any(root: Path, hardware: str, variant: str, stage: str) -> bool:
-    """Whether there is a record of the stage, of whatever spec and outcome."""
-    return any((root / hardware / variant).glob(f"{stage}-*.json"))
+def of_stage(roots: Iterable[Path], hardware: str, variant: str, stage: str) -> list[Found]:
+    """Every record of a stage of a variant on a hardware, the newest first.
 
-
-def current(root: Path, hardware: str, variant: str, stage: str, key: str) -> Path | None:
-    """The newest finished record of exactly this spec, or None if it must be measured."""
-    for path in sorted((root / hardware / variant).glob(f"{stage}-*-{key[:8]}.json"), reverse=True):
-        record = read(path)
-        if record.key == key and record.status == "ok":
-            return path
-    return None
+    One that is under several roots is there once.
+    """
+    by_name = {
+        path.name: path
+        for root in roots
+        for path in (root / hardware / variant).glob(f"{stage}-*.json")
+    }
+    return [(path, read(path)) for _, path in sorted(by_name.items(), reverse=True)]

@@ -20,6 +20,8 @@ from models_texts import VALID
 from synthetic_parts import Variant
 
 from bench import cli, errors
+from bench.modelsfile import problems
+from bench.plan.jobs import find_jobs
 from bench.records import store
 from bench.records.record import SCHEMA_VERSION
 
@@ -158,7 +160,7 @@ def test_an_error_is_one_message_its_fix_and_its_exit_code(
     [
         (["nope"], "No such command 'nope'"),
         (["plan", "--nope"], "No such option"),
-        (["run", "--repeats", "2"], "2 is not in the range"),
+        (["run", "--sessions", "0"], "0 is not in the range"),
         (["run", "--port", "80"], "80 is not in the range"),
         (["run", "--stages", "speed,quality"], "'speed,quality' is not one of"),
         (["plan", "--variants", "a,b"], "error: unknown variant 'a,b'"),
@@ -190,21 +192,27 @@ def test_which_machine_must_be_said_where_there_are_several(tmp_path: Path, benc
 
 def test_a_run_with_nothing_to_do_says_so_and_is_done(tmp_path: Path, bench: Any) -> None:
     models = tmp_path / "models.toml"
-    models.write_text(VALID)
+    models.write_text("speed = { sessions = 1 }\n" + VALID)
     where = ("--models", models, "--results", tmp_path / "results")
     for row in json.loads(bench("plan", *where, "--json").out):
         record, _ = (synthetic.speed_record if row["stage"] == "speed" else _quality)(
             synthetic.BF16
         )
+        (job,) = find_jobs(
+            problems.load_experiment(models),
+            tmp_path / "none",
+            variants=[row["variant"]],
+            stages=[row["stage"]],
+        )
         kept = {"key": row["key"], "variant": row["variant"], "hardware": row["hardware"]}
-        store.write(tmp_path / "results", record.model_copy(update=kept))
+        store.write(tmp_path / "results", record.model_copy(update={**kept, "spec": job.spec}))
     ran = bench("run", *where)
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.endswith("0 of 4 stages to measure; 4 current\n")
 
 
 def _quality(variant: Variant) -> Any:
-    return synthetic.quality_record(variant, documents=2)
+    return synthetic.quality_record(variant, documents=2, split=2)
 
 
 @pytest.mark.parametrize("content", ["{", '{"schema_version": 2}'])

@@ -50,8 +50,8 @@ def test_later_layers_win_key_by_key() -> None:
     assert experiment.serve_options(variant, b) == ServeOptions(
         dtype="auto", max_model_len=1024, block_size=16, max_num_seqs=2
     )
-    assert experiment.speed_options(variant, a) == SpeedOptions(prompts=60, repeats=5)
-    assert experiment.speed_options(variant, b) == SpeedOptions(prompts=60, repeats=4)
+    assert experiment.speed_options(variant, a) == SpeedOptions(prompts=60, sessions=1, repeats=5)
+    assert experiment.speed_options(variant, b) == SpeedOptions(prompts=60, sessions=1, repeats=4)
     assert experiment.quality_options(variant, a) == QualityOptions(documents="all")
     assert experiment.quality_options(only_b, b) == QualityOptions(documents=10)
     assert list(experiment.pairs()) == [(variant, a), (variant, b), (only_b, b)]

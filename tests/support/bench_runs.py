@@ -21,15 +21,36 @@ from bench import supervise
 ROOT = Path(__file__).resolve().parents[2]
 REVISION = "0123456789" * 4
 PATIENCE_S = 60.0
-MODELS = f"""\
-speed = {{ input_tokens = 8, output_tokens = 4, prompts = 3, request_rates = [50.0, inf] }}
-quality = {{ documents = 4 }}
-hardware = [{{ id = "cpu", name = "Here", engine = "cpu", runner = ["x"], gpus = 0 }}]
-family = [{{ name = "Stand-in", baseline = "A" }}]
-variant = [
-    {{ name = "A", family = "Stand-in", repo = "stand-in/a", revision = "{REVISION}" }},
-    {{ name = "B", family = "Stand-in", repo = "stand-in/b", revision = "{REVISION}" }},
-]
+MODELS = f"""
+[speed]
+input_tokens = 8
+output_tokens = 4
+prompts = 3
+request_rates = [50.0, inf]
+sessions = 1
+repeats = 3
+seed = 14
+[quality]
+documents = 4
+[[hardware]]
+id = "cpu"
+name = "Here"
+engine = "cpu"
+runner = ["x"]
+gpus = 0
+[[family]]
+name = "Stand-in"
+baseline = "A"
+[[variant]]
+name = "A"
+family = "Stand-in"
+repo = "stand-in/a"
+revision = "{REVISION}"
+[[variant]]
+name = "B"
+family = "Stand-in"
+repo = "stand-in/b"
+revision = "{REVISION}"
 """
 STAGES = ("a/speed", "a/quality", "b/speed", "b/quality")
 

@@ -29,6 +29,7 @@ max_model_len = 1024
 block_size = 16
 [speed]
 prompts = 50
+sessions = 1
 repeats = 4
 [quality]
 documents = 10

@@ -21,12 +21,14 @@ def changed(text: str, old: str, new: str) -> Experiment:
     return config.parse(Experiment, tomllib.loads(text.replace(old, new)))
 
 
-def measured(job: Job, *, status: str = "ok", minutes: int = 0) -> Record:
-    """A record of the job, which took half an hour."""
+def measured(
+    job: Job, *, status: str = "ok", minutes: int = 0, session: int | None = None
+) -> Record:
+    """A record of the job, which took half an hour; of a split of two documents."""
     record, _ = (
-        synthetic.speed_record(synthetic.BF16, prompts=2)
+        synthetic.speed_record(synthetic.BF16, prompts=2, repeats=job.speed.repeats)
         if job.stage == "speed"
-        else synthetic.quality_record(synthetic.BF16, documents=2)
+        else synthetic.quality_record(synthetic.BF16, documents=2, split=2)
     )
     finished = synthetic.START + timedelta(minutes=minutes)
     times = {"started_at": finished - timedelta(minutes=30), "finished_at": finished}
@@ -35,6 +37,7 @@ def measured(job: Job, *, status: str = "ok", minutes: int = 0) -> Record:
             "key": job.key,
             "spec": job.spec,
             "status": status,
+            "session": session,
             "variant": job.variant.id,
             "hardware": job.hardware.id,
             "provenance": record.provenance.model_copy(update=times),

@@ -101,6 +101,7 @@ def quality_record(
     seed: int = 0,
     tasks: Sequence[str] = ("hellaswag",),
     documents: int = 200,
+    split: int = 10_042,
     document_seed: int = 1234,
     flips: float = 0.04,
     engine: str = ENGINE,
@@ -115,7 +116,8 @@ def quality_record(
         rows = parts.answers(
             variant, task, seed=seed, documents=documents, document_seed=document_seed, flips=flips
         )
-        made.append((parts.task(task, rows, documents, document_seed), *store.pack_sidecar(rows)))
+        result = parts.task(task, rows, documents, split, document_seed)
+        made.append((result, *store.pack_sidecar(rows)))
     quality = {
         "apply_chat_template": False,
         "requests": documents * parts.CHOICES * len(tasks),

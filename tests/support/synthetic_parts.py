@@ -152,7 +152,9 @@ def answers(
     ]
 
 
-def task(name: str, rows: list[dict[str, Any]], documents: int, seed: int) -> dict[str, Any]:
+def task(
+    name: str, rows: list[dict[str, Any]], documents: int, split: int, seed: int
+) -> dict[str, Any]:
     """A task's result over those rows, less its sidecar."""
 
     def metric(key: str) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def task(name: str, rows: list[dict[str, Any]], documents: int, seed: int) -> di
         "dataset": name,
         "dataset_revision": None,
         "num_fewshot": 0,
-        "documents_original": 10042,
+        "documents_original": split,
         "documents_effective": documents,
         "selection": "random",
         "selection_seed": seed,

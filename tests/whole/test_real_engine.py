@@ -18,9 +18,10 @@ from targets import target
 
 from bench.demo import inputs
 from bench.engine import installed, launch, processor
-from bench.measure import quality, run, speed, tasks
+from bench.measure import run, speed, tasks
 from bench.measure.client import Client
 from bench.modelsfile import problems
+from bench.plan import documents
 from bench.records import store
 from bench.records.record import Record
 
@@ -172,7 +173,7 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[s
             model="vllm",
             model_args=model_args,
             num_fewshot=0,
-            samples={"hellaswag": quality.choose(size, experiment.quality)},
+            samples={"hellaswag": documents.choose(size, experiment.quality)},
             apply_chat_template=False,
         )
         yield client.receive()["documents"]["hellaswag"]
@@ -286,7 +287,7 @@ def test_the_engines_own_parsers_take_every_published_row(tmp_path: Path) -> Non
         options = experiment.serve_options(variant, hardware)
         lines["serve"].append(launch.command(cpu, asked.checkpoint, options, variant.id)[4:])
         load = experiment.speed_options(variant, hardware)
-        for rate, seeds in speed.seeds(load):
+        for rate, seeds in speed.seeds(load, 1):
             argv = speed.arguments(asked, load, rate, seeds[0], load.prompts)
             lines["bench serve"].append(argv)
     done = subprocess.run(

@@ -136,7 +136,7 @@ def test_the_benchmark_runs_for_what_it_should() -> None:
     assert on["push"] == {"branches": ["main"], "paths": ["models.toml"]}
     assert on["pull_request_target"] == {"types": ["labeled"]}
     asked = set(on["workflow_dispatch"]["inputs"])
-    assert asked == {"models", "variants", "stages", "hardware", "repeats", "force"}
+    assert asked == {"models", "variants", "stages", "hardware", "sessions", "force"}
     assert set(on["workflow_call"]["inputs"]) == asked | {"tool-repository", "tool-ref"}
 
 

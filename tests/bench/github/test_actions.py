@@ -32,7 +32,7 @@ from bench.modelsfile import problems
 from bench.plan.jobs import find_jobs
 from bench.records import store
 
-MODELS = hostile.models('repo = "Qwen/Qwen3-8B"')
+MODELS = "speed = { sessions = 1 }\n" + hostile.models('repo = "Qwen/Qwen3-8B"')
 
 
 @pytest.fixture
@@ -149,9 +149,11 @@ def test_the_matrix_has_one_entry_per_server_with_something_to_do(tmp_path: Path
     assert make_matrix([]) == []
 
 
-@pytest.mark.parametrize("repeats", ["0", "-3", "3.5", "３", "x", "2"])
-def test_repeats_are_a_number_of_at_least_three(repeats: str, tmp_path: Path, state: State) -> None:
-    answer = make_plan(tmp_path, state, "--repeats", repeats)
+@pytest.mark.parametrize("sessions", ["0", "-3", "3.5", "３", "x", "101"])
+def test_sessions_are_a_number_that_a_file_may_ask_for(
+    sessions: str, tmp_path: Path, state: State
+) -> None:
+    answer = make_plan(tmp_path, state, "--sessions", sessions)
     assert isinstance(answer.exception, BenchError)
     assert answer.exception.exit_code == 2
 
@@ -168,8 +170,12 @@ def measured(folder: Path, state: State, models: str, *stages: str, number: int 
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for job in find_jobs(experiment, folder / "none", stages=stages or ["speed"]):
-            make = synthetic.speed_record if job.stage == "speed" else synthetic.quality_record
-            record, sidecars = make(Variant("V", "F", True))
+            variant = Variant("V", "F", True)
+            record, sidecars = (
+                synthetic.speed_record(variant)
+                if job.stage == "speed"
+                else synthetic.quality_record(variant, split=200)
+            )
             names = {"variant": "v", "hardware": "h", "variant_name": "V"}
             record = record.model_copy(update={**names, "spec": job.spec, "key": job.key})
             store.write(theirs, record, sidecars)

@@ -44,7 +44,7 @@ def test_a_failed_stage_on_main_does_not_keep_its_repetition_out(tmp_path: Path)
 def test_a_record_that_someone_edited_is_not_overwritten(tmp_path: Path) -> None:
     record, sidecars = synthetic.speed_record(synthetic.BF16)
     store.write(tmp_path / "staged", record, sidecars)
-    edited = store.write(tmp_path / "results", record.model_copy(update={"status": "partial"}))
+    edited = store.write(tmp_path / "results", record.model_copy(update={"status": "failed"}))
     before = edited.read_bytes()
     with pytest.raises(BenchError, match="exists already"):
         incoming.write_missing(tmp_path / "staged", tmp_path / "results")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import pytest
 from bench_runs import Place
 from engines import engine, engine_python
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bench.config import QualityOptions
 from bench.demo import inputs
@@ -26,46 +23,6 @@ from bench.records.record import Record
 
 __all__ = ["engine", "engine_python"]  # fixtures
 DATA = TaskData(10_042, "Rowan/hellaswag", revision="a" * 40)
-OPTIONS = st.builds(
-    QualityOptions,
-    documents=st.integers(1, 300) | st.just("all"),
-    selection=st.sampled_from(("random", "first")),
-    seed=st.integers(0, 2**31 - 1),
-)
-SIZES = st.integers(1, 250)
-
-
-@given(SIZES, OPTIONS)
-def test_the_chosen_documents_are_of_the_split_ascending_and_each_once(
-    size: int, options: QualityOptions
-) -> None:
-    chosen = quality.choose(size, options)
-    wanted = size if options.documents == "all" else min(size, options.documents)
-    assert len(chosen) == wanted
-    assert chosen == sorted(set(chosen))
-    assert set(chosen) <= set(range(size))
-    if options.selection == "first" or wanted == size:
-        assert chosen == list(range(wanted))
-
-
-@given(SIZES, OPTIONS, OPTIONS)
-def test_only_the_seed_and_the_number_decide(
-    size: int, options: QualityOptions, other: QualityOptions
-) -> None:
-    """Two variants answer the same documents whatever else they are asked with."""
-    same = other.model_copy(
-        update={name: getattr(options, name) for name in ("documents", "selection", "seed")}
-    )
-    assert quality.choose(size, options) == quality.choose(size, same)
-
-
-def test_the_choice_is_the_committed_one_on_every_machine() -> None:
-    """Were Python's generator or ours to change, results would silently be of other documents."""
-    chosen = quality.choose(10_042, QualityOptions(documents=100))
-    digest = hashlib.sha256(json.dumps(chosen).encode()).hexdigest()
-    assert chosen[:6] == [94, 122, 239, 259, 285, 316]
-    assert digest == "ed2e2a91b7bdbc3fac93f7e80c280f7e058189366046420d284534452332d53e"
-    assert chosen != quality.choose(10_042, QualityOptions(documents=100, seed=1))
 
 
 def document(index: int, *, acc: float, target: int | None = 0) -> dict[str, Any]:

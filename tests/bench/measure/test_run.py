@@ -19,7 +19,9 @@ import wheels
 from bench_runs import PATIENCE_S, ROOT, STAGES, Place, is_free, kill, wait_until
 from engines import engine_python
 
+from bench.config import QualityOptions
 from bench.engine.server import free_port
+from bench.plan import documents
 from bench.records import store
 from bench.supervise import parent
 
@@ -298,6 +300,114 @@ def test_what_killed_runs_were_writing_is_removed(place: Place) -> None:
     assert status == 0, said
     assert not left.exists()
     assert not wheel.parent.exists()
+
+
+def sessions(place: Place) -> list[str]:
+    """Every record's variant, stage, session and what became of it, as they were finished."""
+    found = sorted((record.provenance.finished_at, path.name, record)
+                   for path, record in store.records(place.results))  # fmt: skip
+    return [
+        f"{record.variant}/{record.stage}{record.session or ''} {record.status}"
+        for _, _, record in found
+    ]
+
+
+def servers(place: Place) -> list[str]:
+    """The variants whose servers were started, one after the other."""
+    logs = sorted(place.folder.glob("logs/*/session-*/server.log"), key=lambda p: p.stat().st_ctime)
+    return [f"{path.parts[-3]} {path.parts[-2]}" for path in logs]
+
+
+def test_a_run_goes_in_rounds_and_force_adds_one(place: Place) -> None:
+    """Every round over all variants; quality once; prompts of another seed in each."""
+    status, said = place.run("--sessions", "2")
+    assert status == 0, said
+    assert "4 of 4 stages to measure in 4 sessions; 0 current" in said
+    rounds = [entry.split()[1] for entry in servers(place)]
+    assert rounds == ["session-1", "session-1", "session-2", "session-2"]
+    assert set(sessions(place)) == {
+        *(f"{name}/speed{number} ok" for name in "ab" for number in (1, 2)),
+        *(f"{name}/quality ok" for name in "ab"),
+    }
+    seeds = [
+        repeat.seed
+        for _, record in store.records(place.results)
+        for load in (record.speed.loads if record.speed and record.variant == "a" else ())
+        for repeat in load.repeats
+    ]
+    assert len(set(seeds)) == len(seeds) == 12
+    before = set(sessions(place))
+    assert "0 of 4 stages to measure" in place.run("--sessions", "2")[1]
+    status, said = place.run("--sessions", "2", "--force", "--variants", "B")
+    assert status == 0, said
+    more = sessions(place)
+    assert len(more) == len(before) + 2
+    assert set(more) == before | {"b/speed3 ok"}
+    place.check_nothing_left()
+
+
+def test_the_next_run_continues_with_the_sessions_that_are_missing(place: Place) -> None:
+    place.hold("speed-15")  # of the client: a warm-up and six runs a session, so in the third
+    process = place.start("--sessions", "2")
+    place.wait_for("speed", 15)
+    kill(process.pid)
+    process.communicate(timeout=PATIENCE_S)
+    place.release()
+    place.check_no_process()
+    before = sessions(place)
+    assert len(before) == 4, "the first round"
+    status, said = place.run("--sessions", "2")
+    assert status == 0, said
+    assert "2 of 4 stages to measure in 2 sessions; 2 current" in said
+    assert sorted(sessions(place)) == sorted([*before, "a/speed2 ok", "b/speed2 ok"])
+
+
+def test_a_server_that_cannot_start_is_started_once(place: Place) -> None:
+    """It failed for a reason, which is said and recorded once, not once for each round."""
+    status, said = place.run("--sessions", "3", STANDIN_MODE="dies")
+    assert status == 5
+    assert said.count("error: the vLLM server ended") == 2
+    assert sorted(sessions(place)) == [
+        "a/quality failed", "a/speed1 failed", "b/quality failed", "b/speed1 failed",
+    ]  # fmt: skip
+    assert len(servers(place)) == 2
+
+
+def test_what_fails_in_a_round_is_left_to_the_next_run_and_the_rest_goes_on(place: Place) -> None:
+    """The first to be measured loses its measuring program: its other stage is none the worse."""
+    place.hold("speed-1")
+    process = place.start("--sessions", "2")
+    kill(place.wait_for("speed"))
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 6, said
+    ended = sessions(place)
+    (failed,) = [entry for entry in ended if entry.endswith("failed")]
+    first, other = failed[0], "b" if failed[0] == "a" else "a"
+    assert sorted(ended) == sorted([
+        f"{first}/speed1 failed", f"{first}/quality ok",
+        f"{other}/speed1 ok", f"{other}/speed2 ok", f"{other}/quality ok",
+    ])  # fmt: skip
+    status, said = place.run("--sessions", "2")
+    assert status == 0, said
+    assert "1 of 4 stages to measure in 2 sessions; 3 current" in said
+
+
+def test_more_documents_are_asked_beside_those_that_are_answered(place: Place) -> None:
+    assert place.run("--variants", "A", "--stages", "quality")[0] == 0
+    models = place.folder / "models.toml"
+    models.write_text(models.read_text().replace("documents = 4", "documents = 7"))
+    status, said = place.run("--variants", "A", "--stages", "quality")
+    assert status == 0, said
+    batches = [
+        (path, task)
+        for path, record in store.records(place.results)
+        for task in (record.quality.tasks if record.quality else ())
+    ]
+    assert [task.documents_effective for _, task in batches] == [4, 3]
+    first, second = (documents.indices(path, task) for path, task in batches)
+    assert first | second == set(documents.choose(10_042, QualityOptions(documents=7)))
+    assert "0 of 1 stages" in place.run("--variants", "A", "--stages", "quality")[1]
 
 
 def on_a_small_disk(place: Place) -> list[str]:

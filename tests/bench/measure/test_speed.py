@@ -106,7 +106,11 @@ def counting(drop_after: int | None) -> Iterator[str]:
 
 
 def measure(
-    tmp_path: Path, result: dict[str, Any] = RESULT, drop_after: int | None = None
+    tmp_path: Path,
+    result: dict[str, Any] = RESULT,
+    drop_after: int | None = None,
+    session: int = 1,
+    rates: tuple[float, ...] = OPTIONS.request_rates,
 ) -> tuple[SpeedResult, bytes, BenchError | None]:
     """The whole stage; its command lines are in `asked(tmp_path)`."""
     answer = tmp_path / "result.json"
@@ -132,6 +136,8 @@ def measure(
                 client,
                 Target(server, "served", CHECKPOINT),
                 OPTIONS,
+                session=session,
+                rates=rates,
                 watch=partial(telemetry.watch, waiting.pid),
                 note=lambda _: None,
             )
@@ -210,6 +216,20 @@ def test_the_warm_up_comes_first_and_no_prompt_is_sent_twice(tmp_path: Path) -> 
         assert value(argv, "--num-warmups") == value(argv, "--ready-check-timeout-sec") == "0"
 
 
+def test_a_later_session_sends_other_prompts_and_measures_what_it_is_asked_to(
+    tmp_path: Path,
+) -> None:
+    """The load that is left out leaves the others' seeds as they are."""
+    result, _, error = measure(tmp_path, session=3, rates=(math.inf,))
+    assert error is None
+    assert [load.request_rate_rps for load in result.loads] == ["inf"]
+    assert [repeat.seed for repeat in result.loads[0].repeats] == [20_044, 20_045, 20_046]
+    assert result.workload.warmup_seed == 20_040
+    runs = asked(tmp_path)
+    assert [value(argv, "--seed") for argv in runs] == ["20040", "20044", "20045", "20046"]
+    assert {value(argv, "--request-rate") for argv in runs} == {"inf"}
+
+
 def test_what_was_measured_before_a_failure_is_kept(tmp_path: Path) -> None:
     """Tokens are lost from the second rate on: the first rate stays, with the reason."""
     result, data, error = measure(tmp_path, drop_after=6)
@@ -286,17 +306,29 @@ def test_each_requests_latencies_are_vllms_own() -> None:
         SpeedOptions,
         request_rates=st.lists(st.floats(0.1, 100) | st.just(math.inf), min_size=1, unique=True)
         .map(tuple),
-        repeats=st.integers(3, 100),
+        repeats=st.integers(1, 100),
         seed=st.integers(0, 2**31 - 1),
-    )
+    ),
+    st.sets(st.integers(1, 100_000), min_size=1, max_size=3),
 )  # fmt: skip
-def test_every_repeat_has_a_seed_of_its_own_that_numpy_takes(options: SpeedOptions) -> None:
-    by_rate = speed.seeds(options)
-    assert [rate for rate, _ in by_rate] == list(options.request_rates)
-    assert {len(seeds) for _, seeds in by_rate} == {options.repeats}
-    used = [seed for _, seeds in by_rate for seed in seeds]
-    assert len({*used, options.seed}) == len(used) + 1, "all differ, also from the warm-up's"
+def test_every_repeat_has_a_seed_of_its_own_that_numpy_takes(
+    options: SpeedOptions, sessions: set[int]
+) -> None:
+    used = []
+    for session in sessions:
+        by_rate = speed.seeds(options, session)
+        assert [rate for rate, _ in by_rate] == list(options.request_rates)
+        assert {len(seeds) for _, seeds in by_rate} == {options.repeats}
+        used += [seed for _, seeds in by_rate for seed in seeds]
+        used.append(speed.warmup_seed(options, session))
+    assert len(set(used)) == len(used), "all differ, also from the warm-ups'"
     assert all(0 <= seed < 2**32 for seed in used)
+
+
+def test_the_first_sessions_seeds_are_those_of_records_that_count_none() -> None:
+    options = SpeedOptions(repeats=3, seed=0)
+    assert speed.warmup_seed(options, 1) == 0
+    assert speed.seeds(options, 1) == [(10.0, [1, 2, 3]), (math.inf, [4, 5, 6])]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
                 1,
                 '"\\u001b[31m\\n"',
                 "unknown key",
-                "use one of: family, hardware, quality, serve, service_level, speed, variant",
+                "use one of: decision, family, hardware, quality, serve, service_level, speed, "
+                "variant",
             )
         ],
     ),

@@ -70,6 +70,31 @@ def test_a_servers_start_is_counted_once_for_both_stages(tmp_path: Path) -> None
     assert forecast.for_jobs(forced, tmp_path)[0].expected_minutes == pytest.approx(30 + start)
 
 
+def test_the_minutes_are_those_of_what_is_missing(tmp_path: Path) -> None:
+    """A session took half an hour, and another start of the server; of half its repeats, half."""
+    asked = {"variants": ["v"], "hardware": ["a"], "stages": ["speed"]}
+    (job,) = find_jobs(EXPERIMENT, tmp_path, **asked)  # type: ignore[arg-type]
+    record = stored(tmp_path, job)
+    assert record.engine is not None
+    start = record.engine.startup_s / 60
+    for repeats, session in ((5, 30.0), (1, 6.0)):
+        more = changed(
+            LAYERS.replace("repeats = 5", f"repeats = {repeats}"), "sessions = 1", "sessions = 3"
+        )
+        (row,) = forecast.for_jobs(find_jobs(more, tmp_path, **asked), tmp_path)  # type: ignore[arg-type]
+        assert (row.measured, row.asked, row.sessions) == (1, 3, (2, 3))
+        assert row.expected_minutes == pytest.approx(2 * (session + start))
+        assert "1 of 3" in forecast.table([row])
+
+
+def test_what_a_decision_needs_is_told_where_it_is_known(tmp_path: Path) -> None:
+    jobs = find_jobs(EXPERIMENT, tmp_path)[:2]
+    known, unknown = forecast.for_jobs(jobs, tmp_path, {jobs[0].key: 5_300})
+    assert (known.decisive, unknown.decisive) == (5_300, None)
+    assert "to decide" in forecast.table([known, unknown])
+    assert "to decide" not in forecast.table([unknown])
+
+
 def test_without_a_record_the_load_alone_says_how_long_at_least(tmp_path: Path) -> None:
     """60 prompts at 10 a second, five times; at no rate, and of a quality stage, nothing."""
     speed, quality = forecast.for_jobs(find_jobs(EXPERIMENT, tmp_path)[:2], tmp_path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic
 from folders import ROOT
 from models_texts import LAYERS
 from plans import EXPERIMENT, changed, measured
@@ -14,9 +17,10 @@ from plans import EXPERIMENT, changed, measured
 from bench.engine import installed
 from bench.errors import ConfigError
 from bench.modelsfile import problems
+from bench.plan import documents
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
-from bench.records.record import spec_key
+from bench.records.record import Record, spec_key
 
 ALL = [
     ("v", "a", "speed"), ("v", "a", "quality"),
@@ -32,9 +36,11 @@ def names(jobs: list[Job]) -> list[tuple[str, str, str]]:
 def test_everything_is_planned_in_the_files_order(tmp_path: Path) -> None:
     jobs = find_jobs(EXPERIMENT, tmp_path)
     assert names(jobs) == ALL
-    assert {(job.needed, job.reason, job.current) for job in jobs} == {
-        (True, "not measured yet", None)
+    assert {(job.needed, job.reason, job.measured) for job in jobs} == {
+        (True, "not measured yet", 0)
     }
+    assert [job.asked for job in jobs] == [1, None, 1, 10, 1, 10], "sessions, and documents"
+    assert [job.left for job in jobs] == [job.asked for job in jobs]
     assert len({job.key for job in jobs}) == len(jobs)
 
 
@@ -76,22 +82,102 @@ def test_names_may_hold_commas_and_blanks(tmp_path: Path, bench: Any) -> None:
 
 def test_a_finished_record_makes_its_job_and_no_other_current(tmp_path: Path) -> None:
     job = find_jobs(EXPERIMENT, tmp_path)[0]
-    path = store.write(tmp_path, measured(job))
+    store.write(tmp_path, measured(job))
     jobs = find_jobs(EXPERIMENT, tmp_path)
     assert [job.needed for job in jobs] == [False, *[True] * 5]
-    assert (jobs[0].current, jobs[0].reason) == (path, "current")
+    assert (jobs[0].measured, jobs[0].left, jobs[0].reason) == (1, 0, "current")
     (forced,) = find_jobs(
         EXPERIMENT, tmp_path, variants=["v"], hardware=["a"], stages=["speed"], force=True
     )
-    assert (forced.needed, forced.current, forced.reason) == (True, path, "forced")
+    assert (forced.needed, forced.measured, forced.reason) == (True, 1, "forced")
 
 
-@pytest.mark.parametrize("status", ["failed", "partial"])
-def test_a_failed_stage_is_planned_again(status: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_failed_stage_is_planned_again(stage: int, tmp_path: Path) -> None:
+    job = find_jobs(EXPERIMENT, tmp_path)[stage]
+    store.write(tmp_path, measured(job, status="failed"))
+    again = find_jobs(EXPERIMENT, tmp_path)[stage]
+    assert (again.measured, again.reason) == (0, "failed before")
+
+
+def without_limit(record: Record) -> Record:
+    """The record, cut short before its second load."""
+    assert record.speed
+    speed = record.speed.model_copy(update={"loads": record.speed.loads[:1]})
+    return record.model_copy(update={"speed": speed, "status": "partial"})
+
+
+def test_a_partial_record_counts_for_the_loads_it_has(tmp_path: Path) -> None:
     job = find_jobs(EXPERIMENT, tmp_path)[0]
-    store.write(tmp_path, measured(job, status=status))
+    store.write(tmp_path, without_limit(measured(job)))
     again = find_jobs(EXPERIMENT, tmp_path)[0]
-    assert (again.needed, again.reason) == (True, "changed since measured, or failed")
+    assert (again.measured, again.reason) == (0, "0 of 1 sessions at no limit")
+    assert again.missing == {1: (math.inf,)}
+
+
+def test_records_from_before_sessions_were_counted_are_sessions(tmp_path: Path) -> None:
+    """Each is one, all with the prompts of the first, so what is missing has others."""
+    experiment = changed(LAYERS, "sessions = 1", "sessions = 4")
+    job = find_jobs(experiment, tmp_path)[0]
+    for minutes in (0, 1):
+        store.write(tmp_path, measured(job, minutes=minutes))
+    again = find_jobs(experiment, tmp_path)[0]
+    assert (again.measured, again.asked, again.reason) == (2, 4, "2 of 4 sessions")
+    assert set(again.missing) == {2, 3}
+
+
+def test_documents_add_up(tmp_path: Path) -> None:
+    """Two of a split of two are all there is; of a larger one they are two."""
+    job = find_jobs(EXPERIMENT, tmp_path)[3]
+    record, sidecars = synthetic.quality_record(synthetic.BF16, documents=4)
+    chosen = documents.choose(10_042, job.quality)
+    batch = [row | {"doc": index} for index, row in zip(chosen[:4], rows(sidecars[0]), strict=True)]
+    assert record.quality
+    sidecar, data = store.pack_sidecar(batch)
+    (task,) = record.quality.tasks
+    tasks = (task.model_copy(update={"samples": sidecar}),)
+    kept = {
+        "key": job.key, "spec": job.spec, "variant": "v", "hardware": "b",
+        "quality": record.quality.model_copy(update={"tasks": tasks}),
+    }  # fmt: skip
+    store.write(tmp_path / "one", record.model_copy(update=kept), [data])
+    again = find_jobs(EXPERIMENT, tmp_path / "one")[3]
+    assert (again.measured, again.asked, again.left) == (4, 10, 6)
+    assert again.reason == "4 of 10 documents"
+    assert again.answered == {"hellaswag": set(chosen[:4])}
+    store.write(tmp_path / "two", measured(job))
+    assert find_jobs(EXPERIMENT, tmp_path / "two")[3].reason == "current"
+    both = find_jobs(EXPERIMENT, tmp_path / "none", elsewhere=tmp_path / "one")[3]
+    assert both.reason == "4 of 10 documents"
+    forced = find_jobs(EXPERIMENT, tmp_path / "two", force=True)[3]
+    assert (forced.reason, forced.answered, forced.left) == ("forced", {}, 2)
+
+
+def rows(sidecar: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(gzip.decompress(sidecar))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sessions = 1", "sessions = 2"),
+        ("repeats = 5", "repeats = 1"),
+        ("sessions = 1", "sessions = 1\nseed = 7"),
+        ("documents = 10", "documents = 5"),
+        ("documents = 10", "documents = 10\nconcurrency = 1"),
+        ("documents = 10", "documents = 10\nseed = 7"),
+    ],
+)
+def test_how_much_is_asked_makes_nothing_measured_another_question(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    for job in find_jobs(EXPERIMENT, tmp_path):
+        store.write(tmp_path, measured(job))
+    jobs = find_jobs(changed(LAYERS, old, new), tmp_path)
+    assert {job.reason for job in jobs} == (
+        {"1 of 2 sessions", "current"} if new == "sessions = 2" else {"current"}
+    )
 
 
 @pytest.mark.parametrize(

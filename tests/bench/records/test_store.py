@@ -284,32 +284,36 @@ def test_an_older_record_is_migrated_step_by_step(monkeypatch: pytest.MonkeyPatc
     assert store.parse(as_json(schema_version=-1), Path("x")) == RECORD
 
 
-def current(root: Path, key: str = RECORD.key) -> Path | None:
-    return store.current(root, RECORD.hardware, RECORD.variant, RECORD.stage, key)
+def names(root: Path, *others: Path, stage: str = "speed") -> list[str]:
+    found = store.of_stage([root, *others], RECORD.hardware, RECORD.variant, stage)
+    assert [store.read(path) for path, _ in found] == [record for _, record in found]
+    return [path.name for path, _ in found]
 
 
-def test_current_is_the_newest_finished_record_of_exactly_the_key(tmp_path: Path) -> None:
-    assert current(tmp_path) is None
-    error = {"kind": "ServerError", "message": "x"}
-    store.write(tmp_path, later(RECORD, -1))
-    newest = store.write(tmp_path, RECORD)
-    assert current(tmp_path) == newest
-    for minutes, status in ((1, "failed"), (2, "partial")):
-        raw = later(RECORD, minutes).model_dump(mode="json") | {"status": status, "error": error}
-        store.write(tmp_path, Record.model_validate_json(json.dumps(raw)))
-    assert current(tmp_path) == newest, "failed and partial are never current"
-    namesake = RECORD.key[:8] + "0" * 56
-    store.write(tmp_path, later(RECORD, 3, key=namesake))
-    assert current(tmp_path) == newest, "the short key in the name decides nothing"
-    assert current(tmp_path, "f" * 64) is None
-    newer = store.write(tmp_path, later(RECORD, 4))
-    assert current(tmp_path) == newer
-    newer.unlink()
-    assert current(tmp_path) == newest, "deleting one record measures again, or shows the older"
-    assert store.current(tmp_path, RECORD.hardware, RECORD.variant, "speed", RECORD.key) is None
+def test_a_stages_records_are_found_the_newest_first_whatever_became_of_them(
+    tmp_path: Path,
+) -> None:
+    assert names(tmp_path) == []
+    paths = [store.write(tmp_path, later(RECORD, minutes)) for minutes in (1, -1, 0)]
+    failed = RECORD.model_copy(update={"status": "failed"})
+    paths.append(store.write(tmp_path, later(failed, 2, key="f" * 64)))
+    assert names(tmp_path, stage="quality" if RECORD.stage == "speed" else "speed") == []
+    stage = RECORD.stage
+    assert names(tmp_path, stage=stage) == [paths[n].name for n in (3, 0, 2, 1)]
 
 
-def test_only_a_failed_record_is_not_current(tmp_path: Path) -> None:
-    failed = synthetic.failed_record(synthetic.AWQ)
-    store.write(tmp_path, failed)
-    assert store.current(tmp_path, failed.hardware, failed.variant, "speed", failed.key) is None
+def test_a_record_that_is_under_two_roots_counts_once(tmp_path: Path) -> None:
+    for root in ("a", "b"):
+        store.write(tmp_path / root, RECORD)
+    other = store.write(tmp_path / "b", later(RECORD, 1))
+    found = names(tmp_path / "a", tmp_path / "b", stage=RECORD.stage)
+    assert found == [other.name, store.file_name(RECORD)]
+
+
+def test_two_sessions_that_end_in_the_same_second_have_two_names(tmp_path: Path) -> None:
+    """As they do on two machines; the first is named as records were before they were counted."""
+    plain = store.file_name(RECORD)
+    assert store.file_name(RECORD.model_copy(update={"session": 1})) == plain
+    assert store.file_name(RECORD.model_copy(update={"session": 2})) == (
+        plain.removesuffix(".json") + "-s2.json"
+    )

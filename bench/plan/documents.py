@@ -1,0 +1,138 @@
+"""Which documents of a task are asked, and which of them are answered already.
+
+Which ones is a matter of the committed seed and the size of the split alone, so two variants always
+answer the same ones and their difference is paired; and more of them include fewer, so what was
+answered counts on when more are wanted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.config import QualityOptions
+from bench.records import store
+from bench.records.identity import task_identity
+from bench.records.record import TaskResult
+from bench.records.store import Found
+
+
+def choose(size: int, options: QualityOptions) -> list[int]:
+    """The indices of the documents to ask, ascending.
+
+    Args:
+        size: documents in the split.
+        options: how many, and whether by the seed over the whole split or simply the first.
+    """
+    wanted = size if options.documents == "all" else min(options.documents, size)
+    if options.selection == "first" or wanted == size:
+        return list(range(wanted))
+    return sorted(_drawn(size, wanted, options.seed))
+
+
+def _drawn(size: int, count: int, seed: int) -> Iterable[int]:
+    """The first of a seeded order of all documents: each is drawn until it is a new one.
+
+    So does `random.sample` where few of many are drawn, which chose the documents of older records;
+    where it draws many of few, fewer are not among more.
+    """
+    generator = random.Random(seed)  # noqa: S311
+    drawn: dict[int, None] = {}
+    while len(drawn) < count:
+        drawn[generator.randrange(size)] = None
+    return drawn
+
+
+@dataclass(frozen=True)
+class Split:
+    """A task's documents: how many it has, how many are wanted, and which were answered already.
+
+    `answered` may hold others than those wanted: of another seed, or asked for once.
+    """
+
+    size: int
+    wanted: frozenset[int]
+    answered: frozenset[int]
+
+    @property
+    def missing(self) -> frozenset[int]:
+        """Those still to be asked."""
+        return self.wanted - self.answered
+
+
+def splits(
+    options: QualityOptions, spec: dict[str, Any], found: Sequence[Found]
+) -> dict[str, dict[str, Split]]:
+    """What is known of each task that is asked, a group's or a tag's by the tasks in it.
+
+    Opens the sidecars of answers to the same question alone, and none once all that is wanted is
+    found.
+
+    Args:
+        spec: what is asked today.
+        found: the quality records of the variant on this hardware, the newest first.
+
+    Returns:
+        By the name that is asked, by lm-eval's name of the single task; nothing in it where no
+        record asks the same, as only lm-eval knows how many documents there are.
+
+    Raises:
+        ConfigError: a sidecar cannot be read.
+    """
+    made: dict[str, dict[str, Split]] = {asked: {} for asked in options.tasks}
+    for asked, of_asked in made.items():
+        for name, size in _sizes(asked, spec, found).items():
+            wanted = frozenset(choose(size, options))
+            of_asked[name] = Split(size, wanted, answered(name, wanted, spec, found))
+    return made
+
+
+def _sizes(asked: str, spec: dict[str, Any], found: Sequence[Found]) -> Mapping[str, int]:
+    """The size of a task's split, or of each of a group's, as the newest record has them."""
+    identity = task_identity(spec, asked)
+    for _, record in found:
+        names = record.spec.get("quality", {}).get("tasks", ())
+        if record.quality is None or task_identity(record.spec, asked) != identity:
+            continue
+        sizes = {task.name: task.documents_original for task in record.quality.tasks}
+        if asked in sizes:
+            return {asked: sizes[asked]}
+        if asked in names:  # a group or a tag: what stands there by no name that was asked
+            return {name: size for name, size in sizes.items() if name not in names}
+    return {}
+
+
+def answered(
+    name: str, wanted: frozenset[int], spec: dict[str, Any], found: Sequence[Found]
+) -> frozenset[int]:
+    """The documents of a task that records have answers to; no more once it has all wanted.
+
+    Raises:
+        ConfigError: a sidecar cannot be read.
+    """
+    identity, known = task_identity(spec, name), frozenset[int]()
+    same = [
+        (path, task)
+        for path, record in found
+        for task in (record.quality.tasks if record.quality else ())
+        if task.name == name and task_identity(record.spec, name) == identity
+    ]
+    for path, task in sorted(same, key=lambda entry: -entry[1].documents_effective):
+        if wanted <= known:
+            break
+        known |= indices(path, task)
+    return known
+
+
+def indices(path: Path, task: TaskResult) -> frozenset[int]:
+    """The documents that a record has of a task; its sidecar is opened unless it has all.
+
+    Args:
+        path: the record's.
+    """
+    if task.documents_effective == task.documents_original:
+        return frozenset(range(task.documents_original))
+    return frozenset(row["doc"] for row in store.read_sidecar(path, task.samples))

@@ -1,0 +1,136 @@
+"""What a record asks, and what only says how much of it."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from folders import ROOT
+
+from bench import config
+from bench.config import Experiment, Model, QualityOptions, ServeOptions, SpeedOptions
+from bench.plan.jobs import Job, find_jobs
+from bench.records import store
+from bench.records.identity import EVIDENCE, load_identity, task_identity
+
+DEMO = config.parse(
+    Experiment, tomllib.loads((ROOT / "bench" / "demo" / "models.toml").read_text())
+)
+SPEED, QUALITY = find_jobs(DEMO, Path("/nowhere"), variants=["smollm2-135m-bf16"])[:2]
+# What each is changed to: anything that is not its default, nor the demo's.
+OTHER: dict[str, Any] = {
+    "request_rates": [2.0, 3.0],
+    "tasks": ["hellaswag", "arc_easy"],
+    "selection": "first",
+    "data": "hub",
+    "documents": 7,
+    "load_format": "dummy",
+    "distributed_executor_backend": "ray",
+}
+
+
+def other(model: Model, name: str) -> Any:
+    """Another value of an option than it has here."""
+    if name in OTHER:
+        return OTHER[name]
+    now, annotation = getattr(model, name), type(model).model_fields[name].annotation
+    kinds = {*get_args(annotation), annotation}
+    if bool in kinds:
+        return not now
+    return (now or 1) + 1 if isinstance(now, int | float) or {int, float} & kinds else "other"
+
+
+def identities(job: Job, spec: dict[str, Any]) -> dict[Any, str]:
+    """Of the loads or tasks that the job asks for: their identity in a spec."""
+    if job.stage == "speed":
+        return {rate: load_identity(spec, rate) for rate in job.speed.request_rates}
+    return {task: task_identity(spec, task) for task in job.quality.tasks}
+
+
+FIELDS = [
+    (job, table, name)
+    for job, stage, model in (
+        (SPEED, "speed", SpeedOptions),
+        (QUALITY, "quality", QualityOptions),
+    )
+    for table, fields in (
+        ("serve", ServeOptions.model_fields),
+        (stage, model.model_fields),
+    )
+    for name in fields
+]
+
+
+@pytest.mark.parametrize(("job", "table", "name"), FIELDS)
+def test_every_option_is_part_of_the_question_or_said_to_be_evidence(
+    job: Job, table: str, name: str
+) -> None:
+    model = getattr(job, table)
+    now, changed = getattr(model, name), other(model, name)
+    assert now != changed
+    spec = {**job.spec, table: {**job.spec[table], name: changed}}
+    same = name in EVIDENCE.get(table, ()) or name in ("request_rates", "tasks")
+    before, after = identities(job, job.spec), identities(job, spec)
+    for one, identity in before.items():
+        assert (identity == after[one]) == same
+
+
+@pytest.mark.parametrize("job", [SPEED, QUALITY])
+@pytest.mark.parametrize(
+    ("part", "value", "same"),
+    [
+        ("engine", {"name": "vllm", "build": "cpu", "version": "0.33.0"}, False),
+        ("engine", {"name": "vllm", "build": "cuda", "version": "0.32.0"}, False),
+        ("model", {"bundled": "smollm2-135m-int8-w8a8"}, False),
+        ("something later", {"x": 1}, False),
+        ("hardware", "github-hosted", True),  # it says where, and rows are of one place
+    ],
+)
+def test_the_engine_and_the_model_are_part_of_the_question(
+    job: Job, part: str, value: Any, same: bool
+) -> None:
+    changed = identities(job, {**job.spec, part: value})
+    assert (changed == identities(job, job.spec)) == same
+
+
+def test_loads_and_tasks_have_identities_of_their_own() -> None:
+    assert load_identity(SPEED.spec, 2.0) != load_identity(SPEED.spec, float("inf"))
+    assert load_identity(SPEED.spec, "inf") == load_identity(SPEED.spec, float("inf"))
+    assert load_identity(SPEED.spec, 2) == load_identity(SPEED.spec, 2.0)
+    assert task_identity(QUALITY.spec, "hellaswag") != task_identity(QUALITY.spec, "arc_easy")
+
+
+@pytest.mark.parametrize("job", [SPEED, QUALITY])
+def test_an_option_that_records_do_not_have_yet_has_its_default(job: Job) -> None:
+    """So it changes no record's identity when it is added."""
+    model = type(getattr(job, job.stage))
+    for name, field in model.model_fields.items():
+        spec = copy.deepcopy(job.spec)
+        if spec[job.stage].get(name, "absent") == model().model_dump(mode="json")[name]:
+            del spec[job.stage][name]
+            assert identities(job, spec) == identities(job, job.spec), (name, field)
+
+
+RESULTS = ROOT / "bench" / "results"
+COMMITTED = store.paths(RESULTS)
+ASKED = {
+    (job.hardware.id, job.variant.id, job.stage): job
+    for name in ("models.toml", "gpu.toml")
+    for job in find_jobs(
+        config.parse(Experiment, tomllib.loads((ROOT / "bench" / "demo" / name).read_text())),
+        Path("/nowhere"),
+    )
+}
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_committed_record_counts_on(path: Path) -> None:
+    """As far as what it asked is still asked: the H100's engine was another than the lock's."""
+    record = store.read(path)
+    job = ASKED[record.hardware, record.variant, record.stage]
+    spec = {**record.spec, "engine": job.spec["engine"]}
+    assert (spec == record.spec) == (record.hardware == "cpu")
+    assert identities(job, spec) == identities(job, job.spec)
