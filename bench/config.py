@@ -183,7 +183,7 @@ class SpeedOptions(Model):
     warmup_prompts: Positive = 10
     """Requests before each repeat that are not measured."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Of the first repeat's prompts, from which the others count up, and the order of the rounds."""
+    """Of the first prompts, from which the others count up, and of the order of the rounds."""
 
 
 class QualityOptions(Model):

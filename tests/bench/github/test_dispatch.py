@@ -110,7 +110,7 @@ def test_the_plan_of_a_fresh_copy(stages: str, data: Path, api: Api) -> None:
     event = {"ref": "refs/heads/main"}
     ran = invoke(
         data, "plan", "--models", str(data / "automatic"), "--results", str(data / "bench/results"),
-        "--out", str(data / "plan"), "--repeats", "", "--force", "false",
+        "--out", str(data / "plan"), "--sessions", "", "--force", "false",
         event=event, name="workflow_dispatch", url=api.url,
         VARIANTS="", HARDWARE="", STAGES=stages,
     )  # fmt: skip
