@@ -317,7 +317,7 @@ def run(
     port: int | None,
     server_timeout_s: float,
 ) -> int:
-    """Measure what is missing, in rounds; store each stage as it ends."""
+    """Measure what is missing, in rounds, and store each stage."""
     from bench.measure.run import measure
 
     outcome = measure(
