@@ -302,6 +302,8 @@ def plan(
 @click.option(
     "--sessions", type=click.IntRange(1, 100), help="Of each load, in place of models.toml's."
 )
+@click.option("--session", type=click.IntRange(min=1), hidden=True, help="Of speed, this alone.")
+@click.option("--beside", type=places.PathType(), hidden=True, help="Records there count too.")
 @click.option("--logs", type=places.PathType(), help="Keep the logs in this folder.")
 @port_option
 @timeout_option
@@ -313,6 +315,8 @@ def run(
     hardware: str | None,
     force: bool,
     sessions: int | None,
+    session: int | None,
+    beside: Path | None,
     logs: Path | None,
     port: int | None,
     server_timeout_s: float,
@@ -329,6 +333,8 @@ def run(
         hardware=hardware,
         force=force,
         sessions=sessions,
+        session=session,
+        elsewhere=beside,
         port=port,
         server_timeout_s=server_timeout_s,
     )

@@ -53,7 +53,8 @@ MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a 
 CLOCK_SKEW = timedelta(hours=1)
 _PATH = re.compile(
     r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*/"
-    r"(?:(?:speed|quality)-\d{8}T\d{6}Z-[0-9a-f]{8}\.json|[0-9a-f]{64}\.json\.gz)"
+    r"(?:(?:speed|quality)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:-s\d{1,6})?\.json"
+    r"|[0-9a-f]{64}\.json\.gz)"
 )
 _NAME = TypeAdapter(config.Name)
 
@@ -68,6 +69,7 @@ class _PlanRow(BaseModel):
     stage: Literal["speed", "quality"]
     key: Sha256
     needed: bool
+    sessions: tuple[int, ...] = ()
 
 
 _PLAN = TypeAdapter(tuple[_PlanRow, ...])
@@ -82,8 +84,16 @@ class Ticket:
     stage: str
 
 
-def read_plan(path: Path) -> dict[Ticket, str]:
-    """What was asked for: every needed stage with the key its spec must have.
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for of a stage: the key of its spec, and which sessions, if not any."""
+
+    key: str
+    sessions: frozenset[int] | None = None
+
+
+def read_plan(path: Path) -> dict[Ticket, Asked]:
+    """What was asked for: every needed stage with the key its spec must have, and its sessions.
 
     Raises:
         ConfigError: the file is not what `bench plan --json` writes.
@@ -94,16 +104,20 @@ def read_plan(path: Path) -> dict[Ticket, str]:
         raise ConfigError(
             f"{path}: not a plan: {error}", "make it with `bench plan --json`"
         ) from error
-    return {Ticket(row.hardware, row.variant, row.stage): row.key for row in rows if row.needed}
+    return {
+        Ticket(row.hardware, row.variant, row.stage): Asked(row.key, frozenset(row.sessions))
+        for row in rows
+        if row.needed
+    }
 
 
-def store_results(source: Path, plan: Mapping[Ticket, str], results: Path) -> list[Path]:
+def store_results(source: Path, plan: Mapping[Ticket, Asked], results: Path) -> list[Path]:
     """Stores the records found under `source`, all of them or none.
 
     Args:
         source: a folder of `<hardware>/<variant>/…` files, of .zip files of such, or both; or one
             such .zip file.
-        plan: the stages asked for, each with the key of its spec.
+        plan: the stages asked for.
         results: the store, bench/results.
 
     Returns:
@@ -130,6 +144,7 @@ def store_results(source: Path, plan: Mapping[Ticket, str], results: Path) -> li
                 places.add(place)
             records.append((record, [files[place] for place in sorted(places)]))
             named |= {name, *places}
+    _check_once([record for record, _ in records])
     for name in sorted(set(files) - named):
         # A run killed between a sidecar and its record leaves one: no harm, and not stored.
         if not name.endswith(f"/{hashlib.sha256(files[name]).hexdigest()}.json.gz"):
@@ -191,7 +206,7 @@ def _cap(name: str) -> int:
     return MAX_SIDECAR_BYTES if name.endswith(".gz") else MAX_RECORD_BYTES
 
 
-def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, str]) -> Record:
+def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, Asked]) -> Record:
     try:
         record = store.parse(data, Path(name))
         text = canonical_json(record.model_dump(mode="json"))
@@ -203,13 +218,29 @@ def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, str]) -> Recor
         raise refused(name, "its key is not the hash of its spec")
     if f"{record.hardware}/{record.variant}/{store.file_name(record)}" != name:
         raise refused(name, "its path does not follow from its contents")
-    expected = plan.get(Ticket(record.hardware, record.variant, record.stage))
-    if expected is None:
+    asked = plan.get(Ticket(record.hardware, record.variant, record.stage))
+    if asked is None:
         raise refused(name, "the plan did not ask for this variant, stage and hardware")
-    if expected != record.key:
+    if asked.key != record.key:
         raise refused(name, "its spec is not the one the plan asked for")
+    sessions = asked.sessions if record.stage == "speed" else None
+    if sessions is not None and (record.session or 1) not in sessions:
+        raise refused(name, "the plan did not ask for this session")
     _check_sense(name, record)
     return record
+
+
+def _check_once(records: Sequence[Record]) -> None:
+    """Of a session each load arrives once, and quality once: two would weigh twice."""
+    held: set[tuple[object, ...]] = set()
+    for record in records:
+        of = (record.hardware, record.variant, record.stage, record.session or 1)
+        loads = [load.request_rate_rps for load in record.speed.loads] if record.speed else [None]
+        brought = {(*of, load) for load in loads if record.status != "failed"}
+        if brought & held:
+            name = f"{record.hardware}/{record.variant}/{store.file_name(record)}"
+            raise refused(name, "another record has the same session of the same load or tasks")
+        held |= brought
 
 
 def _check_sense(name: str, record: Record) -> None:
@@ -219,6 +250,8 @@ def _check_sense(name: str, record: Record) -> None:
         raise refused(name, f"says ok and has no {record.stage} part")
     if any(part for stage, part in parts.items() if stage != record.stage):
         raise refused(name, "has a part of another stage")
+    if record.stage == "quality" and record.session is not None:
+        raise refused(name, "is of quality and has the number of a session")
     if any(abs(number) > MAX_NUMBER for number in _numbers(record.model_dump(mode="json"))):
         raise refused(name, f"has a number beyond {MAX_NUMBER:g}")
     loads = record.speed.loads if record.speed else ()

@@ -93,7 +93,7 @@ def make_plan(
     """Decides what the benchmark workflow measures, and what it need not measure again."""
     from bench.github import annotations, dispatch, incoming, modelsfile
     from bench.github.api import Api
-    from bench.ingest import Ticket
+    from bench.ingest import Asked, Ticket
     from bench.modelsfile import problems
     from bench.plan import forecast
     from bench.plan.jobs import find_jobs
@@ -121,8 +121,10 @@ def make_plan(
     )
     adopted: list[Path] = []
     if name == "push":
-        keys = {Ticket(job.hardware.id, job.variant.id, job.stage): job.key for job in select()}
-        incoming.adopt(event, Api.from_environment(), keys, out / "adopted")
+        taken = {  # any session: the pull request's plan asked for those that were missing then
+            Ticket(job.hardware.id, job.variant.id, job.stage): Asked(job.key) for job in select()
+        }
+        incoming.adopt(event, Api.from_environment(), taken, out / "adopted")
         adopted = incoming.write_missing(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
     forecasts = forecast.for_jobs(jobs, results)
@@ -138,30 +140,30 @@ def make_plan(
 
 
 def make_matrix(jobs: list[Job]) -> list[dict[str, Any]]:
-    """The Actions matrix: one entry per variant and hardware that has something to do."""
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
-    for job in jobs:
-        if job.needed:
-            entry = entries.setdefault(
-                (job.variant.id, job.hardware.id),
-                {
-                    "variant": job.variant.id,
-                    "hardware": job.hardware.id,
-                    "runner": list(job.hardware.runner),
-                    "timeout_minutes": job.hardware.timeout_minutes,
-                    "stages": [],
-                    "keys": [],
-                },
-            )
-            entry["stages"].append(job.stage)
-            entry["keys"].append(job.key)
-    return list(entries.values())
+    """The Actions matrix: one entry per session of a server, round by round."""
+    from bench.plan.sessions import in_rounds
+
+    return [
+        {
+            "variant": session.variant.id,
+            "hardware": session.hardware.id,
+            "session": session.number,
+            "runner": list(session.hardware.runner),
+            "timeout_minutes": session.hardware.timeout_minutes,
+            "stages": [job.stage for job in session.jobs],
+            "keys": [job.key for job in session.jobs],
+        }
+        for session in in_rounds(jobs)
+    ]
 
 
 def _capped(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries as far as one matrix holds them; what does not fit is said, not dropped."""
     if len(entries) > MAX_MATRIX:
-        left = ", ".join(f"{e['variant']} on {e['hardware']}" for e in entries[MAX_MATRIX:])
+        left = ", ".join(
+            f"{entry['variant']} on {entry['hardware']}, session {entry['session']}"
+            for entry in entries[MAX_MATRIX:]
+        )
         click.echo(f"::warning::more than {MAX_MATRIX} jobs; dispatch again for: {left}")
     # The job outlives its measurement, so that what was finished is still uploaded.
     return [
@@ -186,6 +188,7 @@ def _approved_models(event: dict[str, Any]) -> bytes:
 @click.option("--results", type=_FOLDER, required=True, help="Those of the newest main.")
 @click.option("--variant", required=True)
 @click.option("--hardware", required=True)
+@click.option("--session", type=click.IntRange(min=1), required=True)
 @_stages_option
 @_force_option
 def missing(
@@ -193,10 +196,14 @@ def missing(
     results: Path,
     variant: str,
     hardware: str,
+    session: int,
     stages: tuple[str, ...],
     force: str,
 ) -> None:
-    """Which of a job's stages are still to be measured: it may have queued behind its like."""
+    """Which of a job's stages are still to be measured: it may have queued behind its like.
+
+    What is forced is measured beside what main has, so then main's records do not count.
+    """
     from bench.github import annotations
     from bench.modelsfile import problems
     from bench.plan.jobs import find_jobs
@@ -208,10 +215,13 @@ def missing(
         stages=stages,
         hardware=[hardware],
         force=force == "true",
+        session=session,
     )
     needed = [job.stage for job in jobs if job.needed]
     click.echo(f"to measure: {', '.join(needed) or 'nothing, main has it by now'}")
-    annotations.set_outputs(stages=" ".join(needed))
+    annotations.set_outputs(
+        stages=" ".join(needed), beside="" if force == "true" else str(results.resolve())
+    )
 
 
 @actions.command()

@@ -17,14 +17,14 @@ from bench.errors import RefusedError
 from bench.github import approval
 from bench.github.annotations import annotate_refused
 from bench.github.api import Api
-from bench.ingest import Ticket, store_results
+from bench.ingest import Asked, Ticket, store_results
 from bench.plan import documents
 from bench.plan.jobs import sessions_of
 from bench.records import store
 from bench.records.record import Record
 
 
-def gather(incoming: Path, asked: Mapping[Ticket, str], staged: Path) -> list[RefusedError]:
+def gather(incoming: Path, asked: Mapping[Ticket, Asked], staged: Path) -> list[RefusedError]:
     """Every artifact by itself: a bad one is refused whole, annotated, and spoils no other."""
     refused = []
     for name, folder in _artifacts(incoming):
@@ -48,7 +48,7 @@ def _artifacts(incoming: Path) -> Iterator[tuple[str, Path]]:
         yield from ((entry.name, entry) for entry in entries)
 
 
-def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, str], staged: Path) -> None:
+def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, Asked], staged: Path) -> None:
     """Gathers what was measured before the merge of every pull request that this push brings."""
     for pushed in event.get("commits", []):
         archive = approval.find_measured(pushed["id"], api)

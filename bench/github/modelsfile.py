@@ -34,10 +34,18 @@ def keep_mains_hardware(theirs: Path, main: Path) -> None:
 
 
 def changed(jobs: list[Job], main: Path, results: Path) -> list[Job]:
-    """What a pull request adds or changes: the jobs that main does not ask for in these words."""
+    """What a pull request adds or changes: the jobs that main does not ask for in these words.
+
+    Nor as many sessions of: more of them are no other words.
+    """
     mains = find_jobs(problems.load_experiment(main), results)
-    asked = {(job.variant.id, job.key) for job in mains}
-    return [job for job in jobs if (job.variant.id, job.key) not in asked]
+    asked = {(job.variant.id, job.key): job.speed.sessions for job in mains}
+    return [
+        job
+        for job in jobs
+        if (job.variant.id, job.key) not in asked
+        or (job.stage == "speed" and job.speed.sessions > asked[job.variant.id, job.key])
+    ]
 
 
 def set_sessions(models: Path, sessions: str) -> None:

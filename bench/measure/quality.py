@@ -172,7 +172,7 @@ def _metrics(results: dict[str, Any]) -> list[Metric]:
 
 def _portable(configuration: dict[str, Any]) -> dict[str, Any]:
     """A task's configuration without what differs between machines: paths and metadata."""
-    left_out = ("dataset_kwargs", "metadata", "process_docs")
+    left_out = ("dataset_kwargs", "metadata")
     return {key: value for key, value in configuration.items() if key not in left_out}
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -146,8 +148,8 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         {"truncated": prompts that would be cut to fit the model}, which nobody was asked then; if
-        that is 0 also "results", "versions", "configs", "n-samples" as lm-eval makes them, and
-        "documents" with one row per document.
+        that is 0 also "results", "versions", "n-samples" as lm-eval makes them, "configs" (see
+        `configuration`), and "documents" with one row per document.
     """
     import lm_eval
 
@@ -170,11 +172,38 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "results": out["results"],
         "versions": out["versions"],
-        "configs": json.loads(json.dumps(out["configs"], default=str)),
+        "configs": {name: configuration(_tasks[name]) for name in out["configs"]},
         "n-samples": out["n-samples"],
         "documents": {name: _rows(rows) for name, rows in out["samples"].items()},
         "truncated": 0,
     }
+
+
+def configuration(task: Any) -> dict[str, Any]:
+    """A task's configuration as plain JSON, the same in every process on every machine.
+
+    lm-eval's own has some functions by their address, which is another one each time.
+    """
+    found = task.config.to_dict(keep_callable=True)
+    plain: dict[str, Any] = json.loads(json.dumps(found, default=_told))
+    return plain
+
+
+def _told(value: Any) -> Any:
+    """A function by where it is defined and its source; for `json.dumps`."""
+    if isinstance(value, functools.partial):
+        return {"function": value.func, "arguments": value.args, "by name": value.keywords}
+    if callable(value):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        try:
+            source = inspect.getsource(named)
+        except (OSError, TypeError):  # it is compiled, or was typed
+            source = ""
+        # A task's file outside lm-eval is a module of its whole path.
+        return [str(named.__module__).rpartition("/")[2], named.__qualname__, source]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 class _TruncationError(Exception):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import pytest
 import synthetic
 
 from bench.errors import ConfigError, RefusedError
-from bench.ingest import Ticket, find_fault, read_plan, store_results
+from bench.ingest import Asked, Ticket, find_fault, read_plan, store_results
 from bench.modelsfile import problems
 from bench.records import store
-from bench.records.record import Fidelity, Record, Sidecar
+from bench.records.record import Fidelity, Record, Sidecar, canonical_json
 
 
 def listing(folder: Path) -> list[str]:
@@ -91,6 +93,52 @@ def test_hostile_artifacts_are_refused_whole(case: str, tmp_path: Path) -> None:
     assert listing(tmp_path) == sorted(["in", *(f"in/{name}" for name in listing(source))])
 
 
+def sessions(*numbers: int | None, status: str = "ok") -> dict[str, bytes]:
+    """An artifact with one record for each of these sessions, a second apart."""
+    files: dict[str, bytes] = {}
+    for second, number in enumerate(numbers):
+        finished = synthetic.START + timedelta(seconds=second)
+        record, sidecars = synthetic.speed_record(hostile.VARIANT, finished=finished)
+        record = record.model_copy(update={"session": number, "status": status})
+        files |= {f"{hostile.FOLDER}/{store.file_name(record)}": as_bytes(record)}
+        files |= {
+            f"{hostile.FOLDER}/{hashlib.sha256(data).hexdigest()}.json.gz": data
+            for data in sidecars
+        }
+    return files
+
+
+def as_bytes(record: Record) -> bytes:
+    return canonical_json(record.model_dump(mode="json")).encode()
+
+
+def take(folder: Path, files: dict[str, bytes], *asked: int) -> int:
+    """How many records are stored of an artifact, where these sessions were asked for."""
+    ((ticket, sound),) = hostile.plan().items()
+    plan = {ticket: Asked(sound.key, frozenset(asked))}
+    store_results(hostile.write_files(folder / "in", files), plan, folder / "results")
+    return len(store.paths(folder / "results"))
+
+
+def test_as_many_sessions_arrive_as_were_asked_for(tmp_path: Path) -> None:
+    assert take(tmp_path / "all", sessions(1, 2, 3), 1, 2, 3) == 3
+    assert take(tmp_path / "fewer", sessions(2), 1, 2, 3) == 1
+    assert take(tmp_path / "older", sessions(None), 1) == 1
+    assert take(tmp_path / "tried twice", sessions(1, 1, status="failed"), 1) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [((1, 4), "did not ask for this session"), ((2, 2), "the same session of the same load")],
+)
+def test_one_more_session_than_was_asked_for_is_refused(
+    numbers: tuple[int, ...], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError, match=words):
+        take(tmp_path, sessions(*numbers), 1, 2)
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("case", hostile.FOLDERS)
 def test_links_and_archives_are_refused(case: str, tmp_path: Path) -> None:
     make, words = hostile.FOLDERS[case]
@@ -114,10 +162,11 @@ def test_one_bad_record_spoils_all(tmp_path: Path) -> None:
 
 def test_the_plan_is_what_bench_plan_prints(tmp_path: Path) -> None:
     row = {"variant": "v", "hardware": "h", "stage": "speed", "key": "a" * 64, "needed": True}
+    row["sessions"] = [1, 3]
     other = {**row, "stage": "quality", "key": "b" * 64, "needed": False, "state": "current"}
     path = tmp_path / "plan.json"
     path.write_text(json.dumps([row, other]))
-    assert read_plan(path) == {Ticket("h", "v", "speed"): "a" * 64}
+    assert read_plan(path) == {Ticket("h", "v", "speed"): Asked("a" * 64, frozenset({1, 3}))}
     path.write_text(json.dumps([{**row, "key": "x"}]))
     with pytest.raises(ConfigError, match="not a plan"):
         read_plan(path)

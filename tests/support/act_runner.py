@@ -43,6 +43,8 @@ ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "actions/attest": ("attest", {"subject-checksums": ""}),
 }  # fmt: skip
 MODELS = """
+[speed]
+sessions = 1
 [quality]
 documents = 40
 [[hardware]]

@@ -16,7 +16,7 @@ from typing import Any
 import hostile_archives
 import synthetic
 
-from bench.ingest import Ticket
+from bench.ingest import Asked, Ticket
 from bench.records import store
 from bench.records.record import canonical_json, spec_key
 
@@ -109,10 +109,11 @@ def record_files() -> dict[str, bytes]:
     return _files(record.model_dump(mode="json"), sidecars)
 
 
-def plan() -> dict[Ticket, str]:
+def plan() -> dict[Ticket, Asked]:
     """The plan that asked for `record_files`."""
     record, _ = synthetic.speed_record(VARIANT)
-    return {Ticket(record.hardware, record.variant, record.stage): record.key}
+    ticket = Ticket(record.hardware, record.variant, record.stage)
+    return {ticket: Asked(record.key, frozenset({1}))}
 
 
 def _files(raw: dict[str, Any], sidecars: list[bytes]) -> dict[str, bytes]:

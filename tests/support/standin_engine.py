@@ -21,6 +21,7 @@ Standard library only: this file runs as it is inside that environment.
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import json
 import math
@@ -287,6 +288,10 @@ class RepositoryNotFoundError(Exception):
     """The Hub does not have it."""
 
 
+def _process(documents: Any, subject: str = "") -> Any:
+    return [document for document in documents if subject in document]
+
+
 class Task:
     """HellaSwag as lm-eval holds it once it is loaded."""
 
@@ -294,6 +299,21 @@ class Task:
         task = "hellaswag"
         dataset_path = "Rowan/hellaswag"
         custom_dataset = None
+
+        @staticmethod
+        def to_dict(*, keep_callable: bool) -> dict[str, Any]:
+            """With functions as lm-eval has them: by themselves, prepared, and within others."""
+            assert keep_callable
+            prepared = functools.partial(_process, subject="law")
+            return {
+                "task": "hellaswag",
+                "num_fewshot": 0,
+                "dataset_kwargs": {"data_files": str(Path.cwd())},
+                "process_docs": _process,
+                "doc_to_text": prepared,
+                "fewshot_config": {"process_docs": _process, "doc_to_text": prepared},
+                "metric_list": [{"metric": "acc", "aggregation": max, "words": {"a", "b", "c"}}],
+            }
 
     DATASET_PATH = config.dataset_path
     eval_docs = range(10_042)

@@ -90,7 +90,7 @@ def linear(workshop: Workshop) -> list[str]:
 
 def test_a_dispatch_of_one_variant_ends_on_the_page(workshop: Workshop) -> None:
     run = dispatch(workshop, variants=BF16, hardware="gpu")
-    jobs = {"Plan": "success", f"{BF16} on gpu": "success", "Commit": "success"}
+    jobs = {"Plan": "success", f"{BF16} on gpu, session 1": "success", "Commit": "success"}
     assert (run.status, run.jobs) == (0, {**jobs, **PUBLISHED})
     assert workshop.results() == [f"gpu/{BF16}/quality", f"gpu/{BF16}/speed"]
     assert linear(workshop) == ["start", "Add 2 results"]
@@ -99,7 +99,7 @@ def test_a_dispatch_of_one_variant_ends_on_the_page(workshop: Workshop) -> None:
     changed = workshop.git("diff", "--name-only", "main~1", "main", at=workshop.origin)
     assert all(name.startswith("bench/results/gpu/") for name in changed.splitlines())
     assert set(workshop.artifacts()) == {
-        "plan", f"results-gpu-{BF16}", f"logs-gpu-{BF16}", "github-pages",
+        "plan", f"results-gpu-{BF16}-1", f"logs-gpu-{BF16}-1", "github-pages",
     }  # fmt: skip
     assert "2 of 2 stages would be measured" in run.log
     (deployment,) = workshop.state.deployments
@@ -114,7 +114,7 @@ def test_a_push_measures_what_is_missing_in_four_jobs_and_a_second_one_nothing(
 ) -> None:
     run = push(workshop, workshop.git("rev-parse", "HEAD"))
     assert run.status == 0
-    measured = {f"{v} on {h}": "success" for v in (BF16, FP8) for h in ("gpu", "hosted")}
+    measured = {f"{v} on {h}, session 1": "success" for v in (BF16, FP8) for h in ("gpu", "hosted")}
     assert run.jobs == {"Plan": "success", **measured, "Commit": "success", **PUBLISHED}
     assert workshop.results() == EVERYTHING
     workshop.sync()
@@ -128,11 +128,11 @@ def test_a_rerun_after_a_failed_job_continues_where_it_stopped(workshop: Worksho
     workshop.set(f"fail-{FP8}")
     first = dispatch(workshop, hardware="gpu")
     assert first.status != 0
-    assert first.jobs[f"{FP8} on gpu"] == "failure"
-    assert first.jobs[f"{BF16} on gpu"] == first.jobs["Commit"] == "success"
+    assert first.jobs[f"{FP8} on gpu, session 1"] == "failure"
+    assert first.jobs[f"{BF16} on gpu, session 1"] == first.jobs["Commit"] == "success"
     finished = [f"gpu/{BF16}/quality", f"gpu/{BF16}/speed", f"gpu/{FP8}/speed"]
     assert workshop.results() == finished
-    assert f"logs-gpu-{FP8}" in workshop.artifacts()
+    assert f"logs-gpu-{FP8}-1" in workshop.artifacts()
     # The same commit again, as "Re-run jobs" does: what was finished comes from the artifacts.
     second = dispatch(workshop, attempt=2, hardware="gpu")
     assert (second.status, second.jobs.get("Commit")) == (0, "success"), second.log
@@ -187,12 +187,12 @@ def test_what_was_measured_while_a_job_queued_is_not_measured_again_unless_force
     dispatch(workshop, variants=BF16, hardware="gpu")
     # The next ones are planned from the same commit, which has no records yet.
     second = dispatch(workshop, 2, variants=BF16, hardware="gpu")
-    assert second.jobs == dict.fromkeys(("Plan", f"{BF16} on gpu", "Commit"), "success")
+    assert second.jobs == dict.fromkeys(("Plan", f"{BF16} on gpu, session 1", "Commit"), "success")
     assert "nothing, main has it by now" in second.log
     assert workshop.measured() == [f"gpu/{BF16}/speed", f"gpu/{BF16}/quality"]
     workshop.set(f"fail-{BF16}")
     forced = dispatch(workshop, 3, variants=BF16, hardware="gpu", force="true")
-    assert forced.jobs[f"{BF16} on gpu"] == "failure"
+    assert forced.jobs[f"{BF16} on gpu, session 1"] == "failure"
     # A rerun of it goes on from there, and does not begin again because it was forced.
     rerun = dispatch(workshop, 3, attempt=2, variants=BF16, hardware="gpu", force="true")
     assert rerun.status == 0
@@ -203,7 +203,7 @@ def test_what_was_measured_while_a_job_queued_is_not_measured_again_unless_force
 def test_a_plan_that_a_runner_replaced_is_not_believed(workshop: Workshop) -> None:
     workshop.set("swap-plan")
     run = dispatch(workshop, variants=BF16, hardware="gpu")
-    assert run.jobs[f"{BF16} on gpu"] == "success"
+    assert run.jobs[f"{BF16} on gpu, session 1"] == "success"
     assert run.jobs["Commit"] == "failure"
     assert "None of the provided artifact IDs were found" in run.log
     assert linear(workshop) == ["start"]
@@ -237,20 +237,31 @@ def test_a_bad_artifact_is_refused_and_the_others_arrive(workshop: Workshop) -> 
     assert len(workshop.state.attestations) == 1
 
 
-def test_other_repeats_are_another_experiment(workshop: Workshop) -> None:
-    run = dispatch(workshop, variants=BF16, hardware="gpu", stages="speed", repeats="5")
-    assert run.status == 0
-    assert workshop.results() == [f"gpu/{BF16}/speed"]
+def test_more_sessions_are_jobs_of_their_own_and_a_rerun_adds_what_is_missing(
+    workshop: Workshop,
+) -> None:
+    """Quality is measured in the first; the one that fails is measured by the rerun alone."""
+    asked = {"variants": BF16, "hardware": "gpu", "sessions": "2"}
+    workshop.set(f"fail-{BF16}")
+    first = dispatch(workshop, 1, 1, **asked)
+    assert sorted(first.jobs[f"{BF16} on gpu, session {n}"] for n in (1, 2)) == [
+        "failure", "success",
+    ]  # fmt: skip
+    dispatch(workshop, 1, 2, **asked)
+    assert sorted(workshop.measured()) == [f"gpu/{BF16}/{stage}" for stage in (
+        "quality", "speed", "speed",
+    )]  # fmt: skip
+    assert len(workshop.results()) == 3
     names = workshop.git("ls-tree", "-r", "--name-only", "main", at=workshop.origin).split()
-    name = next(n for n in names if n.startswith("bench/results/") and n.endswith(".json"))
-    assert '"repeats": 5' in workshop.git("show", f"main:{name}", at=workshop.origin)
+    speed = [name for name in names if "/speed-" in name]
+    assert sorted(name.endswith("-s2.json") for name in speed) == [False, True]
 
 
 @pytest.mark.parametrize("inputs", [
     {"variants": '"; touch /tmp/pwned #'},
     {"variants": "$(touch /tmp/pwned)"},
     {"hardware": "--results=/etc"},
-    {"repeats": "3\nforce = true"},
+    {"sessions": "3\nforce = true"},
     {"models": "../../../etc/passwd"},
 ])  # fmt: skip
 def test_hostile_inputs_stop_at_the_plan(inputs: dict[str, str], workshop: Workshop) -> None:
@@ -280,7 +291,7 @@ def test_the_real_engine_measures_once(workshop: Workshop) -> None:
     run = dispatch(workshop, variants="smollm2-135m-bf16")
     assert run.status == 0, run.log[-5000:]
     assert workshop.results() == ["cpu/smollm2-135m-bf16/quality", "cpu/smollm2-135m-bf16/speed"]
-    assert "results-cpu-smollm2-135m-bf16" in workshop.artifacts()
+    assert "results-cpu-smollm2-135m-bf16-1" in workshop.artifacts()
 
 
 # -- publishing ------------------------------------------------------------------------------------
@@ -365,7 +376,7 @@ def test_numbers_before_the_merge_are_committed_by_it(workshop: Workshop) -> Non
     before = workshop.measured()
     workshop.sync()  # pull_request_target runs main's workflow and code
     run = workshop.run("benchmark", "pull_request_target", labelled(pull), run_id=2)
-    awq = [f"qwen3-8b-awq on {hardware}" for hardware in ("hosted", "gpu")]
+    awq = [f"qwen3-8b-awq on {hardware}, session 1" for hardware in ("hosted", "gpu")]
     assert run.jobs == dict.fromkeys(["Plan", *awq, "Keep for the merge"], "success")
     assert len(linear(workshop)) == 2  # nothing was committed
     assert f"measured-{pull['head']['sha']}" in workshop.artifacts(2)

@@ -383,11 +383,14 @@ def test_a_cancelled_jobs_signal_reaches_bench_itself(tmp_path: Path) -> None:
     shell = subprocess.Popen(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "step.sh"],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-        env={**os.environ, "VARIANT": "a b", "HARDWARE": "h", "STAGES": "speed quality"},
+        env={**os.environ, "VARIANT": "a b", "HARDWARE": "h", "STAGES": "speed quality",
+             "SESSION": "2", "BESIDE": "data of/main"},
     )  # fmt: skip
     output, _ = shell.communicate(timeout=30)
     assert output.split()[:3] == [str(shell.pid), "run", "--models"]
-    assert output.endswith("--hardware h --stages=speed --stages=quality\n")
+    assert output.endswith(
+        "--hardware h --stages=speed --stages=quality --session 2 --beside data of/main\n"
+    )
 
 
 def test_a_failed_build_leaves_the_old_site_up() -> None:

@@ -127,7 +127,9 @@ def test_more_jobs_than_a_matrix_holds_are_said(tmp_path: Path, state: State) ->
     assert answer.exit_code == 0
     assert outputs(folder)["count"] == "256"
     assert "::warning::more than 256 jobs" in answer.output
-    assert "v299 on h" in answer.output
+    there = {job["variant"] for job in json.loads(outputs(folder)["matrix"])["include"]}
+    for left in {"v", *(f"v{i}" for i in range(300))} - there:
+        assert f"{left} on h, session 1" in answer.output
 
 
 def test_the_matrix_has_one_entry_per_server_with_something_to_do(tmp_path: Path) -> None:
@@ -135,10 +137,11 @@ def test_the_matrix_has_one_entry_per_server_with_something_to_do(tmp_path: Path
     for job in (jobs[0], jobs[4], jobs[5]):
         store.write(tmp_path, record_of(job))
     jobs = find_jobs(EXPERIMENT, tmp_path)
-    assert make_matrix(jobs) == [
+    assert sorted(make_matrix(jobs), key=lambda entry: entry["hardware"]) == [
         {
             "variant": "v",
             "hardware": hardware,
+            "session": 1,
             "runner": ["x"],
             "timeout_minutes": 360,
             "stages": [job.stage for job in found],
@@ -156,6 +159,16 @@ def test_sessions_are_a_number_that_a_file_may_ask_for(
     answer = make_plan(tmp_path, state, "--sessions", sessions)
     assert isinstance(answer.exception, BenchError)
     assert answer.exception.exit_code == 2
+
+
+def test_a_job_is_one_session_and_they_come_round_by_round(tmp_path: Path, state: State) -> None:
+    assert make_plan(tmp_path, state, "--sessions", "3").exit_code == 0
+    jobs = json.loads(outputs(tmp_path)["matrix"])["include"]
+    assert [(job["session"], job["stages"]) for job in jobs] == [
+        (1, ["speed", "quality"]), (2, ["speed"]), (3, ["speed"]),
+    ]  # fmt: skip
+    rows = json.loads((tmp_path / "plan" / "plan.json").read_text())
+    assert [row["sessions"] for row in rows] == [[1, 2, 3], []]
 
 
 def merge_of(number: int) -> str:
@@ -268,6 +281,13 @@ def test_a_pull_request_measures_what_it_adds_or_changes(tmp_path: Path, state: 
     assert {row["variant"] for row in rows} == {"w", "x"}
 
 
+def test_a_pull_request_may_ask_for_more_sessions(tmp_path: Path, state: State) -> None:
+    theirs = MODELS.replace("sessions = 1", "sessions = 2")
+    assert plan_pull(tmp_path, state, MODELS, theirs).exit_code == 0
+    jobs = json.loads(outputs(tmp_path)["matrix"])["include"]
+    assert [(job["session"], job["stages"]) for job in jobs] == [(1, ["speed"]), (2, ["speed"])]
+
+
 def test_a_pull_request_chooses_no_runner(tmp_path: Path, state: State) -> None:
     theirs = OURS.replace("ubuntu-latest", "gpu-h100").replace("[[hardware]]", LONG)
     assert plan_pull(tmp_path, state, MODELS, theirs).exit_code == 0
@@ -293,19 +313,20 @@ def test_what_main_has_by_now_is_not_measured_unless_forced(
     main = measured(tmp_path, state, MODELS)
     answer = invoke(
         tmp_path, "missing", "--models", str(tmp_path / "theirs.toml"), "--results", str(main),
-        "--variant", "v", "--hardware", "h", "--force", force,
+        "--variant", "v", "--hardware", "h", "--session", "1", "--force", force,
         event={}, STAGES="speed quality",
     )  # fmt: skip
     assert answer.exit_code == 0
-    assert outputs(tmp_path) == {"stages": stages}
+    beside = "" if force else str(main)
+    assert outputs(tmp_path) == {"stages": stages, "beside": beside}
 
 
 # -- keep ------------------------------------------------------------------------------------------
 
 
 def keep(folder: Path) -> Result:
-    ((ticket, key),) = hostile.plan().items()
-    row = {**vars(ticket), "key": key, "needed": True}
+    ((ticket, asked),) = hostile.plan().items()
+    row = {**vars(ticket), "key": asked.key, "needed": True, "sessions": [1]}
     (folder / "plan").mkdir()
     (folder / "plan" / "plan.json").write_text(json.dumps([row]))
     return invoke(
@@ -361,7 +382,7 @@ class Main:
         store.write(run / "incoming" / "results-h-v", record, sidecars)
         (run / "plan").mkdir()
         row = {"variant": record.variant, "hardware": record.hardware, "stage": record.stage}
-        rows = [{**row, "key": record.key, "needed": True}]
+        rows = [{**row, "key": record.key, "needed": True, "sessions": [1]}]
         (run / "plan" / "plan.json").write_text(json.dumps(rows))
         answer = invoke(
             run, "commit", str(run / "incoming"), "--plan", str(run / "plan"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,11 @@ from bench.config import QualityOptions
 from bench.demo import inputs
 from bench.engine.installed import Engine
 from bench.errors import ConfigError, MeasurementError
-from bench.measure import quality
+from bench.measure import quality, worker
 from bench.measure.client import Client
 from bench.measure.tasks import TaskData, Tasks, requests
 from bench.records import store
-from bench.records.record import Record
+from bench.records.record import Record, canonical_json
 
 __all__ = ["engine", "engine_python"]  # fixtures
 DATA = TaskData(10_042, "Rowan/hellaswag", revision="a" * 40)
@@ -54,7 +56,7 @@ def answer(documents: list[dict[str, Any]]) -> dict[str, Any]:
                 "dataset_path": "json",
                 "dataset_kwargs": {"data_files": {"validation": "/home/me/x.jsonl"}},
                 "metadata": {"version": 1.0, "base_url": "http://127.0.0.1:1"},
-                "process_docs": "<function at 0x7f>",
+                "process_docs": ["utils", "process_docs", "def process_docs(): ..."],
             }
         },
         "n-samples": {"hellaswag": {"original": 10_042, "effective": len(documents)}},
@@ -262,3 +264,38 @@ def test_a_name_that_loads_no_task_is_refused(name: str, engine: Engine, tmp_pat
         with pytest.raises(MeasurementError, match=f"Error: .*{name}") as refused:
             loading.wait()
     assert "names that `lm_eval ls tasks` shows" in refused.value.fix
+
+
+CONFIGURATION = """
+import json, runpy, sys, standin_engine
+worker = runpy.run_path(sys.argv[1], run_name="worker")
+print(json.dumps(worker["configuration"](standin_engine.Task())))
+"""
+
+
+def test_a_configuration_is_the_same_in_every_process_and_folder(
+    engine_python: Path, tmp_path: Path
+) -> None:
+    """Whatever addresses its functions have, how sets are ordered, and where the data lies."""
+    told = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        padding = f"x = [bytearray(1) for _ in range({number * 10_000})]\n"
+        done = subprocess.run(
+            [engine_python, "-c", padding + CONFIGURATION, worker.__file__],
+            env={"PYTHONHASHSEED": str(number)},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append(json.loads(done.stdout))
+    assert len({canonical_json(quality._portable(one)) for one in told}) == 1
+    assert len({canonical_json(one) for one in told}) == 3, "the folders differ"
+    assert " at 0x" not in json.dumps(told)
+    for within in (told[0], told[0]["fewshot_config"]):
+        module, name, source = within["process_docs"]
+        assert (module, name) == ("standin_engine", "_process")
+        assert "for document in documents" in source
+        assert within["doc_to_text"]["by name"] == {"subject": "law"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -18,7 +20,7 @@ from targets import target
 from bench.config import QualityOptions
 from bench.engine import installed
 from bench.errors import MeasurementError
-from bench.measure import quality, run
+from bench.measure import quality, run, tasks, worker
 from bench.measure.client import Client
 from bench.modelsfile import problems
 
@@ -204,3 +206,35 @@ def test_prompts_that_do_not_fit_are_counted_and_not_sent(
             assert len(sent) == (0 if expected else prompts)
     assert max(map(len, sent)) > 200
     assert answer["configs"][task]["num_fewshot"] == 0
+
+
+# -- what a task's configuration is --------------------------------------------------------------
+
+TOLD = """
+import json, runpy, sys
+worker = runpy.run_path(sys.argv[1], run_name="worker")
+worker["prepare_quality"]({"tasks": json.loads(sys.argv[2])})
+print(json.dumps(worker["configuration"](worker["_tasks"]["hellaswag"])))
+"""
+
+
+def test_a_configuration_is_the_same_in_every_process_and_folder(tmp_path: Path) -> None:
+    options = problems.load_experiment(ROOT / "tests" / "real" / "models.toml").quality
+    told = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        done = subprocess.run(
+            [
+                *(installed.ensure("cpu").python, "-c", TOLD, worker.__file__),
+                json.dumps(tasks.requests(options)),
+            ],
+            env={**os.environ, "PYTHONHASHSEED": str(number), "HF_HUB_OFFLINE": "1"},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append(quality._portable(json.loads(done.stdout.splitlines()[-1])))
+    assert told[0] == told[1]
+    assert "def process_docs" in told[0]["fewshot_config"]["process_docs"][2]

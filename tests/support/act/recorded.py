@@ -28,6 +28,8 @@ def run() -> int:
     from bench.records import store
 
     parser = argparse.ArgumentParser()
+    parser.add_argument("--session", type=int, required=True)
+    parser.add_argument("--beside", type=Path)
     for name in ("models", "results", "hardware"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--logs", default=STATE / "logs")
@@ -44,6 +46,8 @@ def run() -> int:
         variants=asked.variants,
         stages=asked.stages,
         hardware=[asked.hardware],
+        session=asked.session,
+        elsewhere=asked.beside,
     )
     for job in jobs:
         if not job.needed:
@@ -54,14 +58,18 @@ def run() -> int:
             tpot_ms=50 - 10 * len(job.variant.name) % 30,
         )  # fmt: skip
         machine = Machine(job.hardware.id, job.hardware.name)
-        make = synthetic.speed_record if job.stage == "speed" else synthetic.quality_record
-        record, sidecars = make(variant, machine)
+        record, sidecars = (
+            synthetic.speed_record(variant, machine)
+            if job.stage == "speed"
+            else synthetic.quality_record(variant, machine, documents=40, split=40)
+        )
         now = datetime.now(UTC)
         times = {"started_at": now - timedelta(minutes=3), "finished_at": now}
         record = record.model_copy(
             update={
                 "spec": job.spec,
                 "key": job.key,
+                "session": asked.session if job.stage == "speed" else None,
                 "provenance": record.provenance.model_copy(update=times),
             }
         )
