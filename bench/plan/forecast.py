@@ -76,7 +76,9 @@ class Forecast:
 
 
 def for_jobs(
-    jobs: Sequence[Job], results: Path, decisive: Mapping[str, int] | None = None
+    jobs: Sequence[Job],
+    results: Path,
+    decisive: Mapping[tuple[str, str, str], int] | None = None,
 ) -> list[Forecast]:
     """One forecast per job, in their order.
 
@@ -84,7 +86,7 @@ def for_jobs(
     starts are in the first of its stages to run, so that the minutes can be added up.
 
     Args:
-        decisive: by a job's key, the sessions or documents that a decision needs.
+        decisive: by hardware, variant and stage, the sessions or documents that a decision needs.
     """
     checkpoints, records = sizes.known(), _finished(results)
     started: set[tuple[str, str]] = set()
@@ -96,7 +98,7 @@ def for_jobs(
             started.add(server)
             starts = len(job.missing) or 1
         estimate = memory(job, checkpoints.get(sizes.key(job.variant)))
-        needs = (decisive or {}).get(job.key)
+        needs = (decisive or {}).get((job.hardware.id, job.variant.id, job.stage))
         found.append(_forecast(job, records, estimate, starts, needs))
     return found
 

@@ -89,7 +89,7 @@ def test_the_minutes_are_those_of_what_is_missing(tmp_path: Path) -> None:
 
 def test_what_a_decision_needs_is_told_where_it_is_known(tmp_path: Path) -> None:
     jobs = find_jobs(EXPERIMENT, tmp_path)[:2]
-    known, unknown = forecast.for_jobs(jobs, tmp_path, {jobs[0].key: 5_300})
+    known, unknown = forecast.for_jobs(jobs, tmp_path, {("a", "v", "speed"): 5_300})
     assert (known.decisive, unknown.decisive) == (5_300, None)
     assert "to decide" in forecast.table([known, unknown])
     assert "to decide" not in forecast.table([unknown])
