@@ -341,7 +341,7 @@ def _read(process: subprocess.CompletedProcess[str]) -> Run:
         text.append(f"[{entry.get('job', '')}] {entry.get('msg', '')}".rstrip())
         # act numbers the jobs of a matrix; GitHub does not.
         name = entry.get("job", "").partition("/")[2].strip()
-        name = re.sub(r"( on [a-z-]+?)-\d+$", r"\1", name)
+        name = re.sub(r"( on [a-z-]+, session \d+)-\d+$", r"\1", name)
         if entry.get("stepResult") == "failure":
             failed.add(name)
         if "jobResult" in entry:
