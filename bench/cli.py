@@ -273,18 +273,27 @@ def plan(
     as_json: bool,
     github_output: bool,
 ) -> None:
-    """Show what would be measured and why, if it fits, and how long."""
+    """Show what would be measured and why, if it fits, and how long.
+
+    "to decide" is how much a verdict needs: sessions that show the speed difference, documents
+    that show the recovery of [decision], at the spread and the flips seen so far.
+    """
     from bench.github import annotations
     from bench.github.actions import make_matrix
     from bench.modelsfile import problems
     from bench.plan import forecast
     from bench.plan.jobs import find_jobs
+    from report.decisions.needs import needs
+    from report.differences.families import Verdicts
+    from report.rows import results as rows_of
 
     experiment = problems.load_experiment(models)
     jobs = find_jobs(
         experiment, results, variants=variants, stages=stages, hardware=hardware, force=force
     )
-    forecasts = forecast.for_jobs(jobs, results)
+    found = needs(experiment, Verdicts(rows_of.load(results, None)))
+    asked = {key: forecast.Need(need.count, need.guessed) for key, need in found.items()}
+    forecasts = forecast.for_jobs(jobs, results, asked)
     if github_output:
         matrix = make_matrix(jobs)
         annotations.set_outputs(matrix=json.dumps({"include": matrix}), count=str(len(matrix)))

@@ -34,13 +34,23 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
+class Need:
+    """How many sessions or documents a decision needs, all in all; `guessed` where nobody knows."""
+
+    count: int
+    guessed: bool
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What is known of a job before it runs, as `bench plan --json` gives it; None is unknown.
 
     Attributes:
         state: what is missing, or "current".
         measured, asked: sessions of speed or documents of quality: those there are of those wanted.
-        decisive: how many a decision needs, where that was worked out.
+        decisive: how many a decision needs, where that was worked out; `guessed` where nothing
+            that was measured so far says it.
+        deciding_minutes: what those still take beyond what is there, going by the last measurement.
         sessions: the numbers of those of speed that would be measured.
         expected_minutes: what is missing takes that long, going by the last such measurement
             (`measured_on`); where nothing is missing, what that took.
@@ -60,6 +70,8 @@ class Forecast:
     measured: int
     asked: int | None
     decisive: int | None
+    guessed: bool
+    deciding_minutes: float | None
     sessions: tuple[int, ...]
     key: str
     reproduces: str | None
@@ -78,7 +90,7 @@ class Forecast:
 def for_jobs(
     jobs: Sequence[Job],
     results: Path,
-    decisive: Mapping[tuple[str, str, str], int] | None = None,
+    needs: Mapping[tuple[str, str, str], Need] | None = None,
 ) -> list[Forecast]:
     """One forecast per job, in their order.
 
@@ -86,7 +98,7 @@ def for_jobs(
     starts are in the first of its stages to run, so that the minutes can be added up.
 
     Args:
-        decisive: by hardware, variant and stage, the sessions or documents that a decision needs.
+        needs: by hardware, variant and stage, what a decision needs.
     """
     checkpoints, records = sizes.known(), _finished(results)
     started: set[tuple[str, str]] = set()
@@ -98,8 +110,8 @@ def for_jobs(
             started.add(server)
             starts = len(job.missing) or 1
         estimate = memory(job, checkpoints.get(sizes.key(job.variant)))
-        needs = (decisive or {}).get((job.hardware.id, job.variant.id, job.stage))
-        found.append(_forecast(job, records, estimate, starts, needs))
+        need = (needs or {}).get((job.hardware.id, job.variant.id, job.stage))
+        found.append(_forecast(job, records, estimate, starts, need))
     return found
 
 
@@ -109,7 +121,7 @@ def memory(job: Job, checkpoint: Sizes | None) -> fit.Fit:
 
 
 def _forecast(
-    job: Job, records: list[Record], estimate: fit.Fit, starts: int, decisive: int | None
+    job: Job, records: list[Record], estimate: fit.Fit, starts: int, need: Need | None
 ) -> Forecast:
     """A job's forecast, with so many of the server's starts."""
     here = [record for record in records if record.hardware == job.hardware.id]
@@ -131,7 +143,9 @@ def _forecast(
         state=job.reason,
         measured=job.measured,
         asked=job.asked,
-        decisive=decisive,
+        decisive=need.count if need else None,
+        guessed=bool(need and need.guessed),
+        deciding_minutes=_deciding_minutes(job, need, earlier[-1]) if need and earlier else None,
         sessions=tuple(sorted(job.missing)),
         key=job.key,
         reproduces=job.variant.reproduces,
@@ -177,6 +191,17 @@ def _missing_s(job: Job, record: Record) -> float:
         for rate in rates
     )
     return _took_s(record) * wanted_s / sum(map(sum, had.values()))
+
+
+def _deciding_minutes(job: Job, need: Need, record: Record) -> float:
+    """Minutes of what a decision needs beyond what there is, going by a record."""
+    more = max(0, need.count - job.measured)
+    if record.quality:
+        count = sum(task.documents_effective for task in record.quality.tasks)
+        seconds = _took_s(record) * more / count
+    else:
+        seconds = (_took_s(record) + _start_s(record)) * more
+    return round(seconds / 60, 1)
 
 
 def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[float, str]:
@@ -235,6 +260,7 @@ def table(forecasts: Sequence[Forecast]) -> str:
         parts = [one.time_basis.split(" + ") for one in needed if one.least_minutes is not None]
         bases = ", ".join(dict.fromkeys(part for basis in parts for part in basis))
         lines.append(f"at least {sum(least):.0f} minutes for {len(least)} never measured: {bases}")
+    lines += _deciding(forecasts)
     downloads = {one.checkpoint: one.download_gib for one in needed if one.download_gib}
     if downloads:
         lines.append(f"{sum(downloads.values()):.1f} GiB to download, each checkpoint once")
@@ -248,9 +274,30 @@ def table(forecasts: Sequence[Forecast]) -> str:
     return tabulate(shown, headers="keys", missingval="unknown") + "\n\n" + "\n".join(lines)
 
 
+def _deciding(forecasts: Sequence[Forecast]) -> list[str]:
+    """What the column of evidence that decides means, and what it would cost."""
+    planned = [one for one in forecasts if one.decisive is not None]
+    if not planned:
+        return []
+    lines = [
+        "to decide is how many sessions or documents would most likely settle [decision]'s "
+        "speed_difference and recovery"
+    ]
+    if any(one.guessed for one in planned):
+        lines[0] += "; a guess where nothing measured says how far they scatter"
+    known = [one.deciding_minutes for one in planned if one.deciding_minutes is not None]
+    if known:
+        lines.append(
+            f"about {sum(known):.0f} minutes would bring the {len(known)} measured before that far"
+        )
+    return lines
+
+
 def _shown(one: Forecast, name: str) -> Any:
     if name == "fits":
         return {True: "yes", False: "no", None: None}[one.fits]
+    if name == "decisive" and one.decisive is not None:
+        return f"{one.decisive:,}{' (guess)' if one.guessed else ''}"
     if name == "measured":
         return f"{one.measured:,} of {'all' if one.asked is None else format(one.asked, ',')}"
     if name == "expected_minutes" and one.least_minutes is not None:

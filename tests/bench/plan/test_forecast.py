@@ -85,13 +85,19 @@ def test_the_minutes_are_those_of_what_is_missing(tmp_path: Path) -> None:
         assert (row.measured, row.asked, row.sessions) == (1, 3, (2, 3))
         assert row.expected_minutes == pytest.approx(2 * (session + start))
         assert "1 of 3" in forecast.table([row])
+        needs = {("a", "v", "speed"): forecast.Need(5, guessed=False)}
+        (row,) = forecast.for_jobs(find_jobs(more, tmp_path, **asked), tmp_path, needs)  # type: ignore[arg-type]
+        assert row.deciding_minutes == pytest.approx(4 * (30 + start), abs=0.06)
+        assert "would bring the 1 measured before that far" in forecast.table([row])
 
 
 def test_what_a_decision_needs_is_told_where_it_is_known(tmp_path: Path) -> None:
     jobs = find_jobs(EXPERIMENT, tmp_path)[:2]
-    known, unknown = forecast.for_jobs(jobs, tmp_path, {("a", "v", "speed"): 5_300})
-    assert (known.decisive, unknown.decisive) == (5_300, None)
-    assert "to decide" in forecast.table([known, unknown])
+    needs = {("a", "v", "speed"): forecast.Need(5_300, guessed=True)}
+    known, unknown = forecast.for_jobs(jobs, tmp_path, needs)
+    assert (known.decisive, known.guessed, known.deciding_minutes) == (5_300, True, None)
+    assert (unknown.decisive, unknown.guessed) == (None, False)
+    assert "5,300 (guess)" in forecast.table([known, unknown])
     assert "to decide" not in forecast.table([unknown])
 
 
