@@ -23,7 +23,7 @@ SIZE, FIRST = 30_000_000, 15_000_000  # bytes; the client library takes pieces o
 def place(tmp_path: Path, engine_python: Path) -> Iterator[Place]:
     """One where nothing is in the cache and nothing is pinned."""
     place = Place(tmp_path, engine_python)
-    (tmp_path / "models.toml").write_text(MODELS.replace(f', revision = "{REVISION}"', ""))
+    (tmp_path / "models.toml").write_text(MODELS.replace(f'revision = "{REVISION}"\n', ""))
     place.environment |= {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": ""}
     place.environment |= {"NO_PROXY": "127.0.0.1,localhost", "HF_TOKEN": ""}
     yield place
