@@ -89,6 +89,8 @@ Rate = Annotated[
     WithJsonSchema({"type": ["number", "null"], "exclusiveMinimum": 0}),
 ]
 
+Concurrency = Annotated[int, Field(gt=0, le=4096)]
+
 
 class Model(BaseModel):
     """What every model here shares; `merged` lays the set fields of another over this one."""
@@ -159,7 +161,9 @@ class ServeOptions(Model):
 
 
 class SpeedOptions(Model):
-    """One workload of `vllm bench serve` on its random data set, at each request rate.
+    """One workload of `vllm bench serve` on its random data set, under each load.
+
+    A load is a request rate, or a closed loop: so many requests under way at once.
 
     How often it is asked, in how many sessions of a server and how often in each, is evidence and
     no other question: see `bench.records.identity`.
@@ -170,12 +174,16 @@ class SpeedOptions(Model):
     output_tokens: Annotated[int, Field(ge=2, le=100_000)] = 128
     """Tokens of each answer."""
     prompts: Positive = 200
-    """Requests in each repeat."""
-    request_rates: Annotated[tuple[Rate, ...], Field(min_length=1, max_length=32), _DISTINCT] = (
+    """Requests in each repeat at a request rate."""
+    request_rates: Annotated[tuple[Rate, ...], Field(max_length=32), _DISTINCT] = (
         10.0,
         float("inf"),
     )
     """Requests per second; inf sends all at once."""
+    concurrency: Annotated[tuple[Concurrency, ...], Field(max_length=32), _DISTINCT] = ()
+    """Closed loops beside the rates: requests under way at once, such as [1, 8, 64]."""
+    prompts_each: Positive = 10
+    """Requests in each repeat of a closed loop, for each that is under way at once."""
     sessions: Annotated[int, Field(ge=1, le=100)] = 3
     """How often the server is started to measure it; one session alone is shown and not judged."""
     repeats: Annotated[int, Field(ge=1, le=100)] = 1

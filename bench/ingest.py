@@ -27,6 +27,7 @@ from bench import config
 from bench.archive import members, read_capped, refused
 from bench.errors import ConfigError
 from bench.records import store
+from bench.records.pace import of_load
 from bench.records.record import (
     Count,
     Fidelity,
@@ -235,7 +236,7 @@ def _check_once(records: Sequence[Record]) -> None:
     held: set[tuple[object, ...]] = set()
     for record in records:
         of = (record.hardware, record.variant, record.stage, record.session or 1)
-        loads = [load.request_rate_rps for load in record.speed.loads] if record.speed else [None]
+        loads = [of_load(load) for load in record.speed.loads] if record.speed else [None]
         brought = {(*of, load) for load in loads if record.status != "failed"}
         if brought & held:
             name = f"{record.hardware}/{record.variant}/{store.file_name(record)}"
@@ -331,10 +332,16 @@ class _SidecarRow(BaseModel):
 
 class _Repeat(_SidecarRow):
     request_rate_rps: Finite | Literal["inf"]
+    concurrency: Count | None = None
     seed: Count
     ttft_ms: _Numbers
     tpot_ms: _Numbers
     e2e_ms: _Numbers
+
+    @property
+    def latencies(self) -> tuple[list[float], ...]:
+        """Every kind, one number for each request."""
+        return self.ttft_ms, self.tpot_ms, self.e2e_ms
 
 
 class _Document(_SidecarRow):
@@ -391,13 +398,12 @@ def _fault(record: Record, sidecar: Sidecar, rows: list[Any]) -> str | None:
 
 def _repeats_fault(speed: SpeedResult, rows: Sequence[_Repeat]) -> str | None:
     measured = [
-        (load.request_rate_rps, repeat.seed, *[repeat.completed] * 3)
+        (load.request_rate_rps, load.concurrency, repeat.seed, *[repeat.completed] * 3)
         for load in speed.loads
         for repeat in load.repeats
     ]
     held = [
-        (row.request_rate_rps, row.seed, len(row.ttft_ms), len(row.tpot_ms), len(row.e2e_ms))
-        for row in rows
+        (row.request_rate_rps, row.concurrency, row.seed, *map(len, row.latencies)) for row in rows
     ]
     return None if held == measured else "does not hold its record's repeats and requests"
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -37,8 +38,19 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How much was observed, and how often."""
+
+    sum: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Metrics:
-    """What `/metrics` tells: the KV cache, and what was counted since the server started."""
+    """What `/metrics` tells: the KV cache, and what was counted since the server started.
+
+    `histograms` are those of HISTOGRAMS that it has, by their names without "vllm:".
+    """
 
     kv_cache_tokens: int | None = None
     kv_cache_gib: float | None = None
@@ -48,6 +60,21 @@ class Metrics:
     prompt_tokens: int | None = None
     generation_tokens: int | None = None
     requests_running: int | None = None
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
+
+    def grown(self, before: Metrics, name: str) -> Histogram | None:
+        """What a histogram observed since; one that appeared meanwhile began at zero."""
+        now, then = self.histograms.get(name), before.histograms.get(name, Histogram(0.0, 0))
+        return now and Histogram(now.sum - then.sum, now.count - then.count)
+
+
+# By the engine's own clock, apart from what its front end adds; see vLLM's `FinishedRequestStats`.
+HISTOGRAMS = (
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "iteration_tokens_total",
+)
 
 
 # The first pattern that matches anywhere in the log gives the fact.
@@ -142,6 +169,12 @@ def from_metrics(text: str) -> Metrics:
         values = [one.value for one in samples if one.name == f"vllm:{name}"]
         return round(sum(values)) if values else None
 
+    def histogram(name: str) -> Histogram | None:
+        sums = [one.value for one in samples if one.name == f"vllm:{name}_sum"]
+        counted = count(f"{name}_count")
+        return Histogram(sum(sums), counted) if sums and counted is not None else None
+
+    found = {name: histogram(name) for name in HISTOGRAMS}
     return Metrics(
         kv_cache_tokens=None if tokens is None else int(tokens),
         kv_cache_gib=None if size_bytes is None else size_bytes / 2**30,
@@ -151,6 +184,7 @@ def from_metrics(text: str) -> Metrics:
         prompt_tokens=count("prompt_tokens_total"),
         generation_tokens=count("generation_tokens_total"),
         requests_running=count("num_requests_running"),
+        histograms={name: each for name, each in found.items() if each is not None},
     )
 
 

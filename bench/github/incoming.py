@@ -21,6 +21,7 @@ from bench.ingest import Asked, Ticket, store_results
 from bench.plan import documents
 from bench.plan.jobs import sessions_of
 from bench.records import store
+from bench.records.pace import of_load, of_spec
 from bench.records.record import Record
 
 
@@ -97,12 +98,12 @@ def _adds(path: Path, record: Record, results: Path) -> bool:
     found = [entry for entry in every if entry[1].status != "failed"]
     if record.stage == "speed":
         number = record.session or 1
-        rates = (
-            [load.request_rate_rps for load in record.speed.loads]
+        brought = (
+            tuple(of_load(load) for load in record.speed.loads)
             if record.speed
-            else record.spec["speed"]["request_rates"]
+            else of_spec(record.spec["speed"])
         )
-        return any(number not in sessions_of(record.spec, float(rate), found) for rate in rates)
+        return any(number not in sessions_of(record.spec, pace, found) for pace in brought)
     if record.quality is None:
         return all(other.key != record.key for _, other in found)
     has = {task.name: documents.indices(path, task) for task in record.quality.tasks}

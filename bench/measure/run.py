@@ -354,7 +354,7 @@ def _speed(attempt: Attempt, target: Target, client: Client, current: Step) -> M
         target,
         attempt.job.speed,
         session=attempt.session.number,
-        rates=attempt.session.rates,
+        paces=attempt.session.paces,
         watch=partial(_watch, target.server, attempt.job),
         note=current.note,
     )

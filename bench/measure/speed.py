@@ -1,10 +1,11 @@
 """The speed stage: `vllm bench serve` against a running server, one session of it.
 
 What makes its numbers worth reading: a fixed rate *and* an unthrottled run (at a fixed rate
-throughput cannot exceed the offered load); a different seed for every repeat and every session, so
-that no prompt is sent twice; a warm-up with prompts of its own; greedy decoding of exactly the
-asked length; and a stage that fails unless every request completed and the server counted the same
-tokens.
+throughput cannot exceed the offered load), or closed loops; the server's own clock beside the
+client's (with many requests at once its front end may be the limit); a different seed for every
+repeat and every session, so that no prompt is sent twice; a warm-up with prompts of its own; greedy
+decoding of exactly the asked length; and a stage that fails unless every request completed and the
+server counted the same tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from bench.errors import BenchError, MeasurementError, ServerError
 from bench.measure.client import Client, Target
 from bench.measure.telemetry import Watch
 from bench.records import store
-from bench.records.record import Load, Repeat, SpeedResult, Summary, Workload
+from bench.records.pace import Pace, paces, prompts
+from bench.records.record import Load, Repeat, ServerTimes, SpeedResult, Summary, Workload
 
 _METRICS = ("ttft", "tpot", "itl", "e2el")
 _MS = 1000.0
@@ -29,7 +31,7 @@ _APART = 10_000  # the first seeds of two sessions: more than one session has lo
 
 
 def arguments(
-    target: Target, options: SpeedOptions, rate: float, seed: int, prompts: int
+    target: Target, options: SpeedOptions, pace: Pace, seed: int, prompts: int
 ) -> list[str]:
     """The arguments after `vllm bench serve` for one run of the workload."""
     return [
@@ -37,7 +39,9 @@ def arguments(
         *("--model", target.served_name, "--tokenizer", str(target.checkpoint.tokenizer)),
         *("--dataset-name", "random", "--random-input-len", str(options.input_tokens)),
         *("--random-output-len", str(options.output_tokens), "--num-prompts", str(prompts)),
-        *("--request-rate", str(rate), "--seed", str(seed), "--temperature", "0", "--ignore-eos"),
+        *("--request-rate", str(pace.rate_rps)),
+        *(("--max-concurrency", str(pace.concurrency)) if pace.is_closed else ()),
+        *("--seed", str(seed), "--temperature", "0", "--ignore-eos"),
         *("--percentile-metrics", ",".join(_METRICS), "--metric-percentiles", "50,90,99"),
         # Both the ready check and vLLM's own warm-up would send the first measured prompt.
         *("--ready-check-timeout-sec", "0", "--num-warmups", "0"),
@@ -50,12 +54,12 @@ def warmup_seed(options: SpeedOptions, session: int) -> int:
     return options.seed + (session - 1) * _APART
 
 
-def seeds(options: SpeedOptions, session: int) -> list[tuple[float, list[int]]]:
-    """For every rate the seeds of its repeats; all differ, and none is a warm-up's."""
+def seeds(options: SpeedOptions, session: int) -> list[tuple[Pace, list[int]]]:
+    """For every load the seeds of its repeats; all differ, and none is a warm-up's."""
     first = warmup_seed(options, session) + 1
     return [
-        (rate, [first + n * options.repeats + r for r in range(options.repeats)])
-        for n, rate in enumerate(options.request_rates)
+        (pace, [first + n * options.repeats + r for r in range(options.repeats)])
+        for n, pace in enumerate(paces(options))
     ]
 
 
@@ -65,7 +69,7 @@ def measure(
     options: SpeedOptions,
     *,
     session: int,
-    rates: Collection[float],
+    paces: Collection[Pace],
     watch: Callable[[], AbstractContextManager[Watch]],
     note: Callable[[str], None],
 ) -> tuple[SpeedResult, bytes, BenchError | None]:
@@ -74,30 +78,30 @@ def measure(
     Args:
         client: a worker that has been asked to `prepare_speed`.
         session: which one it is, from 1: each sends other prompts.
-        rates: those to measure, of the options' own.
+        paces: the loads to measure, of the options' own.
         watch: starts the telemetry of one load.
         note: is told what runs now.
 
     Returns:
         The result, the bytes of its sidecar with every request's latencies, and the error that
-        kept the remaining rates from being measured, if there was one.
+        kept the remaining loads from being measured, if there was one.
 
     Raises:
         MeasurementError: nothing could be measured: a request failed, or tokens were not as asked.
-        ServerError: the server died before the first rate was measured.
+        ServerError: the server died before the first load was measured.
     """
     note("warm-up")
     first = warmup_seed(options, session)
-    warmup = arguments(target, options, math.inf, first, options.warmup_prompts)
+    warmup = arguments(target, options, Pace(), first, options.warmup_prompts)
     _run(client, target, warmup)
     loads: list[Load] = []
     raw: list[dict[str, Any]] = []
     failure: BenchError | None = None
-    for rate, rate_seeds in seeds(options, session):
-        if rate not in rates:
+    for pace, own_seeds in seeds(options, session):
+        if pace not in paces:
             continue
         try:
-            load, requests = _load(client, target, options, rate, rate_seeds, watch, note)
+            load, requests = _load(client, target, options, pace, own_seeds, watch, note)
         except (MeasurementError, ServerError) as error:
             if not loads:
                 raise
@@ -122,22 +126,22 @@ def _load(
     client: Client,
     target: Target,
     options: SpeedOptions,
-    rate: float,
-    rate_seeds: list[int],
+    pace: Pace,
+    own_seeds: list[int],
     watch: Callable[[], AbstractContextManager[Watch]],
     note: Callable[[str], None],
 ) -> tuple[Load, list[dict[str, Any]]]:
-    shown = "unthrottled" if math.isinf(rate) else f"{rate:g} requests/s"
     repeats, raw = [], []
     with watch() as watching:
-        for number, seed in enumerate(rate_seeds, 1):
-            note(f"{shown}, repeat {number} of {len(rate_seeds)}")
-            repeat, requests = _repeat(client, target, options, rate, seed)
+        for number, seed in enumerate(own_seeds, 1):
+            note(f"{pace.full}, repeat {number} of {len(own_seeds)}")
+            repeat, requests = _repeat(client, target, options, pace, seed)
             repeats.append(repeat)
             raw.append(requests)
-    argv = arguments(target, options, rate, rate_seeds[0], options.prompts)
+    argv = arguments(target, options, pace, own_seeds[0], prompts(options, pace))
     load = Load(
-        request_rate_rps=_rate(rate),
+        request_rate_rps=_rate(pace),
+        concurrency=int(pace.concurrency) if pace.is_closed else None,
         argv=target.checkpoint.public(("vllm", "bench", "serve", *argv)),
         repeats=tuple(repeats),
         telemetry=watching.result(sum(repeat.output_tokens for repeat in repeats)),
@@ -145,8 +149,8 @@ def _load(
     return load, raw
 
 
-def _rate(rate: float) -> Any:
-    return "inf" if math.isinf(rate) else rate
+def _rate(pace: Pace) -> Any:
+    return "inf" if math.isinf(pace.rate_rps) else pace.rate_rps
 
 
 def _run(client: Client, target: Target, argv: list[str]) -> dict[str, Any]:
@@ -155,18 +159,19 @@ def _run(client: Client, target: Target, argv: list[str]) -> dict[str, Any]:
 
 
 def _repeat(
-    client: Client, target: Target, options: SpeedOptions, rate: float, seed: int
+    client: Client, target: Target, options: SpeedOptions, pace: Pace, seed: int
 ) -> tuple[Repeat, dict[str, Any]]:
     before = facts.from_metrics(target.server.get("/metrics"))
     started = datetime.now(UTC)
-    argv = arguments(target, options, rate, seed, options.prompts)
+    asked = prompts(options, pace)
+    argv = arguments(target, options, pace, seed, asked)
     result = _run(client, target, argv)
     after = facts.from_metrics(target.server.get("/metrics"))
     repeat = Repeat(
         seed=seed,
         started_at=started.replace(microsecond=0),
         duration_s=result["duration"],
-        asked=options.prompts,
+        asked=asked,
         completed=result["completed"],
         failed=result["failed"],
         input_tokens=result["total_input_tokens"],
@@ -182,9 +187,29 @@ def _repeat(
         tpot_ms=_summary(result, "tpot"),
         itl_ms=_summary(result, "itl"),
         e2e_ms=_summary(result, "e2el"),
+        server=_server_times(before, after, asked),
     )
     check(repeat, options)
-    return repeat, {"request_rate_rps": _rate(rate), "seed": seed, **_latencies(result)}
+    loop = {"concurrency": int(pace.concurrency)} if pace.is_closed else {}
+    return repeat, {"request_rate_rps": _rate(pace), **loop, "seed": seed, **_latencies(result)}
+
+
+def _server_times(before: facts.Metrics, after: facts.Metrics, asked: int) -> ServerTimes | None:
+    """What the server's histograms grew by; nothing of one that counted other requests too."""
+
+    def mean_ms(name: str) -> float | None:
+        grown = after.grown(before, name)
+        return grown.sum / grown.count * _MS if grown and grown.count == asked else None
+
+    steps = after.grown(before, "iteration_tokens_total")
+    times = ServerTimes(
+        queue_ms=mean_ms("request_queue_time_seconds"),
+        prefill_ms=mean_ms("request_prefill_time_seconds"),
+        decode_ms=mean_ms("request_decode_time_seconds"),
+        iterations=steps.count if steps else None,
+        tokens_per_iteration=steps.sum / steps.count if steps and steps.count else None,
+    )
+    return None if times == ServerTimes() else times
 
 
 def _grown(before: int | None, after: int | None) -> int | None:

@@ -25,6 +25,7 @@ from bench.demo import inputs
 from bench.engine import arguments, installed
 from bench.errors import ConfigError
 from bench.modelsfile.lines import KeyPath
+from bench.records.pace import paces
 
 Disagreement = tuple[KeyPath, str, str]  # where it stands, what it is, what to write
 
@@ -207,6 +208,9 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         yield set_at["load_format"], "random weights need a repo for their shapes", fix
     if "speed" in variant.stages:
         speed = experiment.speed_options(variant, hardware)
+        if not paces(speed):
+            place = _narrowest(set_at, "request_rates", "concurrency")
+            yield place, "speed has no load", "name a request rate or a concurrency"
         wanted = speed.input_tokens + speed.output_tokens
         if wanted > (serve.max_model_len or wanted):
             yield (

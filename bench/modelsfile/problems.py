@@ -68,6 +68,7 @@ _SHAPES = {
     "reproduces": "use lower-case letters, digits and hyphens",
     "documents": 'write a whole number, or "all"',
     "request_rates": "write positive numbers of requests per second; inf for no limit",
+    "concurrency": "write whole numbers of requests under way at once",
     "stages": 'write one or both of "speed" and "quality"',
 }
 

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from bench.plan import fit
 from bench.plan.jobs import Job
 from bench.records import store
+from bench.records.pace import of_load
 from bench.records.record import Record
 from bench.weights import sizes
 from bench.weights.sizes import Sizes
@@ -180,15 +181,14 @@ def _missing_s(job: Job, record: Record) -> float:
     if not job.missing or record.speed is None:
         return _took_s(record)
     had = {
-        float(load.request_rate_rps): [repeat.duration_s for repeat in load.repeats]
-        for load in record.speed.loads
+        of_load(load): [repeat.duration_s for repeat in load.repeats] for load in record.speed.loads
     }
-    mean_s = {rate: sum(each) / len(each) for rate, each in had.items()}
-    longest_s = max(mean_s.values())  # for a rate that it does not have
+    mean_s = {pace: sum(each) / len(each) for pace, each in had.items()}
+    longest_s = max(mean_s.values())  # for a load that it does not have
     wanted_s = sum(
-        job.speed.repeats * mean_s.get(rate, longest_s)
-        for rates in job.missing.values()
-        for rate in rates
+        job.speed.repeats * mean_s.get(pace, longest_s)
+        for paces in job.missing.values()
+        for pace in paces
     )
     return _took_s(record) * wanted_s / sum(map(sum, had.values()))
 
@@ -211,8 +211,8 @@ def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[f
     the same questions, and of any server's start.
     """
     if job.stage == "speed":
-        missing = (rate for rates in job.missing.values() for rate in rates)
-        limited_s = sum(job.speed.prompts / rate for rate in missing)
+        missing = (pace for paces in job.missing.values() for pace in paces)
+        limited_s = sum(job.speed.prompts / pace.rate_rps for pace in missing)
         parts = {"requests / rate": job.speed.repeats * limited_s}
     else:
         same = [_took_s(record) for record in others if _asks_no_more(record, job)]

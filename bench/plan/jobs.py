@@ -8,7 +8,6 @@ measured beside those there are, and renaming nothing measures nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -30,6 +29,7 @@ from bench.errors import ConfigError
 from bench.plan import documents
 from bench.records import store
 from bench.records.identity import load_identity
+from bench.records.pace import Pace, of_load, paces
 from bench.records.record import spec_key
 from bench.records.store import Found
 
@@ -60,7 +60,7 @@ class Job:
     key: str
     measured: int
     asked: int | None
-    missing: Mapping[int, tuple[float, ...]]
+    missing: Mapping[int, tuple[Pace, ...]]
     answered: Mapping[str, frozenset[int]]
     reason: str
 
@@ -86,7 +86,7 @@ class _Evidence:
     measured: int
     asked: int | None
     reason: str
-    missing: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    missing: Mapping[int, tuple[Pace, ...]] = field(default_factory=dict)
     answered: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -176,16 +176,16 @@ def _sessions(
     session: int | None,
 ) -> _Evidence:
     """How many sessions each load has; a session measures all loads that lack its number."""
-    had = {rate: sessions_of(spec, rate, found) for rate in options.request_rates}
-    missing: dict[int, tuple[float, ...]] = {}
-    for rate, numbers in had.items():
+    had = {pace: sessions_of(spec, pace, found) for pace in paces(options)}
+    missing: dict[int, tuple[Pace, ...]] = {}
+    for pace, numbers in had.items():
         lacking = max(options.sessions - len(numbers), 1 if force else 0)
         free = (n for n in count(1) if n not in numbers)
         wanted = list(islice(free, lacking))
         if session is not None:
             wanted = [session] if force or session not in numbers else []
         for number in wanted:
-            missing[number] = (*missing.get(number, ()), rate)
+            missing[number] = (*missing.get(number, ()), pace)
     least = min(map(len, had.values()))
     if not missing:
         reason = "current"
@@ -195,29 +195,29 @@ def _sessions(
         reason = _NOTHING
     else:
         reason = f"{least} of {options.sessions} sessions"
-        fewest = [rate for rate, numbers in had.items() if len(numbers) == least]
+        fewest = [pace for pace, numbers in had.items() if len(numbers) == least]
         if len(fewest) < len(had):
             reason += f" at {', '.join(map(_words, fewest))}"
     return _Evidence(least, options.sessions, reason, missing=missing)
 
 
-def sessions_of(spec: dict[str, Any], rate: float, found: Sequence[Found]) -> list[int]:
+def sessions_of(spec: dict[str, Any], pace: Pace, found: Sequence[Found]) -> list[int]:
     """The numbers of the sessions that a load was measured in, one for each record.
 
     Records from before sessions were counted sent the prompts of the first.
     """
-    identity = load_identity(spec, rate)
+    identity = load_identity(spec, pace)
     return [
         record.session or 1
         for _, record in found
         if record.speed
-        and any(float(load.request_rate_rps) == rate for load in record.speed.loads)
-        and load_identity(record.spec, rate) == identity
+        and any(of_load(load) == pace for load in record.speed.loads)
+        and load_identity(record.spec, pace) == identity
     ]
 
 
-def _words(rate: float) -> str:
-    return "no limit" if math.isinf(rate) else f"{rate:g} requests/s"
+def _words(pace: Pace) -> str:
+    return "no limit" if pace.is_unthrottled else pace.full
 
 
 def _documents(
@@ -265,13 +265,16 @@ def _spec(
     }
     if variant.is_gguf:  # a mended plugin, or mend, measures these again and nothing else
         engine["gguf"] = installed.gguf_versions(hardware.engine)
+    unsaid = {"sessions"}  # more of them are no other question
+    if isinstance(options, SpeedOptions) and not options.concurrency:
+        unsaid |= {"concurrency", "prompts_each"}  # as in records from before there were loops
     return {
         "stage": stage,
         "hardware": hardware.id,
         "engine": engine,
         "model": source,
         "serve": serve.model_dump(mode="json", exclude_none=True),
-        stage: options.model_dump(mode="json", exclude={"sessions"}),  # more are no other question
+        stage: options.model_dump(mode="json", exclude=unsaid),
     }
 
 

@@ -15,6 +15,7 @@ from itertools import groupby
 
 from bench.config import Hardware, Variant
 from bench.plan.jobs import Job
+from bench.records.pace import Pace
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Session:
     Attributes:
         number: of the session and of its round.
         jobs: what is measured, speed before quality.
-        rates: the loads of speed, those that lack this session.
+        paces: the loads of speed, those that lack this session.
     """
 
     number: int
     jobs: tuple[Job, ...]
-    rates: tuple[float, ...] = ()
+    paces: tuple[Pace, ...] = ()
 
     @property
     def variant(self) -> Variant:
@@ -62,12 +63,12 @@ def _of_one_server(needed: list[Job]) -> list[Session]:
         return []
     speed = [job for job in needed if job.stage == "speed"]
     quality = tuple(job for job in needed if job.stage == "quality")
-    numbered = [(n, job, rates) for job in speed for n, rates in sorted(job.missing.items())]
+    numbered = [(n, job, paces) for job in speed for n, paces in sorted(job.missing.items())]
     if not numbered:
         return [Session(1, quality)]
     return [
-        Session(number, (job, *(quality if place == 0 else ())), rates)
-        for place, (number, job, rates) in enumerate(numbered)
+        Session(number, (job, *(quality if place == 0 else ())), paces)
+        for place, (number, job, paces) in enumerate(numbered)
     ]
 
 

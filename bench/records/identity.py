@@ -10,9 +10,11 @@ means what was done before, leaves every record the identity it had.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from typing import Any, Literal
 
 from bench.config import QualityOptions, ServeOptions, SpeedOptions
+from bench.records.pace import Pace
 from bench.records.record import canonical_json
 
 # How much is asked, of which prompts or documents, how many at a time.
@@ -21,18 +23,19 @@ EVIDENCE: dict[str, frozenset[str]] = {
     "quality": frozenset({"documents", "selection", "seed", "concurrency"}),
 }
 # Lists of loads and of tasks: each has an identity of its own, whatever stands beside it.
-_LISTED = {"speed": "request_rates", "quality": "tasks"}
+LISTED = {"speed": frozenset({"request_rates", "concurrency"}), "quality": frozenset({"tasks"})}
 
 
-def load_identity(spec: dict[str, Any], rate: float | str) -> str:
-    """The identity of one load of a speed record.
+def load_identity(spec: dict[str, Any], pace: Pace) -> str:
+    """The identity of one load of a speed record, by its spec and what the load offers.
 
-    Args:
-        spec: the record's.
-        rate: requests per second; inf, or "inf" as records have it, for no limit.
+    How many requests are sent is told by one option for rates, by another for closed loops.
     """
-    number = float(rate)
-    return _identity(spec, "speed", SpeedOptions(), "inf" if number == float("inf") else number)
+    if pace.is_closed:
+        loop = {"concurrency": int(pace.concurrency)}
+        return _identity(spec, "speed", SpeedOptions(), loop, apart={"prompts"})
+    rate = "inf" if pace.is_unthrottled else float(pace.rate_rps)
+    return _identity(spec, "speed", SpeedOptions(), rate, apart={"prompts_each"})
 
 
 def task_identity(spec: dict[str, Any], task: str) -> str:
@@ -50,12 +53,18 @@ def _identity(
     spec: dict[str, Any],
     stage: Literal["speed", "quality"],
     defaults: SpeedOptions | QualityOptions,
-    one: float | str,
+    one: float | str | dict[str, int],
+    apart: Set[str] = frozenset(),
 ) -> str:
-    """SHA-256 of all that is asked; `hardware` is not in it: that is where."""
+    """SHA-256 of all that is asked; `hardware` is not in it: that is where.
+
+    Args:
+        one: the load or task.
+        apart: the options of the stage that do not concern it.
+    """
     options = {**defaults.model_dump(mode="json"), **spec.get(stage, {})}
     serve = {**ServeOptions().model_dump(mode="json"), **spec.get("serve", {})}
-    apart = EVIDENCE[stage] | {_LISTED[stage]}
+    apart = apart | EVIDENCE[stage] | LISTED[stage]
     asked = {
         **{key: value for key, value in spec.items() if key != "hardware"},
         "serve": {key: value for key, value in serve.items() if value is not None},

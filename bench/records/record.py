@@ -138,8 +138,22 @@ class Telemetry(Part):
     shared: bool | None = None
 
 
+class ServerTimes(Part):
+    """What the server counted of a repeat's requests, by its own clock, without its front end.
+
+    Means over the requests: waiting for a place in a batch, reading the prompt, and from the first
+    token to the last. `iterations` are the engine's steps, and how many tokens each had on average.
+    """
+
+    queue_ms: Finite | None = None
+    prefill_ms: Finite | None = None
+    decode_ms: Finite | None = None
+    iterations: Count | None = None
+    tokens_per_iteration: Finite | None = None
+
+
 class Repeat(Part):
-    """One run of the workload at one rate with one seed."""
+    """One run of the workload under one load with one seed."""
 
     seed: Count
     started_at: AwareDatetime
@@ -160,12 +174,17 @@ class Repeat(Part):
     tpot_ms: Summary
     itl_ms: Summary
     e2e_ms: Summary
+    server: ServerTimes | None = None
 
 
 class Load(Part):
-    """The workload at one request rate; "inf" is as fast as the server takes them."""
+    """The workload at one request rate; "inf" is as fast as the server takes them.
+
+    With a `concurrency` it is a closed loop: so many are under way at once, and the rate is "inf".
+    """
 
     request_rate_rps: Finite | Literal["inf"]
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
     argv: tuple[str, ...]
     repeats: tuple[Repeat, ...]
     telemetry: Telemetry | None = None
@@ -190,7 +209,8 @@ class SpeedResult(Part):
     """Every load with every repeat; per-request latencies are in the sidecar.
 
     The sidecar is a list with one entry per repeat, in the order of `loads` and their repeats:
-    {"request_rate_rps", "seed", "ttft_ms": [prompts], "tpot_ms": [prompts], "e2e_ms": [prompts]}.
+    {"request_rate_rps", "seed", "ttft_ms": [prompts], "tpot_ms": [prompts], "e2e_ms": [prompts]},
+    and of a closed loop {"concurrency"}.
     """
 
     workload: Workload

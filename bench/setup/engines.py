@@ -25,6 +25,7 @@ from bench.config import Build, ServeOptions
 from bench.engine import installed
 from bench.errors import ConfigError, MachineError
 from bench.records import store
+from bench.records.pace import of_load
 from bench.records.record import Record
 
 LOCKS = "bench/engine/locks"
@@ -381,12 +382,11 @@ def _values(results: Path) -> dict[tuple[str, str], float]:
 
 def _metrics(record: Record) -> Iterator[tuple[str, float]]:
     for load in record.speed.loads if record.speed else ():
-        rate = "unthrottled" if load.request_rate_rps == "inf" else f"{load.request_rate_rps:g}/s"
-        count = len(load.repeats)
-        yield f"TTFT, ms, {rate}", sum(r.ttft_ms.mean for r in load.repeats) / count
-        yield f"TPOT, ms, {rate}", sum(r.tpot_ms.mean for r in load.repeats) / count
+        pace, count = of_load(load).short, len(load.repeats)
+        yield f"TTFT, ms, {pace}", sum(r.ttft_ms.mean for r in load.repeats) / count
+        yield f"TPOT, ms, {pace}", sum(r.tpot_ms.mean for r in load.repeats) / count
         output = sum(r.output_throughput_tps for r in load.repeats) / count
-        yield f"output tokens/s, {rate}", output
+        yield f"output tokens/s, {pace}", output
     for task in record.quality.tasks if record.quality else ():
         for metric in task.metrics:
             yield f"{task.name} {metric.name}", metric.value

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from bench.records.pace import Pace
 from report import escape, numbers, rates
 from report.charts.drawing import (
     ANCHORS,
@@ -81,7 +82,7 @@ def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
     own.sort(key=lambda mark: (mark.value.value, mark.label))
     more = f" The {MOST_ROWS} fastest of {len(own)}." if len(own) > MOST_ROWS else ""
     caption = (
-        f"Time per output token on {name} at {rates.short(here[0].request_rate_rps)}; bars are"
+        f"Time per output token on {name} at {rates.short(here[0].pace)}; bars are"
         f" 95 % intervals.{more}"
     )
     made.append(ranking(f"tpot-{hardware}", own, caption, "TPOT mean, ms (lower is faster)"))
@@ -119,7 +120,7 @@ def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) 
         for row in group
         if row.value is not None
     ]
-    load = rates.short_load(first.request_rate_rps or 0.0)
+    load = rates.short_load(first.pace or Pace())
     caption = f"Time per output token over time on {name} at {load}; bars are 95 % intervals."
     titles = ("finished", "TPOT mean, ms")
     return lines(f"history-{hardware}", marks, caption, titles, over_time=True)

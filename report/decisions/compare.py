@@ -168,7 +168,7 @@ def cells(difference: Difference) -> tuple[str, ...]:
 
 def asked_text(row: Result) -> str:
     """A row's load or task as a reader sees it."""
-    return rates.full(row.request_rate_rps) if isinstance(row, SpeedRow) else row.series
+    return rates.full(row.pace) if isinstance(row, SpeedRow) else row.series
 
 
 def metric_text(metric: str) -> str:

@@ -175,7 +175,7 @@ def _own(of: VariantSummary) -> list[str]:
     """A baseline's own numbers."""
     told = ["the baseline"]
     if of.usual and (tpot := of.usual.metrics.get(Metric.TPOT_MEAN)):
-        load = rates.load(of.usual.request_rate_rps)
+        load = rates.load(of.usual.pace)
         told.append(f"{_value(tpot)} ms per token at {load}")
     if of.highest and (output := of.highest.metrics.get(Metric.OUTPUT)):
         told.append(f"{_value(output)} tokens/s at most")

@@ -63,7 +63,7 @@ def _speeds(results: Results) -> dict[tuple[str, str], str]:
     return {
         (row.hardware, row.variant): (
             f"{numbers.number(row.metrics[Metric.TPOT_MEAN].value)} ms per token at"
-            f" {rates.short(row.request_rate_rps)}"
+            f" {rates.short(row.pace)}"
         )
         for row in loads.lowest(known).values()
     }

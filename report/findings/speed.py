@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 
+from bench.records.pace import Pace
 from report import numbers, rates, stats
 from report.differences.pair import Difference
 from report.findings import words
@@ -38,8 +39,8 @@ def service_level(here: Place) -> Iterator[Finding]:
     if not judged:
         return
     kept = [row.request_rate_rps for row in judged if row.sustained == "yes"]
-    rate = max(kept) if kept else loads.usual_rate(judged)
-    rows, load = loads.at_rate(judged, rate), rates.load(rate)
+    pace = Pace(max(kept)) if kept else loads.usual_pace(judged)
+    rows, load = loads.at_pace(judged, pace), rates.load(pace)
     yes = _ranked([row for row in rows if row.sustained == "yes"], Metric.E2E_MEAN)
     outside = [row.variant_name for row in rows if row.sustained == "no"]
     unsure = [row.variant_name for row in rows if row.sustained == "unsure"]
@@ -73,7 +74,7 @@ def fastest(here: Place) -> Iterator[Finding]:
     best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.TPOT_MEAN)
     value, load = (
         numbers.number(best.metrics[Metric.TPOT_MEAN].value),
-        rates.load(best.request_rate_rps),
+        rates.load(best.pace),
     )
     headline = f"{best.variant_name} takes the least time per token at {load}: {value} ms"
     tpot, ttft, _, output = _against_baseline(here, best)
@@ -93,7 +94,7 @@ def throughput(here: Place) -> Iterator[Finding]:
     if len(ranked) < 2:
         return
     best, (ties, sure) = ranked[0], _rivals(here, ranked, Metric.OUTPUT)
-    value, load = best.metrics[Metric.OUTPUT].value, rates.load(best.request_rate_rps)
+    value, load = best.metrics[Metric.OUTPUT].value, rates.load(best.pace)
     headline = (
         f"{best.variant_name} gives the most output at {load}: {numbers.number(value, 4)} tokens/s"
         f"{words.tied(ties)}"
@@ -119,7 +120,7 @@ def energy(here: Place) -> Iterator[Finding]:
     base = baseline_of([row for _, _, row in known])
     headline = (
         f"{best.variant_name} takes the least energy: {numbers.number(joules)} J per output token"
-        f" at {rates.load(best.request_rate_rps)}"
+        f" at {rates.load(best.pace)}"
     )
     shown, detail = [best], ""
     if base is not None and base is not best and base.energy_per_output_token_j:
@@ -170,8 +171,8 @@ def slower(here: Place) -> Iterator[Finding]:
 
 def saving(here: Place) -> Iterator[Finding]:
     """What each variant saves in memory and time against its baseline, and costs in quality."""
-    rate = loads.usual_rate(here.speed) if here.speed else math.inf
-    usual = {row.variant: row for row in reversed(here.speed) if row.request_rate_rps == rate}
+    pace = loads.usual_pace(here.speed) if here.speed else Pace()
+    usual = {row.variant: row for row in reversed(here.speed) if row.pace == pace}
     for variant in dict.fromkeys(row.variant for row in (*here.speed, *here.quality)):
         tasks = [row for row in here.quality if row.variant == variant]
         yield from _saving(here, usual.get(variant), sorted(tasks, key=asked_order))
@@ -207,7 +208,7 @@ def load_cap(here: Place) -> Iterator[Finding]:
     cap = numbers.number(_cap(best), 4)
     most = abs(math.log(gained)) < abs(math.log(tpot)) / 2
     headline = (
-        f"Output at {rates.load(best.request_rate_rps)} cannot exceed {cap} tokens/s, which"
+        f"Output at {rates.load(best.pace)} cannot exceed {cap} tokens/s, which"
         f" hides {'most' if most else 'part'} of the difference"
     )
     detail = (
@@ -215,7 +216,7 @@ def load_cap(here: Place) -> Iterator[Finding]:
         f" {other.variant_name} its output is {numbers.change(gained)} while its time per"
         f" output token is {numbers.change(tpot)}."
     )
-    if any(math.isinf(row.request_rate_rps) for row in here.speed):
+    if any(row.pace.is_unthrottled for row in here.speed):
         detail += " The unthrottled load shows what each can give."
     yield compared("load_cap", 25, here.scope, certainty_of(told), headline, detail, best, other)
 
@@ -237,7 +238,7 @@ def _saving(here: Place, load: SpeedRow | None, tasks: Sequence[QualityRow]) -> 
     if tpot and load:
         told.append(f"{words.effect(tpot.verdict)} time per output token")
         detail = (
-            f"At {rates.load(load.request_rate_rps)}: TTFT {_effect(ttft)}, end to end"
+            f"At {rates.load(load.pace)}: TTFT {_effect(ttft)}, end to end"
             f" {_effect(e2e)}, output {_effect(output)}."
         )
     told += [f"{words.gap(each)} on {each.series}" for each in telling]
@@ -289,10 +290,7 @@ def _kernel(here: Place, fast: SpeedRow, slow: SpeedRow, base: SpeedRow | None) 
         )
     else:
         headline = f"Same weights, other kernel: {one} and {other} cannot be told apart"
-    detail = (
-        f"{words.factor(ratio)} between the two at {rates.load(fast.request_rate_rps)}"
-        f"{words.ends(ratio)}"
-    )
+    detail = f"{words.factor(ratio)} between the two at {rates.load(fast.pace)}{words.ends(ratio)}"
     if e2e:
         detail += f"; end to end {one} takes {words.factor(e2e.verdict)} of {named}"
     detail += f". Kernels: {slow.served.kernel} and {fast.served.kernel}."
@@ -305,7 +303,7 @@ def _both(here: Place) -> Iterator[tuple[Difference, Difference]]:
     highest = {row.variant: row for row in loads.at_highest_shared(here.speed)}
     for row in loads.at_usual(here.speed):
         busiest = highest.get(row.variant)
-        if busiest is None or busiest.request_rate_rps == row.request_rate_rps:
+        if busiest is None or busiest.pace == row.pace:
             continue
         tpot = here.verdicts.speed(row, Metric.TPOT_MEAN)
         output = here.verdicts.speed(busiest, Metric.OUTPUT)
@@ -325,7 +323,7 @@ def _side(test: Difference) -> str:
 
 
 def _load(test: Difference) -> str:
-    return rates.load(test.a.request_rate_rps) if isinstance(test.a, SpeedRow) else ""
+    return rates.load(test.a.pace) if isinstance(test.a, SpeedRow) else ""
 
 
 def _weakest(verdicts: Sequence[stats.Verdict]) -> Certainty:
@@ -375,7 +373,7 @@ def _kept(rows: Sequence[SpeedRow]) -> str:
     kept = [(named[who], each.highest) for who, each in loads.kept(rows).items()]
     kept.sort(key=lambda each: (-(each[1] or 0.0), each[0]))
     return ", ".join(
-        f"{name} {'none of those tried' if rate is None else rates.short(rate)}"
+        f"{name} {'none of those tried' if rate is None else rates.short(Pace(rate))}"
         for name, rate in kept
     )
 

@@ -52,7 +52,7 @@ class Page:
 def make(results: Results) -> tuple[list[Page], list[Chart]]:
     """All pages, and the charts whose interactive form they offer."""
     verdicts = Verdicts(results)
-    loads = _arranged(results.speed, lambda row: (row.request_rate_rps, ""))
+    loads = _arranged(results.speed, lambda row: (row.pace, ""))
     scores = _arranged(results.quality, lambda row: row.asked)
     found = findings(verdicts)
     drawn: list[Chart] = []

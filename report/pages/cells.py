@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from bench.records.pace import Pace
 from report import numbers, rates
 from report.differences.families import Verdicts
 from report.differences.pair import Difference
@@ -58,9 +59,9 @@ def unknown(note: str = "") -> Cell:
     return Cell(numbers.UNKNOWN, None, "", note, tone="unknown")
 
 
-def load(rate: float) -> Cell:
-    """A request rate."""
-    return Cell(rates.short(rate), value=rates.sort_value(rate))
+def load(pace: Pace) -> Cell:
+    """What a load offers."""
+    return Cell(rates.short(pace), value=rates.sort_value(pace))
 
 
 def head(row: Result) -> Cell:

@@ -6,9 +6,10 @@ A pair has the one verdict that it has everywhere (`families.Verdicts`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
+from bench.records.pace import Pace
 from report import numbers, rates
 from report.differences.families import Verdicts
 from report.differences.pair import Difference
@@ -94,9 +95,7 @@ def _row(who: Who, told: Told, asked: Sequence[Asked], kept: Kept | None) -> Row
         cells.text(first.hardware_name),
         _weights(told.rows),
         cells.amount(_first(row.served.kv_cache_tokens for row in told.rows), numbers.whole),
-        Cell(rates.short(lowest.request_rate_rps), note=tokens_text(lowest))
-        if lowest
-        else cells.unknown(),
+        Cell(rates.short(lowest.pace), note=tokens_text(lowest)) if lowest else cells.unknown(),
         *(
             cells.measured(lowest.metrics.get(metric) if lowest else None)
             for metric in (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.E2E_MEAN)
@@ -104,7 +103,7 @@ def _row(who: Who, told: Told, asked: Sequence[Asked], kept: Kept | None) -> Row
         cells.measured(
             highest.metrics.get(Metric.OUTPUT),
             cells.four_digits,
-            rates.note(highest.request_rate_rps),
+            rates.note(highest.pace),
         )
         if highest
         else cells.unknown(),
@@ -135,10 +134,10 @@ def _carries(kept: Kept | None) -> Cell:
     """The highest measured rate it is sure to keep, and the next one it may keep."""
     if kept is None:
         return cells.unknown()
-    note = "" if kept.unsure is None else f"unsure at {rates.short(kept.unsure)}"
+    note = "" if kept.unsure is None else f"unsure at {rates.short(Pace(kept.unsure))}"
     if kept.highest is None:
         return Cell("none measured", note=note)
-    return Cell(rates.short(kept.highest), value=rates.sort_value(kept.highest), note=note)
+    return replace(cells.load(Pace(kept.highest)), note=note)
 
 
 def _first(values: Iterator[float | None]) -> float | None:
@@ -190,7 +189,7 @@ def _tests(a: Told, b: Told, verdicts: Verdicts) -> dict[Key, Difference]:
         (Metric.TPOT_MEAN, a.lowest, b.lowest),
         (Metric.OUTPUT, a.highest, b.highest),
     ):
-        if one and other and one.request_rate_rps == other.request_rate_rps:
+        if one and other and one.pace == other.pace:
             found[metric] = verdicts.between_speeds(one, other, metric)
     for asked, score in a.scores.items():
         if asked in b.scores:

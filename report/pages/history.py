@@ -146,10 +146,10 @@ def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
 
 
 def _name(row: HistoryRow) -> str:
-    if row.request_rate_rps is None:
+    if row.pace is None:
         return f"{row.series}, {row.metric}, %"
     metric = Metric(row.metric)
-    return f"{metric.label}, {metric.unit} at {rates.short_load(row.request_rate_rps)}"
+    return f"{metric.label}, {metric.unit} at {rates.short_load(row.pace)}"
 
 
 def _change(newest: stats.Verdict | None, share: bool) -> Cell:

@@ -15,6 +15,7 @@ from report.pages.tables import Better, Cell, Column, Row, Table
 from report.rows.rows import LATENCIES, Metric, SpeedRow
 
 Filled = tuple[Column, Callable[[SpeedRow], Cell]]  # a column, and what a row shows in it
+_EACH = " for each that is under way at once"  # in a closed loop
 LOAD = Column("load", "Load", "requests", numeric=False)
 
 
@@ -30,6 +31,7 @@ class Section:
     latency: Table
     tails: Table
     cost: Table
+    server: Table | None
 
 
 def sections(rows: Sequence[SpeedRow], verdicts: Verdicts) -> list[Section]:
@@ -48,6 +50,7 @@ def sections(rows: Sequence[SpeedRow], verdicts: Verdicts) -> list[Section]:
                 latency=_table("speed", f"Latency and throughput, {name}", latency(verdicts), own),
                 tails=_table("tails", f"Medians and tails, {name}", _TAILS, own),
                 cost=_table("cost", f"Load carried and its cost, {name}", _COST, own),
+                server=_server(name, own),
             )
         )
     return made
@@ -113,6 +116,51 @@ _COST: list[Filled] = [
 ]
 
 
+# From this share of the time per token on, the front end is said to be the limit.
+_FRONT_END = 0.15
+
+
+def _front_end(row: SpeedRow) -> Cell:
+    share = row.front_end_share
+    limit = share is not None and share > _FRONT_END
+    note = "limited by the server's front end" if limit else ""
+    return cells.amount(share, cells.whole_percent, note)
+
+
+_SERVER: list[Filled] = [
+    (
+        Column("queue", "Queue", "ms", title="Waiting for a place in a batch, mean"),
+        lambda row: cells.amount(row.server_queue_ms),
+    ),
+    (
+        Column("prefill", "Prefill", "ms", title="Reading the prompt, mean"),
+        lambda row: cells.amount(row.server_prefill_ms),
+    ),
+    (
+        Column("own", "TPOT, engine", "ms", title="By the engine's own clock"),
+        lambda row: cells.amount(row.server_tpot_ms),
+    ),
+    (
+        Column("seen", "TPOT, client", "ms", title="As the client saw it"),
+        lambda row: cells.measured(row.metrics.get(Metric.TPOT_MEAN)),
+    ),
+    (
+        Column("front", "Outside the engine", "% of TPOT", title="In the server's front end"),
+        _front_end,
+    ),
+    (
+        Column("batch", "Tokens per step", title="Tokens of all requests in one step, mean"),
+        lambda row: cells.amount(row.tokens_per_iteration),
+    ),
+]
+
+
+def _server(name: str, rows: Sequence[SpeedRow]) -> Table | None:
+    """What the server counted by its own clock, of the rows that have it."""
+    known = [row for row in rows if row.server_tpot_ms is not None]
+    return _table("server", f"By the engine's own clock, {name}", _SERVER, known) if known else None
+
+
 def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[SpeedRow]) -> Table:
     """A row per variant and load; the first table has the ids of the rows."""
     columns = (cells.VARIANT, LOAD, *(column for column, _ in shown), cells.RECORD)
@@ -120,12 +168,12 @@ def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[Spee
         Row(
             cells.head(row),
             [
-                cells.load(row.request_rate_rps),
+                cells.load(row.pace),
                 *(fill(row) for _, fill in shown),
                 cells.record(row),
             ],
             id=row.anchor if kind == "speed" else "",
-            group=rates.name(row.request_rate_rps),
+            group=rates.name(row.pace),
             variant=row.variant,
             baseline=row.is_baseline,
             published=row.source == "published",
@@ -138,8 +186,15 @@ def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[Spee
 
 def _workload(rows: Sequence[SpeedRow]) -> str:
     """What was sent, once for all rows that agree."""
-    kinds = sorted({(row.input_tokens, row.output_tokens, row.prompts) for row in rows})
-    return "; ".join(f"{i:,} tokens in, {o:,} out, {p:,} prompts" for i, o, p in kinds)
+    kinds = {
+        (row.input_tokens, row.output_tokens, row.prompts, "")
+        if row.concurrency is None
+        else (row.input_tokens, row.output_tokens, row.prompts // row.concurrency, _EACH)
+        for row in rows
+    }
+    return "; ".join(
+        f"{i:,} tokens in, {o:,} out, {p:,} prompts{each}" for i, o, p, each in sorted(kinds)
+    )
 
 
 def _level(rows: Sequence[SpeedRow]) -> str:

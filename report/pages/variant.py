@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
+from bench.records.pace import of_load
 from bench.records.record import ModelFacts, Record
 from report import escape, numbers, rates
 from report.differences.families import Verdicts
@@ -99,7 +100,7 @@ def _speed(hardware: str, rows: Sequence[SpeedRow], verdicts: Verdicts) -> Table
     columns = (LOAD, *(column for column, _ in shown), cells.RECORD)
     body = [
         Row(
-            cells.load(row.request_rate_rps),
+            cells.load(row.pace),
             [*(fill(row) for _, fill in shown), cells.record(row, ROOT)],
             id=row.anchor,
         )
@@ -151,7 +152,7 @@ def _repeats(hardware: str, rows: Sequence[RepeatRow]) -> Table | None:
     )
     body = [
         Row(
-            Cell(f"{rates.short(row.request_rate_rps)}, no. {row.repeat}"),
+            Cell(f"{rates.short(row.pace)}, no. {row.repeat}"),
             [
                 Cell(str(row.seed), value=row.seed),
                 Cell(f"{row.completed:,} / {row.asked:,}", value=row.completed),
@@ -195,11 +196,10 @@ def _earlier(hardware: str, rows: Sequence[HistoryRow]) -> list[Table]:
 
 def _earlier_row(values: Mapping[str, HistoryRow], metrics: Sequence[str]) -> Row:
     one = next(iter(values.values()))
-    rate = one.request_rate_rps
     return Row(
         Cell(numbers.moment(one.finished_at), tag="shown" if one.current else ""),
         [
-            Cell(one.series if rate is None else rates.short(rate)),
+            Cell(one.series if one.pace is None else rates.short(one.pace)),
             cells.text(one.engine_version),
             *(
                 cells.measured(values[name].value, _form(name)) if name in values else Cell("")
@@ -260,7 +260,7 @@ def commands(record: Record) -> escape.Markdown:
     for load in record.speed.loads if record.speed else ():
         lines += [
             "",
-            f"# the load, {rates.short(float(load.request_rate_rps))}, once for each seed",
+            f"# the load, {rates.short(of_load(load))}, once for each seed",
             shlex.join(load.argv),
         ]
     return code(lines)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.records.pace import Pace
 from report.rows.rows import SpeedRow, Who
 
 
@@ -26,7 +27,7 @@ def lowest(rows: Iterable[SpeedRow]) -> dict[Who, SpeedRow]:
     found: dict[Who, SpeedRow] = {}
     for row in rows:
         held = found.setdefault(row.who, row)
-        if row.request_rate_rps < held.request_rate_rps:
+        if row.pace < held.pace:
             found[row.who] = row
     return found
 
@@ -36,43 +37,43 @@ def highest(rows: Iterable[SpeedRow]) -> dict[Who, SpeedRow]:
     found: dict[Who, SpeedRow] = {}
     for row in rows:
         held = found.setdefault(row.who, row)
-        if row.request_rate_rps > held.request_rate_rps:
+        if row.pace > held.pace:
             found[row.who] = row
     return found
 
 
 def at_lowest(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
     """The rows at the lowest load there is."""
-    rate = min((row.request_rate_rps for row in rows), default=0.0)
-    return [row for row in rows if row.request_rate_rps == rate]
+    pace = min((row.pace for row in rows), default=None)
+    return [row for row in rows if row.pace == pace]
 
 
-def usual_rate(rows: Sequence[SpeedRow]) -> float:
-    """The request rate that most variants share; the lowest of those, so a limited one if any."""
-    offered = [row.request_rate_rps for row in rows]
+def usual_pace(rows: Sequence[SpeedRow]) -> Pace:
+    """What most variants are offered; the gentlest of those, so a limited rate if there is any."""
+    offered = [row.pace for row in rows]
     return max(sorted(set(offered)), key=offered.count)
 
 
 def at_usual(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
-    """The rows at the usual rate and workload, for what is said of latency."""
-    return at_rate(rows, usual_rate(rows)) if rows else []
+    """The rows at the usual pace and workload, for what is said of latency."""
+    return at_pace(rows, usual_pace(rows)) if rows else []
 
 
 def at_highest_shared(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
-    """The rows at the highest rate that two variants share, for what is said of output."""
-    offered = [row.request_rate_rps for row in rows]
-    shared = [rate for rate in offered if offered.count(rate) > 1]
-    return at_rate(rows, max(shared)) if shared else []
+    """The rows at the highest load that two variants share, for what is said of output."""
+    offered = [row.pace for row in rows]
+    shared = [pace for pace in offered if offered.count(pace) > 1]
+    return at_pace(rows, max(shared)) if shared else []
 
 
 def at_most(rows: Sequence[SpeedRow]) -> list[SpeedRow]:
-    """The rows at the highest rate there is, for what is said of output."""
-    return at_rate(rows, max((row.request_rate_rps for row in rows), default=0.0))
+    """The rows at the highest load there is, for what is said of output."""
+    return at_pace(rows, max(row.pace for row in rows)) if rows else []
 
 
-def at_rate(rows: Sequence[SpeedRow], rate: float) -> list[SpeedRow]:
-    """The rows at one request rate and, of those, at the workload most of them share."""
-    here = [row for row in rows if row.request_rate_rps == rate]
+def at_pace(rows: Sequence[SpeedRow], pace: Pace) -> list[SpeedRow]:
+    """The rows at one pace and, of those, at the workload most of them share."""
+    here = [row for row in rows if row.pace == pace]
     kinds = [(row.input_tokens, row.output_tokens) for row in here]
     usual = max(sorted(set(kinds)), key=kinds.count, default=None)
     return [row for row, kind in zip(here, kinds, strict=True) if kind == usual]
@@ -81,7 +82,7 @@ def at_rate(rows: Sequence[SpeedRow], rate: float) -> list[SpeedRow]:
 def kept(rows: Iterable[SpeedRow]) -> dict[Who, Kept]:
     """For each variant on each machine with a judged load, in the order of the rows.
 
-    All requests at once are a burst and no rate that can be kept.
+    All requests at once are a burst, a closed loop waits for answers: neither is a rate to keep.
     """
     judged: dict[Who, list[SpeedRow]] = {}
     for row in rows:

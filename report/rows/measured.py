@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.errors import ConfigError
 from bench.records import identity, store
+from bench.records.pace import of_load
 from bench.records.record import (
     THROTTLE_REASONS,
     Load,
@@ -81,20 +82,22 @@ def speed_rows(record: Record, where: str, path: Path) -> Iterator[SpeedRow]:
                 f"{path}: its sidecar does not hold its repeats in their order",
                 "restore both from git history",
             )
-        rate, metrics = float(load.request_rate_rps), _metrics(load, samples, ttft, tpot)
+        pace, metrics = of_load(load), _metrics(load, samples, ttft, tpot)
         yield SpeedRow(
             **shared,
-            anchor=_anchor(record, rates.name(rate)),
+            anchor=_anchor(record, rates.name(pace)),
             input_tokens=result.workload.input_tokens,
             output_tokens=result.workload.output_tokens,
-            prompts=result.workload.prompts,
-            request_rate_rps=rate,
+            prompts=load.repeats[0].asked if load.repeats else result.workload.prompts,
+            request_rate_rps=pace.rate_rps,
+            concurrency=load.concurrency,
             repeats=len(load.repeats),
             metrics=metrics,
             limit_ttft_p90_ms=ttft,
             limit_tpot_p90_ms=tpot,
             sustained="unknown",
             **_telemetry(load),
+            **_server_times(load, result.workload.output_tokens),
         )
 
 
@@ -167,16 +170,17 @@ def pool(root: Path, rows: Sequence[QualityRow]) -> QualityRow:
 
 def repeat_rows(record: Record, where: str) -> Iterator[RepeatRow]:
     """Every repeat of a speed record as it was measured."""
-    known = {*THROUGHPUTS, *(f"{event}_ms" for event in EVENTS), "started_at"}
+    known = {*THROUGHPUTS, *(f"{event}_ms" for event in EVENTS), "started_at", "server"}
     for load in record.speed.loads if record.speed else ():
-        rate = float(load.request_rate_rps)
+        pace = of_load(load)
         for number, repeat in enumerate(load.repeats, 1):
             yield RepeatRow(
                 record=where,
-                anchor=_anchor(record, rates.name(rate)),
+                anchor=_anchor(record, rates.name(pace)),
                 hardware=record.hardware,
                 variant=record.variant,
-                request_rate_rps=rate,
+                request_rate_rps=pace.rate_rps,
+                concurrency=load.concurrency,
                 repeat=number,
                 started_at=_utc(repeat.started_at),
                 metrics={name: _of_repeat(repeat, name) for name in (*THROUGHPUTS, *LATENCIES)},
@@ -193,12 +197,12 @@ def history_rows(record: Record, where: str, current: bool) -> Iterator[HistoryR
         "asked": asked,
     }
     for load in record.speed.loads if record.speed else ():
-        rate = float(load.request_rate_rps)
+        pace = of_load(load)
         for name in FOLLOWED:
             yield HistoryRow(
                 **shared,
-                series=rates.name(rate),
-                request_rate_rps=rate,
+                series=rates.name(pace),
+                pace=pace,
                 metric=name,
                 n=len(load.repeats),
                 value=_mean(load, name),
@@ -385,6 +389,23 @@ def _telemetry(load: Load) -> dict[str, Any]:
         "throttled": seen.throttled,
         "throttle_reasons": tuple(sorted(reasons & set(THROTTLE_REASONS.values()))),
         "shared": seen.shared,
+    }
+
+
+def _server_times(load: Load, output_tokens: int) -> dict[str, Any]:
+    """What the server counted by its own clock, over the repeats that have it."""
+
+    def mean(name: str) -> float | None:
+        known = [getattr(r.server, name) for r in load.repeats if r.server]
+        known = [value for value in known if value is not None]
+        return math.fsum(known) / len(known) if known else None
+
+    decode_ms = mean("decode_ms")
+    return {
+        "server_queue_ms": mean("queue_ms"),
+        "server_prefill_ms": mean("prefill_ms"),
+        "server_tpot_ms": None if decode_ms is None else decode_ms / (output_tokens - 1),
+        "tokens_per_iteration": mean("tokens_per_iteration"),
     }
 
 

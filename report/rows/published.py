@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
 
 from bench.config import Id, ServiceLevel
 from bench.errors import ConfigError
+from bench.records.pace import Pace
 from report import rates, stats
 from report.rows.measured import sustained
 from report.rows.rows import Metric, QualityRow, Served, SpeedRow, Stage, anchor, is_share
@@ -148,7 +149,7 @@ def speed_rows(reference: Reference, level: ServiceLevel) -> Iterator[SpeedRow]:
         metrics = {Metric(name): value for name, value in means.items() if value is not None}
         yield SpeedRow(
             **_result(reference, each, load.date),
-            anchor=_anchor("speed", reference, each, rates.name(load.request_rate_rps)),
+            anchor=_anchor("speed", reference, each, rates.name(Pace(load.request_rate_rps))),
             input_tokens=load.input_tokens,
             output_tokens=load.output_tokens,
             prompts=load.prompts,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bench.errors import ConfigError
 from bench.records import identity, store
+from bench.records.pace import of_load
 from bench.records.record import Record, TaskResult
 from report.rows import answers, measured, published, sessions
 from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow
@@ -90,9 +91,9 @@ def load(results: Path, reference: Path | None) -> Results:
         found.speed += published.speed_rows(each, level)
         found.quality += published.quality_rows(each)
     found.runs.sort(key=lambda r: (r.hardware, r.variant, r.stage, r.finished_at, r.record))
-    found.speed.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.request_rate_rps))
+    found.speed.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.pace))
     found.quality.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.task, r.metric))
-    found.repeats.sort(key=lambda r: (r.hardware, r.variant, r.request_rate_rps, r.repeat))
+    found.repeats.sort(key=lambda r: (r.hardware, r.variant, r.pace, r.repeat))
     found.history.sort(
         key=lambda r: (
             *(r.hardware, r.variant, r.stage, r.series, r.metric),
@@ -169,16 +170,15 @@ def _loads(found: _Found, asked: Record) -> Iterator[tuple[Hashable, SpeedRow]]:
     The sidecar of a record that has none is not opened.
     """
     loads = found.record.speed.loads if found.record.speed else ()
-    rates = [float(load.request_rate_rps) for load in loads]
     same = {
-        rate: own
-        for rate in rates
-        if (own := identity.load_identity(found.record.spec, rate))
-        == identity.load_identity(asked.spec, rate)
+        pace: own
+        for pace in map(of_load, loads)
+        if (own := identity.load_identity(found.record.spec, pace))
+        == identity.load_identity(asked.spec, pace)
     }
     for row in measured.speed_rows(found.record, found.where, found.path) if same else ():
-        if row.request_rate_rps in same:
-            yield same[row.request_rate_rps], row
+        if row.pace in same:
+            yield same[row.pace], row
 
 
 def _scores(found: _Found, asked: Record) -> Iterator[tuple[Hashable, QualityRow]]:

@@ -7,11 +7,13 @@ estimate fills four columns. What is missing is None and means "unknown", never 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, get_args
 
+from bench.records.pace import Pace
 from report import rates
 from report.stats import Estimate
 
@@ -24,7 +26,7 @@ Event = Literal["ttft", "tpot", "itl", "e2e"]
 Statistic = Literal["mean", "p50", "p90", "p99"]
 Who = tuple[Source, str, str]  # source, hardware, variant
 Place = tuple[str, str]  # hardware, the machine's own name
-Workload = tuple[float, int, int]  # requests per second, tokens in, tokens out
+Workload = tuple[Pace, int, int]  # what is offered, tokens in, tokens out
 
 
 class Metric(StrEnum):
@@ -207,6 +209,7 @@ class SpeedRow(ResultRow):
     output_tokens: int
     prompts: int
     request_rate_rps: float  # infinite where requests were not throttled
+    concurrency: int | None = None  # of a closed loop
     sessions: int = 1
     repeats: int
     metrics: Mapping[Metric, Estimate] = field(metadata={"keys": tuple(Metric)})
@@ -221,6 +224,10 @@ class SpeedRow(ResultRow):
     throttled: bool | None = None
     throttle_reasons: tuple[str, ...] = ()
     shared: bool | None = None
+    server_queue_ms: float | None = None
+    server_prefill_ms: float | None = None
+    server_tpot_ms: float | None = None
+    tokens_per_iteration: float | None = None
     by_session: Mapping[Metric, tuple[float | None, ...]] = field(
         default_factory=dict, metadata=HIDDEN
     )
@@ -233,12 +240,23 @@ class SpeedRow(ResultRow):
     @property
     def series(self) -> str:
         """Its load, as it is exported."""
-        return rates.name(self.request_rate_rps)
+        return rates.name(self.pace)
+
+    @property
+    def pace(self) -> Pace:
+        """What its load offers."""
+        return Pace(self.request_rate_rps, self.concurrency or math.inf)
 
     @property
     def workload(self) -> Workload:
         """What two rows must share to be compared."""
-        return self.request_rate_rps, self.input_tokens, self.output_tokens
+        return self.pace, self.input_tokens, self.output_tokens
+
+    @property
+    def front_end_share(self) -> float | None:
+        """The share of the time per token that passes outside the engine: in the front end."""
+        seen, own = self.metrics.get(Metric.TPOT_MEAN), self.server_tpot_ms
+        return None if seen is None or own is None or not seen.value else 1 - own / seen.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +326,7 @@ class RepeatRow:
     hardware: str
     variant: str
     request_rate_rps: float
+    concurrency: int | None
     repeat: int
     seed: int
     started_at: str
@@ -323,12 +342,17 @@ class RepeatRow:
     prefix_cache_hits: int | None
     metrics: Mapping[Metric, float] = field(metadata={"keys": (*THROUGHPUTS, *LATENCIES)})
 
+    @property
+    def pace(self) -> Pace:
+        """What its load offers."""
+        return Pace(self.request_rate_rps, self.concurrency or math.inf)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow(Subject):
     """One metric of one load or task (`series`) of one record, current or superseded.
 
-    A task has no request rate.
+    A task has no pace.
     """
 
     record: str = field(metadata=FIRST)
@@ -339,4 +363,4 @@ class HistoryRow(Subject):
     metric: str
     n: int
     value: Estimate | None
-    request_rate_rps: float | None = field(default=None, metadata=HIDDEN)
+    pace: Pace | None = field(default=None, metadata=HIDDEN)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from report import stats
+from report import rates, stats
 from report.rows import loads
 from report.rows.rows import LATENCIES, Metric, Place, SpeedRow, Workload
 from report.stats import sessions
@@ -138,6 +138,10 @@ def pool(rows: Sequence[SpeedRow]) -> SpeedRow:
         records=tuple(row.record for row in rows),
         status="partial" if any(row.status == "partial" for row in rows) else "ok",
         sessions=len(rows),
+        server_queue_ms=_mean(row.server_queue_ms for row in rows),
+        server_prefill_ms=_mean(row.server_prefill_ms for row in rows),
+        server_tpot_ms=_mean(row.server_tpot_ms for row in rows),
+        tokens_per_iteration=_mean(row.tokens_per_iteration for row in rows),
         repeats=sum(row.repeats for row in rows),
         metrics={metric: _plain(values) for metric, values in by_session.items()},
         by_session=by_session,
@@ -158,8 +162,8 @@ def find_baseline(rows: Iterable[SpeedRow]) -> str | None:
 
 def name(measure: Measure) -> str:
     """What the statistics call a metric under a load."""
-    metric, (rate, tokens_in, tokens_out) = measure
-    return f"{metric} at {rate:g} requests/s, {tokens_in} tokens in, {tokens_out} out"
+    metric, (pace, tokens_in, tokens_out) = measure
+    return f"{metric} at {rates.load(pace)}, {tokens_in} tokens in, {tokens_out} out"
 
 
 def higher_is_faster(metric: Metric) -> bool:

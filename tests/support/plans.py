@@ -26,7 +26,9 @@ def measured(
 ) -> Record:
     """A record of the job, which took half an hour; of a split of two documents."""
     record, _ = (
-        synthetic.speed_record(synthetic.BF16, prompts=2, repeats=job.speed.repeats)
+        synthetic.speed_record(
+            synthetic.BF16, prompts=2, repeats=job.speed.repeats, loops=job.speed.concurrency
+        )
         if job.stage == "speed"
         else synthetic.quality_record(synthetic.BF16, documents=2, split=2)
     )

@@ -49,6 +49,7 @@ def speed_record(
     finished: datetime = START,
     seed: int = 0,
     rates: Sequence[float] = (10.0, math.inf),
+    loops: Sequence[int] = (),
     repeats: int = 3,
     prompts: int = 24,
     noise: float = 0.01,
@@ -56,21 +57,29 @@ def speed_record(
     throttled: bool | None = False,
     shared: bool | None = False,
 ) -> tuple[Record, list[bytes]]:
-    """A speed record whose repeats differ by the relative `noise`; and its sidecars' bytes."""
+    """A speed record whose repeats differ by the relative `noise`; and its sidecars' bytes.
+
+    Closed `loops` are as fast as no limit, and a fifth of their time is the front end's.
+    """
     random = parts.generator("speed", variant.name, machine.id, seed)
     loads: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for rate in rates:
+    for rate, loop in [*((rate, None) for rate in rates), *((math.inf, n) for n in loops)]:
         made = [
             parts.repeat(
                 random, variant, rate, number=i, prompts=prompts, noise=noise, finished=finished
             )
             for i in range(repeats)
         ]
+        if loop is not None:
+            for repeat, row in made:
+                row["concurrency"] = loop
+                repeat["server"] = parts.server_times(repeat)
         rows += [row for _, row in made]
         loads.append(
             {
                 "request_rate_rps": "inf" if math.isinf(rate) else rate,
+                "concurrency": loop,
                 "argv": ["vllm", "bench", "serve", "--request-rate", f"{rate:g}"],
                 "repeats": [repeat for repeat, _ in made],
                 "telemetry": parts.telemetry(machine, variant, throttled, shared),

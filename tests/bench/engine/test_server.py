@@ -31,6 +31,7 @@ from bench.errors import MeasurementError, ServerError
 from bench.measure.client import Client
 from bench.measure.speed import arguments
 from bench.process import Supervised
+from bench.records.pace import Pace
 from bench.supervise import descendants
 
 pytestmark = pytest.mark.process
@@ -148,7 +149,7 @@ def test_a_halted_server_is_noticed_and_stopped(engine: Engine, tmp_path: Path) 
         server.ask_every_s, server.silence_limit_s = 0.2, 0.5
         server.check()
         os.kill(program_of(server), signal.SIGSTOP)
-        argv = arguments(target(server.url, "name"), SpeedOptions(), 1.0, 0, 1)
+        argv = arguments(target(server.url, "name"), SpeedOptions(), Pace(1.0), 0, 1)
         client.send("speed", argv=argv)
         with pytest.raises(ServerError) as failed:
             client.receive(server.check)

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.config import SpeedOptions
-from bench.engine import arguments
+from bench.engine import arguments, facts
 from bench.engine.installed import Engine
 from bench.engine.server import Server
 from bench.errors import BenchError, MeasurementError
@@ -34,6 +34,7 @@ from bench.measure import speed, telemetry
 from bench.measure.client import Client, Target
 from bench.process import Supervised
 from bench.records import store
+from bench.records.pace import Pace, paces
 from bench.records.record import ModelFacts, Repeat, SpeedResult
 from bench.weights.checkpoint import Checkpoint
 
@@ -110,7 +111,8 @@ def measure(
     result: dict[str, Any] = RESULT,
     drop_after: int | None = None,
     session: int = 1,
-    rates: tuple[float, ...] = OPTIONS.request_rates,
+    offered: tuple[Pace, ...] = paces(OPTIONS),
+    options: SpeedOptions = OPTIONS,
 ) -> tuple[SpeedResult, bytes, BenchError | None]:
     """The whole stage; its command lines are in `asked(tmp_path)`."""
     answer = tmp_path / "result.json"
@@ -135,9 +137,9 @@ def measure(
             return speed.measure(
                 client,
                 Target(server, "served", CHECKPOINT),
-                OPTIONS,
+                options,
                 session=session,
-                rates=rates,
+                paces=offered,
                 watch=partial(telemetry.watch, waiting.pid),
                 note=lambda _: None,
             )
@@ -220,7 +222,7 @@ def test_a_later_session_sends_other_prompts_and_measures_what_it_is_asked_to(
     tmp_path: Path,
 ) -> None:
     """The load that is left out leaves the others' seeds as they are."""
-    result, _, error = measure(tmp_path, session=3, rates=(math.inf,))
+    result, _, error = measure(tmp_path, session=3, offered=(Pace(),))
     assert error is None
     assert [load.request_rate_rps for load in result.loads] == ["inf"]
     assert [repeat.seed for repeat in result.loads[0].repeats] == [20_044, 20_045, 20_046]
@@ -228,6 +230,28 @@ def test_a_later_session_sends_other_prompts_and_measures_what_it_is_asked_to(
     runs = asked(tmp_path)
     assert [value(argv, "--seed") for argv in runs] == ["20040", "20044", "20045", "20046"]
     assert {value(argv, "--request-rate") for argv in runs} == {"inf"}
+
+
+def test_a_closed_loop_keeps_so_many_under_way(tmp_path: Path) -> None:
+    """Each place in it sends `prompts_each` requests, whatever the rates send."""
+    options = OPTIONS.model_copy(
+        update={"request_rates": (), "concurrency": (2,), "prompts_each": 3, "prompts": 99}
+    )
+    result, data, error = measure(tmp_path, offered=paces(options), options=options)
+    assert error is None
+    [load] = result.loads
+    assert (load.request_rate_rps, load.concurrency) == ("inf", 2)
+    assert [repeat.asked for repeat in load.repeats] == [6, 6, 6]
+    _, *runs = asked(tmp_path)
+    for argv in (*runs, list(load.argv[3:])):
+        assert arguments.check_argv("bench serve", argv, "cpu") == []
+        assert value(argv, "--max-concurrency") == "2"
+        assert value(argv, "--request-rate") == "inf"
+        assert value(argv, "--num-prompts") == "6"
+    path = tmp_path / "record.json"
+    path.with_name(result.requests.file).write_bytes(data)
+    rows = store.read_sidecar(path, result.requests)
+    assert [(row["concurrency"], row["seed"]) for row in rows] == [(2, 41), (2, 42), (2, 43)]
 
 
 def test_what_was_measured_before_a_failure_is_kept(tmp_path: Path) -> None:
@@ -304,8 +328,10 @@ def test_each_requests_latencies_are_vllms_own() -> None:
 @given(
     st.builds(
         SpeedOptions,
-        request_rates=st.lists(st.floats(0.1, 100) | st.just(math.inf), min_size=1, unique=True)
-        .map(tuple),
+        request_rates=st.lists(
+            st.floats(0.1, 100) | st.just(math.inf), min_size=1, max_size=32, unique=True
+        ).map(tuple),
+        concurrency=st.lists(st.integers(1, 4096), max_size=4, unique=True).map(tuple),
         repeats=st.integers(1, 100),
         seed=st.integers(0, 2**31 - 1),
     ),
@@ -317,7 +343,7 @@ def test_every_repeat_has_a_seed_of_its_own_that_numpy_takes(
     used = []
     for session in sessions:
         by_rate = speed.seeds(options, session)
-        assert [rate for rate, _ in by_rate] == list(options.request_rates)
+        assert [pace for pace, _ in by_rate] == list(paces(options))
         assert {len(seeds) for _, seeds in by_rate} == {options.repeats}
         used += [seed for _, seeds in by_rate for seed in seeds]
         used.append(speed.warmup_seed(options, session))
@@ -328,7 +354,41 @@ def test_every_repeat_has_a_seed_of_its_own_that_numpy_takes(
 def test_the_first_sessions_seeds_are_those_of_records_that_count_none() -> None:
     options = SpeedOptions(repeats=3, seed=0)
     assert speed.warmup_seed(options, 1) == 0
-    assert speed.seeds(options, 1) == [(10.0, [1, 2, 3]), (math.inf, [4, 5, 6])]
+    assert speed.seeds(options, 1) == [(Pace(10.0), [1, 2, 3]), (Pace(), [4, 5, 6])]
+
+
+def histograms(count: int) -> facts.Metrics:
+    """As a server that answered so many requests has them: 2 ms queue, 20 ms each decode."""
+    text = "".join(
+        f"# TYPE vllm:{name} histogram\n"
+        f'vllm:{name}_bucket{{le="+Inf"}} {times}\nvllm:{name}_sum {total}\n'
+        f"vllm:{name}_count {times}\n"
+        for name, total, times in (
+            ("request_queue_time_seconds", 0.002 * count, count),
+            ("request_decode_time_seconds", 0.02 * count, count),
+            ("iteration_tokens_total", 30 * count, 4 * count),
+        )
+    )
+    return facts.from_metrics(text)
+
+
+def test_the_servers_own_times_are_what_its_histograms_grew_by() -> None:
+    found = speed._server_times(histograms(3), histograms(8), 5)
+    assert found
+    assert found.queue_ms == pytest.approx(2)
+    assert found.decode_ms == pytest.approx(20)
+    assert found.prefill_ms is None
+    assert (found.iterations, found.tokens_per_iteration) == (20, 7.5)
+    first = speed._server_times(facts.from_metrics(""), histograms(5), 5)
+    assert first
+    assert first.decode_ms == pytest.approx(20)
+
+
+def test_times_of_other_requests_too_are_not_told() -> None:
+    found = speed._server_times(histograms(3), histograms(9), 5)
+    assert found
+    assert (found.queue_ms, found.decode_ms, found.iterations) == (None, None, 24)
+    assert speed._server_times(facts.from_metrics(""), facts.from_metrics(""), 5) is None
 
 
 @pytest.mark.parametrize(

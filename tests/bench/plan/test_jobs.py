@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bench.modelsfile import problems
 from bench.plan import documents
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
+from bench.records.pace import Pace
 from bench.records.record import Record, spec_key
 
 ALL = [
@@ -112,7 +112,7 @@ def test_a_partial_record_counts_for_the_loads_it_has(tmp_path: Path) -> None:
     store.write(tmp_path, without_limit(measured(job)))
     again = find_jobs(EXPERIMENT, tmp_path)[0]
     assert (again.measured, again.reason) == (0, "0 of 1 sessions at no limit")
-    assert again.missing == {1: (math.inf,)}
+    assert again.missing == {1: (Pace(),)}
 
 
 def test_records_from_before_sessions_were_counted_are_sessions(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from bench.config import Experiment
 from bench.plan.jobs import find_jobs
 from bench.plan.sessions import Session, in_rounds
 from bench.records import store
+from bench.records.pace import Pace
 
 THREE = changed(LAYERS, "sessions = 1", "sessions = 3")
 
@@ -87,18 +87,36 @@ def test_a_load_that_came_later_is_measured_alone(tmp_path: Path) -> None:
     assert job.reason == "0 of 3 sessions at 5 requests/s"
     assert (job.measured, job.asked, job.left) == (0, 3, 3)
     planned = in_rounds([job])
-    assert [(one.number, one.rates) for one in planned] == [
-        (1, (5.0,)),
-        (2, (5.0,)),
-        (3, (5.0, 10.0, math.inf)),
+    assert [(one.number, one.paces) for one in planned] == [
+        (1, (Pace(5.0),)),
+        (2, (Pace(5.0),)),
+        (3, (Pace(5.0), Pace(10.0), Pace())),
     ]
+
+
+def test_closed_loops_that_came_later_are_measured_alone(tmp_path: Path) -> None:
+    asked = {"variants": ["v"], "hardware": ["a"], "stages": ["speed"]}
+    (job,) = find_jobs(THREE, tmp_path, **asked)  # type: ignore[arg-type]
+    for number in (1, 2, 3):
+        store.write(tmp_path, measured(job, session=number, minutes=number))
+    more = changed(
+        LAYERS, "prompts = 50\nsessions = 1", "prompts = 50\nsessions = 3\nconcurrency = [1, 8]"
+    )
+    (job,) = find_jobs(more, tmp_path, **asked)  # type: ignore[arg-type]
+    assert job.reason == "0 of 3 sessions at 1 at a time, 8 at a time"
+    assert job.left == 3
+    loops = (Pace(concurrency=1), Pace(concurrency=8))
+    assert job.missing == {1: loops, 2: loops, 3: loops}
+    store.write(tmp_path, measured(job, session=1, minutes=4))
+    (job,) = find_jobs(more, tmp_path, **asked)  # type: ignore[arg-type]
+    assert job.missing == {2: loops, 3: loops}
 
 
 def test_one_session_alone_may_be_asked_for(tmp_path: Path) -> None:
     """As a workflow's job does; it measures what this one lacks, or all of it by force."""
     asked = {"variants": ["v"], "hardware": ["a"], "stages": ["speed"]}
     (job,) = find_jobs(THREE, tmp_path, session=2, **asked)  # type: ignore[arg-type]
-    assert [(one.number, one.rates) for one in in_rounds([job])] == [(2, (10.0, math.inf))]
+    assert [(one.number, one.paces) for one in in_rounds([job])] == [(2, (Pace(10.0), Pace()))]
     store.write(tmp_path, measured(job, session=2))
     (job,) = find_jobs(THREE, tmp_path, session=2, **asked)  # type: ignore[arg-type]
     assert not job.needed

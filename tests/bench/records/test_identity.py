@@ -14,7 +14,8 @@ from bench import config
 from bench.config import Experiment, Model, QualityOptions, ServeOptions, SpeedOptions
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
-from bench.records.identity import EVIDENCE, load_identity, task_identity
+from bench.records.identity import EVIDENCE, LISTED, load_identity, task_identity
+from bench.records.pace import Pace, paces
 
 DEMO = config.parse(
     Experiment, tomllib.loads((ROOT / "bench" / "demo" / "models.toml").read_text())
@@ -23,6 +24,7 @@ SPEED, QUALITY = find_jobs(DEMO, Path("/nowhere"), variants=["smollm2-135m-bf16"
 # What each is changed to: anything that is not its default, nor the demo's.
 OTHER: dict[str, Any] = {
     "request_rates": [2.0, 3.0],
+    "concurrency": [8],
     "tasks": ["hellaswag", "arc_easy"],
     "selection": "first",
     "data": "hub",
@@ -46,7 +48,7 @@ def other(model: Model, name: str) -> Any:
 def identities(job: Job, spec: dict[str, Any]) -> dict[Any, str]:
     """Of the loads or tasks that the job asks for: their identity in a spec."""
     if job.stage == "speed":
-        return {rate: load_identity(spec, rate) for rate in job.speed.request_rates}
+        return {pace: load_identity(spec, pace) for pace in paces(job.speed)}
     return {task: task_identity(spec, task) for task in job.quality.tasks}
 
 
@@ -72,7 +74,8 @@ def test_every_option_is_part_of_the_question_or_said_to_be_evidence(
     now, changed = getattr(model, name), other(model, name)
     assert now != changed
     spec = {**job.spec, table: {**job.spec[table], name: changed}}
-    same = name in EVIDENCE.get(table, ()) or name in ("request_rates", "tasks")
+    same = name in EVIDENCE.get(table, ()) or name in LISTED.get(table, ())
+    same = same or name == "prompts_each"  # of closed loops, of which the demo has none
     before, after = identities(job, job.spec), identities(job, spec)
     for one, identity in before.items():
         assert (identity == after[one]) == same
@@ -97,10 +100,25 @@ def test_the_engine_and_the_model_are_part_of_the_question(
 
 
 def test_loads_and_tasks_have_identities_of_their_own() -> None:
-    assert load_identity(SPEED.spec, 2.0) != load_identity(SPEED.spec, float("inf"))
-    assert load_identity(SPEED.spec, "inf") == load_identity(SPEED.spec, float("inf"))
-    assert load_identity(SPEED.spec, 2) == load_identity(SPEED.spec, 2.0)
+    offered = (Pace(2.0), Pace(3.0), Pace(), Pace(concurrency=2), Pace(concurrency=3))
+    assert len({load_identity(SPEED.spec, pace) for pace in offered}) == len(offered)
+    assert load_identity(SPEED.spec, Pace(2)) == load_identity(SPEED.spec, Pace(2.0))
     assert task_identity(QUALITY.spec, "hellaswag") != task_identity(QUALITY.spec, "arc_easy")
+
+
+def test_each_kind_of_load_has_its_own_number_of_prompts() -> None:
+    """So more requests in closed loops leave the rates measured, and the other way round."""
+    rate, loop = Pace(2.0), Pace(concurrency=8)
+    for name, same in (("prompts", loop), ("prompts_each", rate)):
+        spec = {**SPEED.spec, "speed": {**SPEED.spec["speed"], name: 777}}
+        for pace in (rate, loop):
+            equal = load_identity(spec, pace) == load_identity(SPEED.spec, pace)
+            assert equal == (pace is same)
+
+
+def test_closed_loops_beside_them_change_no_rates_identity() -> None:
+    beside = {**SPEED.spec, "speed": {**SPEED.spec["speed"], "concurrency": [1, 8]}}
+    assert identities(SPEED, beside) == identities(SPEED, SPEED.spec)
 
 
 @pytest.mark.parametrize("job", [SPEED, QUALITY])

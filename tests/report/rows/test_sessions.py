@@ -13,6 +13,7 @@ import synthetic
 from synthetic import BF16, FP8, START
 
 from bench.records import store
+from bench.records.pace import Pace
 from report.rows import sessions
 from report.rows.results import load
 from report.rows.rows import Metric, SpeedRow
@@ -73,9 +74,9 @@ def test_only_three_metrics_are_judged_and_the_others_described(tmp_path: Path) 
     results = load(tmp_path, None)
     [found] = results.machines.values()
     assert {(measure[0], measure[1][0]) for _, _, measure in found.comparisons} == {
-        (Metric.TTFT_MEAN, 10.0),
-        (Metric.TPOT_MEAN, 10.0),
-        (Metric.OUTPUT, math.inf),
+        (Metric.TTFT_MEAN, Pace(10.0)),
+        (Metric.TPOT_MEAN, Pace(10.0)),
+        (Metric.OUTPUT, Pace()),
     }
     assert len(found.pools) > 2 * len(found.comparisons)
 
