@@ -15,7 +15,7 @@ from bench.config import Experiment, Model, QualityOptions, ServeOptions, SpeedO
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
 from bench.records.identity import EVIDENCE, LISTED, load_identity, task_identity
-from bench.records.pace import Pace, paces
+from bench.records.pace import Pace, of_load, paces
 
 DEMO = config.parse(
     Experiment, tomllib.loads((ROOT / "bench" / "demo" / "models.toml").read_text())
@@ -151,4 +151,8 @@ def test_every_committed_record_counts_on(path: Path) -> None:
     job = ASKED[record.hardware, record.variant, record.stage]
     spec = {**record.spec, "engine": job.spec["engine"]}
     assert (spec == record.spec) == (record.hardware == "cpu")
-    assert identities(job, spec) == identities(job, job.spec)
+    if record.speed is None:
+        assert identities(job, spec) == identities(job, job.spec)
+    for pace in map(of_load, record.speed.loads if record.speed else ()):
+        assert pace in paces(job.speed)
+        assert load_identity(spec, pace) == load_identity(job.spec, pace)
