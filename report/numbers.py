@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 UNKNOWN = "unknown"
 MINUS = "−"
@@ -41,6 +42,22 @@ def signed(value: float, decimals: int = 1) -> str:
     if float(text) == 0:
         return text
     return f"{MINUS if value < 0 else '+'}{text}"
+
+
+def score(unit: str) -> Form:
+    """How a score of a unit is told: a share in percent, anything else as a number."""
+    return share if unit == "share" else partial(number, digits=4)
+
+
+def score_gap(unit: str) -> Form:
+    """How a difference of scores of a unit is told, with its sign."""
+    return points if unit == "share" else _signed_number
+
+
+def _signed_number(value: float | None) -> str:
+    if value is None or value == 0:
+        return number(value)
+    return f"{MINUS if value < 0 else '+'}{number(abs(value))}"
 
 
 def change(ratio: float | None) -> str:

@@ -81,7 +81,7 @@ def _alone(results: Results, new: set[tuple[str, str]]) -> list[Table]:
             continue
         mine = lines.setdefault(who(row), [])
         if isinstance(row, QualityRow):
-            mine.append((row.task, row.metric, *_value(row.value, numbers.share)))
+            mine.append((row.task, row.metric, *_value(row.value, numbers.score(row.unit))))
             continue
         for metric in HEADLINES:
             value = _value(row.metrics.get(metric), numbers.number)

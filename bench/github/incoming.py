@@ -106,9 +106,10 @@ def _adds(path: Path, record: Record, results: Path) -> bool:
         return any(number not in sessions_of(record.spec, pace, found) for pace in brought)
     if record.quality is None:
         return all(other.key != record.key for _, other in found)
-    has = {task.name: documents.indices(path, task) for task in record.quality.tasks}
     return any(
-        not mine <= documents.answered(name, mine, record.spec, found) for name, mine in has.items()
+        not mine <= documents.answered(task.name, mine, record.spec, found, task.asked)
+        for task in record.quality.tasks
+        for mine in (documents.indices(path, task),)
     )
 
 

@@ -21,7 +21,7 @@ from bench.github.commit import git
 PATCH, SUMMARY = "engine.patch", "summary.md"
 LOCKS = "bench/engine/locks"
 FILES = {f"{LOCKS}/{name}" for name in ("cpu.in", "cpu.txt", "cuda.in", "cuda.txt",
-                                        "serve-arguments.json")}  # fmt: skip
+                                        "serve-arguments.json", "lm-eval-tasks.json")}  # fmt: skip
 MAX_BYTES = 16 * 2**20
 MAX_BODY = 60_000  # GitHub's own limit is 65,536
 _VERSION = re.compile(r"\d+(?:\.\d+){1,3}(?:\.post\d+)?")

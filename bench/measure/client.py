@@ -23,6 +23,10 @@ _WORKER = Path(__file__).with_name("worker.py")
 _LOOK_S = 1.0
 
 
+class TaskRefusedError(MeasurementError):
+    """The worker knows why it cannot do what it was asked."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a client is pointed at: a server, and the checkpoint that it serves under a name."""
@@ -109,6 +113,8 @@ class Client:
         if not line.endswith("\n"):  # nothing, or only a part
             raise self._died(command)
         reply = json.loads(line)
+        if "refused" in reply:
+            raise TaskRefusedError(reply["refused"], "ask another task in models.toml")
         if "error" in reply:
             words = "\n    ".join(last_words(self.log.read_text(errors="replace"), 4))
             raise MeasurementError(

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from bench.config import QualityOptions
+from bench.config import QualityOptions, TaskOptions
 from bench.errors import MeasurementError
 from bench.measure.client import Client, Target
 from bench.measure.tasks import TaskData
 from bench.measure.telemetry import Watch
 from bench.plan import documents
 from bench.records import store
-from bench.records.record import Metric, QualityResult, TaskResult, canonical_json
+from bench.records.record import (
+    GroupMetric,
+    GroupResult,
+    Metric,
+    QualityResult,
+    SpecialTokens,
+    TaskResult,
+    canonical_json,
+)
+
+_SEED = 1234  # lm-eval's own, of sampling; several count up from it
+_TIMEOUT_S = 3600  # a long thought on a slow machine
 
 
 def measure(
@@ -43,15 +56,20 @@ def measure(
         MeasurementError: lm-eval failed, a document would be truncated or is missing.
         ServerError: the server died.
     """
-    wanted = {name: documents.choose(task.size, options) for name, task in tasks.items()}
-    asked = {
+    settings = {table.name: table for table in options.asked()}
+    asked = {name: settings[task.asked] for name, task in tasks.items()}
+    wanted = {
+        name: documents.choose(task.size, documents.of_task(options, asked[name]))
+        for name, task in tasks.items()
+    }
+    missing = {
         name: [index for index in indices if index not in answered.get(name, ())]
         for name, indices in wanted.items()
     }
-    chosen = {name: indices for name, indices in asked.items() if indices}
+    chosen = {name: indices for name, indices in missing.items() if indices}
     began = time.monotonic()
     with watch() as watching:
-        client.send("quality", **request(target, options, chosen, max_model_len))
+        client.send("quality", **request(target, options, asked, chosen, max_model_len))
         answer = client.receive(meanwhile=target.server.check)
     duration_s = time.monotonic() - began
     if answer["truncated"]:
@@ -61,113 +79,192 @@ def measure(
         )
     results, sidecars, requests = [], [], 0
     for name, indices in chosen.items():
-        result, sidecar = _task_result(name, answer, indices, options, tasks[name])
+        answers = [told["tasks"][name] for told in answer["rounds"] if name in told["tasks"]]
+        result, sidecar = _task_result(name, answers, indices, options, asked[name], tasks[name])
         results.append(result)
         sidecars.append(sidecar)
-        requests += sum(len(row.get("loglikelihoods", "1")) for row in answer["documents"][name])
+        requests += sum(
+            len(row.get("loglikelihoods", "1")) for told in answers for row in told["documents"]
+        )
     stage = QualityResult(
-        apply_chat_template=options.apply_chat_template,
+        apply_chat_template=any(table.apply_chat_template for table in asked.values()),
         requests=requests,
         duration_s=duration_s,
         requests_per_s=requests / duration_s,
         tasks=tuple(results),
+        groups=tuple(_groups([told["groups"] for told in answer["rounds"]])),
+        special_tokens=SpecialTokens.model_validate_json(json.dumps(answer["special_tokens"])),
         telemetry=watching.result(0),
     )
     return stage, sidecars
 
 
 def request(
-    target: Target, options: QualityOptions, chosen: dict[str, list[int]], max_model_len: int
+    target: Target,
+    options: QualityOptions,
+    asked: dict[str, TaskOptions],
+    chosen: dict[str, list[int]],
+    max_model_len: int,
 ) -> dict[str, Any]:
-    """What `lm_eval.simple_evaluate` is asked."""
+    """What the worker asks lm-eval: tasks that are asked alike, together; once for each seed.
+
+    Args:
+        asked: how, by lm-eval's name of each single task.
+        chosen: the documents' indices, likewise.
+    """
     model_args = {
         "model": target.served_name,
         "base_url": f"{target.server.url}/v1/completions",
         "num_concurrent": options.concurrency,
         "max_retries": 1,
+        "timeout": _TIMEOUT_S,
         "tokenizer": str(target.checkpoint.tokenizer),
         "tokenizer_backend": "huggingface",
         "tokenized_requests": True,
+        "add_bos_token": None,  # as the tokenizer has it
         "max_length": max_model_len,
     }
-    return {
-        "model": "local-completions",
-        "model_args": model_args,
-        "num_fewshot": options.num_fewshot,
-        "samples": chosen,
-        "apply_chat_template": options.apply_chat_template,
-    }
+    rounds: dict[str, dict[str, Any]] = {}
+    for name, indices in chosen.items():
+        table = asked[name]
+        for seed in sampling_seeds(table) or (_SEED,):
+            said = {
+                "seed": seed,
+                "apply_chat_template": table.apply_chat_template,
+                "fewshot_as_multiturn": table.fewshot_as_multiturn,
+                "system_instruction": table.system_instruction,
+                "chat_template_arguments": table.chat_template_arguments,
+                "think_end_token": table.think_end_token,
+            }
+            found = rounds.setdefault(canonical_json(said), {**said, "samples": {}})
+            found["samples"][name] = indices
+    return {"model_args": model_args, "rounds": list(rounds.values())}
+
+
+def sampling_seeds(table: TaskOptions) -> tuple[int, ...]:
+    """The seeds of a task whose documents are asked several times; none for one asked once."""
+    return tuple(range(_SEED, _SEED + table.seeds)) if table.seeds > 1 else ()
 
 
 def _task_result(
     name: str,
-    answer: dict[str, Any],
+    answers: list[dict[str, Any]],
     indices: list[int],
     options: QualityOptions,
+    table: TaskOptions,
     data: TaskData,
 ) -> tuple[TaskResult, bytes]:
-    answers = answer["documents"][name]
-    if [row["doc"] for row in answers] != indices:
-        raise MeasurementError(
-            f"{name}: asked {len(indices)} documents, lm-eval answered {len(answers)} others",
-            "check the task's version",
-        )
-    rows = [_row(name, document) for document in answers]
+    """One task's result and sidecar from the worker's answers, one for each seed."""
+    first, seeds = answers[0], sampling_seeds(table)
+    for answer in answers:
+        found = [row["doc"] for row in answer["documents"]]
+        if found != indices:
+            raise MeasurementError(
+                f"{name}: asked {len(indices)} documents, lm-eval answered {len(found)} others",
+                "check the task's version",
+            )
+    rows = [
+        _row(name, list(same))
+        for same in zip(*(answer["documents"] for answer in answers), strict=True)
+    ]
     sidecar, packed = store.pack_sidecar(rows)
-    count = answer["n-samples"][name]
+    count = first["n-samples"]
     everything = len(indices) == count["original"]
-    hashes = "\n".join(f"{row['doc']} {row['hash']}" for row in answers)
-    lengths = {len(row["loglikelihoods"]) for row in answers if "loglikelihoods" in row}
+    selection = table.selection or options.selection
+    hashes = "\n".join(f"{row['doc']} {row['hash']}" for row in rows)
+    lengths = {len(row.get("loglikelihoods", ())) for row in rows}
+    generates = first["output_type"] == "generate_until"
     task = TaskResult(
         name=name,
-        version=str(answer["versions"][name]),
-        config_sha256=_sha256(canonical_json(_portable(answer["configs"][name]))),
+        version=str(first["version"]),
+        config_sha256=_sha256(canonical_json(_portable(first["config"]))),
         dataset=data.dataset,
         dataset_revision=data.revision,
         dataset_sha256=data.sha256,
-        num_fewshot=answer["configs"][name]["num_fewshot"],  # a task can insist on none
+        num_fewshot=first["config"]["num_fewshot"],  # a task can insist on none
         documents_original=count["original"],
         documents_effective=len(indices),
-        selection="all" if everything else options.selection,
-        selection_seed=options.seed if not everything and options.selection == "random" else None,
+        selection="all" if everything else selection,
+        selection_seed=options.seed if not everything and selection == "random" else None,
         documents_sha256=_sha256(hashes),
-        choices=lengths.pop() if len(lengths) == 1 else None,
-        metrics=tuple(_metrics(answer["results"][name])),
+        choices=(lengths.pop() or None) if len(lengths) == 1 else None,
+        asked=data.asked,
+        output_type=first["output_type"],
+        apply_chat_template=table.apply_chat_template,
+        generation=first["config"]["generation_kwargs"] if generates else None,
+        sampling_seeds=seeds,
+        metrics=tuple(
+            Metric(**_metric(metric, [answer["metrics"][metric] for answer in answers], rows))
+            for metric in sorted(first["metrics"])
+        ),
         samples=sidecar,
     )
     return task, packed
 
 
-def _row(task: str, document: dict[str, Any]) -> dict[str, Any]:
-    values = (*document.get("loglikelihoods", ()), *document["metrics"].values())
-    if not all(map(math.isfinite, values)):
-        raise MeasurementError(
-            f"{task}: document {document['doc']} has a value that is not finite",
-            "the model's numbers overflow; choose another dtype or quantization",
-        )
-    return {**{k: v for k, v in document.items() if k != "metrics"}, **document["metrics"]}
-
-
-def _metrics(results: dict[str, Any]) -> list[Metric]:
-    """lm-eval's `acc,none` and `acc_stderr,none` as one metric each; other filters keep theirs."""
-    metrics = []
-    for key, value in sorted(results.items()):
-        name, comma, kind = key.partition(",")
-        if not comma or name.endswith("_stderr"):
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
+def _row(task: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """A document's row of the sidecar; of several seeds' answers the mean, and each."""
+    first, by_seed = answers[0], [answer["metrics"] for answer in answers]
+    for answer in answers:
+        values = (*answer.get("loglikelihoods", ()), *_flat(answer["metrics"].values()))
+        if not all(map(math.isfinite, values)):
             raise MeasurementError(
-                f"lm-eval gave {value!r} for {key}", "choose a task whose metrics are numbers"
+                f"{task}: document {first['doc']} has a value that is not finite",
+                "the model's numbers overflow; choose another dtype or quantization",
             )
-        stderr = results.get(f"{name}_stderr,{kind}")
-        metrics.append(
-            Metric(
-                name=name if kind == "none" else f"{name},{kind}",
-                value=float(value),
-                stderr=float(stderr) if isinstance(stderr, float | int) else None,
+    row = {key: value for key, value in first.items() if key != "metrics"}
+    if len(answers) == 1:
+        return {**row, **first["metrics"]}
+    gathered = {name: [metrics[name] for metrics in by_seed] for name in first["metrics"]}
+    return {**row, **{k: _mean(v) for k, v in gathered.items()}, "by_seed": gathered}
+
+
+def _flat(values: Iterable[float | list[float]]) -> Iterator[float]:
+    for value in values:
+        yield from value if isinstance(value, list) else [value]
+
+
+def _mean(values: list[Any]) -> float | list[float]:
+    """The mean over seeds; of lists, place by place."""
+    if isinstance(values[0], list):
+        return [statistics.fmean(place) for place in zip(*values, strict=True)]
+    return statistics.fmean(values)
+
+
+def _metric(name: str, told: list[dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A metric over all seeds; the standard error of several is that between the documents."""
+    for each in told:
+        if not math.isfinite(each["value"]):
+            raise MeasurementError(
+                f"lm-eval gave {each['value']!r} for {name}",
+                "choose a task whose metrics are numbers",
             )
+    stderr = told[0]["stderr"]
+    if len(told) > 1:
+        scores = [row[name] for row in rows if isinstance(row.get(name), float)]
+        between = len(scores) == len(rows) > 1
+        stderr = statistics.stdev(scores) / math.sqrt(len(scores)) if between else None
+    elif stderr is not None and not math.isfinite(stderr):
+        stderr = None
+    values = [each["value"] for each in told]
+    by_seed = tuple(values) if len(values) > 1 else ()
+    value = statistics.fmean(values)
+    return {**told[0], "name": name, "value": value, "stderr": stderr, "by_seed": by_seed}
+
+
+def _groups(rounds: list[dict[str, Any]]) -> Iterator[GroupResult]:
+    """Every group that was asked; the mean over the seeds."""
+    for name in dict.fromkeys(name for told in rounds for name in told):
+        found = [told[name] for told in rounds if name in told]
+        yield GroupResult(
+            name=name,
+            version=found[0]["version"],
+            tasks=tuple(found[0]["tasks"]),
+            metrics=tuple(
+                GroupMetric(**_metric(metric, [each["metrics"][metric] for each in found], []))
+                for metric in sorted(found[0]["metrics"])
+            ),
         )
-    return metrics
 
 
 def _portable(configuration: dict[str, Any]) -> dict[str, Any]:

@@ -367,7 +367,7 @@ def _quality(attempt: Attempt, target: Target, client: Client, current: Step) ->
     fidelity.check_numbers(target.server.url, target.served_name)
     tasks.load(options)
     count = "all" if job.left is None else f"{job.left:,}"
-    current.note(f"{count} documents of {', '.join(options.tasks)}")
+    current.note(f"{count} documents of {', '.join(table.name for table in options.asked())}")
     result, sidecars = quality.measure(
         client,
         target,

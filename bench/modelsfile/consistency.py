@@ -16,13 +16,15 @@ from bench.config import (
     Experiment,
     Family,
     Hardware,
+    QualityOptions,
     ServeOptions,
     Table,
+    TaskOptions,
     Variant,
     slug,
 )
-from bench.demo import inputs
-from bench.engine import arguments, installed
+from bench.demo import datasets
+from bench.engine import arguments, installed, tasknames
 from bench.errors import ConfigError
 from bench.modelsfile.lines import KeyPath
 from bench.records.pace import paces
@@ -54,6 +56,7 @@ def disagreements(experiment: Experiment) -> Iterator[Disagreement]:
         yield from _sources(i, variant)
         yield from _unknown_hardware(i, variant, known_hardware)
     yield from _words(experiment)
+    yield from _tasks(experiment)
     if len([*islice(experiment.pairs(), _MOST_PAIRS + 1)]) > _MOST_PAIRS:
         message = f"{len(variants)} variants on {len(hardware)} kinds of hardware are too many"
         yield ("variant",), message, f"keep to {_MOST_PAIRS:,} pairs; use a second file"
@@ -164,6 +167,28 @@ def _words(experiment: Experiment) -> Iterator[Disagreement]:
                 yield (*path, refusal.key), refusal.message, refusal.fix
 
 
+def _tasks(experiment: Experiment) -> Iterator[Disagreement]:
+    """Tasks that lm-eval does not know, or that cannot be asked as they are."""
+    for path, quality in _quality_tables(experiment):
+        for i, name in enumerate(quality.tasks if "tasks" in quality.model_fields_set else ()):
+            for refusal in tasknames.check(TaskOptions(name=name)):
+                yield (*path, "tasks", i), refusal.message, refusal.fix
+        for i, table in enumerate(quality.task):
+            for refusal in tasknames.check(table):
+                yield (*path, "task", i, refusal.key), refusal.message, refusal.fix
+
+
+def _quality_tables(experiment: Experiment) -> Iterator[tuple[KeyPath, QualityOptions]]:
+    """Every quality table as it is written."""
+    yield ("quality",), experiment.quality
+    for i, variant in enumerate(experiment.variant):
+        if variant.quality:
+            yield ("variant", i, "quality"), variant.quality
+        for name, changes in variant.on.items():
+            if changes.quality:
+                yield ("variant", i, "on", name, "quality"), changes.quality
+
+
 def _serve_tables(
     experiment: Experiment,
 ) -> Iterator[tuple[KeyPath, ServeOptions, Sequence[Hardware]]]:
@@ -221,7 +246,7 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
             )
     if "quality" in variant.stages:
         try:
-            inputs.check_tasks(experiment.quality_options(variant, hardware))
+            datasets.check(experiment.quality_options(variant, hardware))
         except ConfigError as error:
             place = _narrowest(set_at, "data", "tasks", "num_fewshot")
             yield place, error.message, error.fix

@@ -27,13 +27,20 @@ _TABLES: dict[str, type[config.Model]] = {
     "serve": config.ServeOptions,
     "speed": config.SpeedOptions,
     "quality": config.QualityOptions,
+    "task": config.TaskOptions,
+    "generation": config.Generation,
     "service_level": config.ServiceLevel,
     "decision": config.Decision,
     "hardware": config.Hardware,
     "family": config.Family,
     "variant": config.Variant,
 }
-_LISTS = (("hardware",), ("family",), ("variant",))  # tables with double brackets
+_LISTS = (
+    ("hardware",),
+    ("family",),
+    ("variant",),
+    ("quality", "task"),
+)  # tables with double brackets
 # What `tomllib` says of a key or table that is there already.
 _TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline")
 _TYPES = {
@@ -193,7 +200,8 @@ def _syntax_problem(text: str, message: str) -> Problem:
         path, first, line = found
         fix = "keep one of the two"
         if path in _LISTS or (path[:-1] in _LISTS and path[-1] == 0):
-            fix = f"write [[{path[0]}]] above each"
+            table = ".".join(part for part in path if isinstance(part, str))
+            fix = f"write [[{table}]] above each"
         elif message.startswith("Cannot declare"):
             fix = "keep one of the two, with the keys of both"
         return Problem(line, _dotted(path), f"is given twice, first on line {first}", fix)

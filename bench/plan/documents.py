@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config import QualityOptions
+from bench.config import QualityOptions, TaskOptions
 from bench.records import store
 from bench.records.identity import task_identity
-from bench.records.record import TaskResult
+from bench.records.record import Record, TaskResult
 from bench.records.store import Found
 
 
@@ -31,6 +31,12 @@ def choose(size: int, options: QualityOptions) -> list[int]:
     if options.selection == "first" or wanted == size:
         return list(range(wanted))
     return sorted(_drawn(size, wanted, options.seed))
+
+
+def of_task(options: QualityOptions, table: TaskOptions) -> QualityOptions:
+    """The options with one task's own choice of documents."""
+    update = {"documents": table.documents, "selection": table.selection}
+    return options.model_copy(update=update)
 
 
 def _drawn(size: int, count: int, seed: int) -> Iterable[int]:
@@ -82,11 +88,13 @@ def splits(
     Raises:
         ConfigError: a sidecar cannot be read.
     """
-    made: dict[str, dict[str, Split]] = {asked: {} for asked in options.tasks}
-    for asked, of_asked in made.items():
-        for name, size in _sizes(asked, spec, found).items():
-            wanted = frozenset(choose(size, options))
-            of_asked[name] = Split(size, wanted, answered(name, wanted, spec, found))
+    made: dict[str, dict[str, Split]] = {}
+    for table in options.asked():
+        of_asked = made.setdefault(table.name, {})
+        for name, size in _sizes(table.name, spec, found).items():
+            wanted = frozenset(choose(size, of_task(options, table)))
+            known = answered(name, wanted, spec, found, table.name)
+            of_asked[name] = Split(size, wanted, known)
     return made
 
 
@@ -94,31 +102,53 @@ def _sizes(asked: str, spec: dict[str, Any], found: Sequence[Found]) -> Mapping[
     """The size of a task's split, or of each of a group's, as the newest record has them."""
     identity = task_identity(spec, asked)
     for _, record in found:
-        names = record.spec.get("quality", {}).get("tasks", ())
         if record.quality is None or task_identity(record.spec, asked) != identity:
             continue
-        sizes = {task.name: task.documents_original for task in record.quality.tasks}
-        if asked in sizes:
-            return {asked: sizes[asked]}
-        if asked in names:  # a group or a tag: what stands there by no name that was asked
-            return {name: size for name, size in sizes.items() if name not in names}
+        names = asked_names(record)
+        sizes = {
+            task.name: task.documents_original
+            for task in record.quality.tasks
+            if _brought_by(task, names, asked)
+        }
+        if sizes:
+            return sizes
     return {}
 
 
+def asked_names(record: Record) -> tuple[str, ...]:
+    """The names of tasks, groups and tags that a record's spec asks for."""
+    quality = record.spec.get("quality", {})
+    return (*quality.get("tasks", ()), *(table["name"] for table in quality.get("task", ())))
+
+
+def _brought_by(task: TaskResult, names: Sequence[str], asked: str) -> bool:
+    """Whether a task is what is asked for, or of it; older records do not say what it is of."""
+    if task.asked is not None or task.name in names:
+        return asked in (task.name, task.asked)
+    return asked in names
+
+
 def answered(
-    name: str, wanted: frozenset[int], spec: dict[str, Any], found: Sequence[Found]
+    name: str,
+    wanted: frozenset[int],
+    spec: dict[str, Any],
+    found: Sequence[Found],
+    asked: str | None = None,
 ) -> frozenset[int]:
     """The documents of a task that records have answers to; no more once it has all wanted.
+
+    Args:
+        asked: the name that brought the task, if not its own.
 
     Raises:
         ConfigError: a sidecar cannot be read.
     """
-    identity, known = task_identity(spec, name), frozenset[int]()
+    identity, known = task_identity(spec, name, asked), frozenset[int]()
     same = [
         (path, task)
         for path, record in found
         for task in (record.quality.tasks if record.quality else ())
-        if task.name == name and task_identity(record.spec, name) == identity
+        if task.name == name and task_identity(record.spec, name, task.asked) == identity
     ]
     for path, task in sorted(same, key=lambda entry: -entry[1].documents_effective):
         if wanted <= known:

@@ -230,8 +230,8 @@ def _documents(
     measured = sum(len(split.wanted & split.answered) for split in splits.values())
     known = sum(len(split.wanted) for split in splits.values())
     unknown = [name for name, of_name in by_name.items() if not of_name]
-    each = 0 if options.documents == "all" else options.documents
-    asked = None if unknown and not each else known + each * len(unknown)
+    counts = [table.documents for table in options.asked() if table.name in unknown]
+    asked = None if "all" in counts else known + sum(n for n in counts if isinstance(n, int))
     if not splits:
         return _Evidence(0, asked, _NOTHING)
     if unknown:

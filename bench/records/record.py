@@ -219,15 +219,33 @@ class SpeedResult(Part):
 
 
 class Metric(Part):
-    """One metric of one task, with lm-eval's own standard error."""
+    """One metric of one task, with lm-eval's own standard error.
+
+    `name` has the filter of the answers after a comma, where it is not the plain one. `unit` is a
+    share from 0 to 1, a perplexity, bits per byte, or a score of the task's own. `aggregation` says
+    how `value` comes from the sidecar's numbers: their "mean", that of all of them where a document
+    has several; "perplexity", e to the minus mean; "weighted perplexity", e to the minus sum of
+    each document's first by the sum of its second; "bits per byte", the same without e, in bits.
+    `by_seed` has the value with each of the task's sampling seeds, of which `value` is the mean.
+    None where lm-eval did not say, or in a record from before it was asked.
+    """
 
     name: str
     value: Finite
     stderr: Finite | None
+    higher_is_better: bool | None = None
+    unit: Literal["share", "perplexity", "bits per byte", "score"] | None = None
+    aggregation: Literal["mean", "perplexity", "weighted perplexity", "bits per byte"] | None = None
+    by_seed: tuple[Finite, ...] = ()
 
 
 class TaskResult(Part):
-    """One lm-eval task over the chosen documents."""
+    """One lm-eval task over the chosen documents.
+
+    `asked` is the name in models.toml that brought it, of a group or a tag where it is not its own;
+    `generation` is how lm-eval had answers written. Each document was asked once with each of
+    `sampling_seeds`, and a value is the mean over them; without any, it was asked once.
+    """
 
     name: str
     version: str
@@ -242,8 +260,41 @@ class TaskResult(Part):
     selection_seed: Count | None
     documents_sha256: Sha256
     choices: Count | None = None
+    asked: str | None = None
+    output_type: (
+        Literal["loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until"]
+        | None
+    ) = None
+    apply_chat_template: bool | None = None
+    generation: dict[str, Any] | None = None
+    sampling_seeds: tuple[Count, ...] = ()
     metrics: tuple[Metric, ...]
     samples: Sidecar
+
+
+class GroupMetric(Metric):
+    """One metric of a group: the mean of its tasks', each weighing as many as its documents or one.
+
+    Over the documents of this record alone.
+    """
+
+    weight_by_size: bool
+
+
+class GroupResult(Part):
+    """A group of tasks, as lm-eval folds it; one without metrics only lists them."""
+
+    name: str
+    version: str
+    tasks: tuple[str, ...]
+    metrics: tuple[GroupMetric, ...]
+
+
+class SpecialTokens(Part):
+    """The ids of the tokens that the tokenizer put around each prompt by itself."""
+
+    before: tuple[Count, ...]
+    after: tuple[Count, ...]
 
 
 class Fidelity(Part):
@@ -264,8 +315,12 @@ class QualityResult(Part):
     """All tasks of the stage.
 
     Each task's sidecar is a list with one row per document, in the order of their index:
-    {"doc": index, "hash": sha256 of the document, "target": index of the right choice,
-    "loglikelihoods": [choices], "bytes": [choices], "acc": 0 or 1, "acc_norm": 0 or 1}.
+    {"doc": index, "hash": sha256 of the document, "target": index of the right choice (or "targets"
+    of several), "loglikelihoods": [choices], "bytes": [choices], and each metric by its name: a
+    number, or a list of them where a document has several (instructions, or a log-likelihood and
+    the words it is of)}. Where there are several sampling seeds, a metric is the mean over them and
+    "by_seed" has the metric's values with each. `special_tokens` is None in records from before
+    prompts had them. `apply_chat_template` is of any task.
     """
 
     client: Literal["local-completions"] = "local-completions"
@@ -274,6 +329,9 @@ class QualityResult(Part):
     duration_s: Finite
     requests_per_s: Finite
     tasks: tuple[TaskResult, ...]
+    groups: tuple[GroupResult, ...] = ()
+    special_tokens: SpecialTokens | None = None
+    prompts_per_request: Count | None = None
     fidelity: Fidelity | None = None
     telemetry: Telemetry | None = None
 

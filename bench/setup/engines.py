@@ -113,6 +113,8 @@ def renew(
         for build in get_args(Build):
             note(f"asking the {build} build for its options")
             _dump(build, locks)
+        note("asking lm-eval for its tasks")
+        _dump_tasks(locks)
     after, new = _pins(locks), _tables(locks)
     return Renewal(
         before["cpu"][_NAMES["cpu"]],
@@ -182,6 +184,12 @@ def _dump(build: Build, locks: Path) -> None:
             _lay(locks, Path(overlay))
         dump = [str(engine.python), str(locks / "dump_arguments.py"), build, str(locks / TABLE)]
         _run(dump, env={**os.environ, "PYTHONPATH": overlay}, cwd=Path(overlay))
+
+
+def _dump_tasks(locks: Path) -> None:
+    """Has lm-eval's own index say which tasks there are, and what they want."""
+    engine = installed.ensure("cpu")
+    _run([str(engine.python), str(locks / "dump_tasks.py"), str(locks / "lm-eval-tasks.json")])
 
 
 def _lay(locks: Path, overlay: Path) -> None:

@@ -38,7 +38,7 @@ def trade_offs(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list
     made = []
     for hardware in dict.fromkeys(row.hardware for row in speed):
         loads = [row for row in speed if row.hardware == hardware]
-        scores = [row for row in quality if row.hardware == hardware]
+        scores = [row for row in quality if row.hardware == hardware and row.unit == "share"]
         points = _points(loads, scores)
         if len(points) < 2:
             continue
@@ -92,13 +92,18 @@ def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
 def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
     """Every variant's score in the first metric, with its interval and the line of guessing."""
     first = rows[0]
-    marks = [_mark(row, row.value, percent=True) for row in rows if row.metric == first.metric]
-    marks.sort(key=lambda mark: (-mark.value.value, mark.label))
+    own, share = [row for row in rows if row.metric == first.metric], first.unit == "share"
+    marks = [_mark(row, row.value, percent=share) for row in own]
+    side = -1 if first.higher_is_better else 1
+    marks.sort(key=lambda mark: (side * mark.value.value, mark.label))
     note = " The dashed line is guessing." if first.chance is not None else ""
     asked = f"{first.task} {first.metric} on {first.hardware_name}"
     caption = f"{asked}; bars are 95 % intervals.{note}"
     at = None if first.chance is None else 100 * first.chance
-    return ranking(f"score-{section}", marks, caption, f"{first.metric}, %", at=at)
+    title = f"{first.metric}, %" if share else first.metric
+    if not first.higher_is_better:
+        title += " (lower is better)"
+    return ranking(f"score-{section}", marks, caption, title, at=at)
 
 
 def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:

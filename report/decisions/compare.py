@@ -18,7 +18,7 @@ from report.decisions.decision import decisions
 from report.differences import families, pair
 from report.differences.pair import Difference
 from report.rows import measured
-from report.rows.results import Results
+from report.rows.results import Results, fold
 from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow, Who
 
 HEADLINES = (
@@ -150,10 +150,12 @@ def _json(each: Difference) -> dict[str, object]:
 
 def cells(difference: Difference) -> tuple[str, ...]:
     """A difference as plain text under `HEADER`."""
-    quality, kept = difference.stage == "quality", difference.kept
-    show = numbers.share if quality else numbers.number
+    unit, kept = difference.unit, difference.kept
+    show = numbers.score(unit) if unit else numbers.number
     estimate, ends = difference.verdict.estimate, difference.verdict.interval
-    form = _points if quality else numbers.change
+    form: numbers.Form = numbers.change
+    if unit:
+        form = _points if unit == "share" else numbers.score_gap(unit)
     if kept is not None and kept.equal == 1:
         estimate, ends, form = kept.estimate, kept.interval, _recovery
     return (
@@ -234,7 +236,8 @@ def _of_record(results: Results, where: str) -> dict[str, _Named]:
         raise ConfigError(f"{path}: there is no such record", "give its path under the results")
     record = results.record(where)
     speed = list(measured.speed_rows(record, where, path))
-    return {record.hardware: _Named(speed, list(measured.quality_rows(record, where)))}
+    scores, _ = fold(results.root, list(measured.quality_rows(record, where)), [record])
+    return {record.hardware: _Named(speed, scores)}
 
 
 def _recovery(value: float | None) -> str:

@@ -181,7 +181,12 @@ def _own(of: VariantSummary) -> list[str]:
         told.append(f"{_value(output)} tokens/s at most")
     if of.weights_gib:
         told.append(f"{numbers.number(of.weights_gib)} GiB of weights")
-    told += [f"{numbers.share(row.value.value, 1)} % on {row.task}" for row in of.scores]
+    told += [
+        f"{numbers.share(row.value.value, 1)} % on {row.task}"
+        if row.unit == "share"
+        else f"{row.metric} {numbers.score(row.unit)(row.value.value)} on {row.task}"
+        for row in of.scores
+    ]
     return told
 
 

@@ -201,7 +201,8 @@ class Verdicts:
             if each.stage == "quality" and not each.unpaired:
                 tasks.setdefault(each.a.who, {}).setdefault(each.series, []).append(each)
         for who, by_task in tasks.items():
-            self._qualities[who] = _decide([_leading(own) for own in by_task.values()])
+            if able := _of_one_kind([_leading(own) for own in by_task.values()]):
+                self._qualities[who] = _decide(able)
         alone = {
             id(its.tasks[0]): its.decision
             for its in self._qualities.values()
@@ -216,6 +217,12 @@ def _leading(found: Sequence[Difference]) -> Difference:
     """Of one task, the metric that stands for it."""
     first = leading_metric(each.metric for each in found)
     return next(each for each in found if each.metric == first)
+
+
+def _of_one_kind(tasks: Sequence[Difference]) -> list[Difference]:
+    """Those that have a common mean: only shares do where a loss is asked in points."""
+    margin = tasks[0].b.margin if isinstance(tasks[0].b, QualityRow) else {}
+    return [each for each in tasks if each.unit == "share" or "points" not in margin]
 
 
 def _decide(tasks: Sequence[Difference]) -> Quality:

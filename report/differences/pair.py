@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from report import stats
-from report.rows.answers import Answers, paired
+from report.rows.answers import Answers, paired, score
 from report.rows.results import Results
-from report.rows.rows import LATENCIES, Metric, QualityRow, Result, Size, SpeedRow, is_share
+from report.rows.rows import LATENCIES, Metric, QualityRow, Result, Size, SpeedRow, Unit
 from report.stats import probabilities, recovery, sessions
 from report.stats.recovery import Decision, Kept
 from report.stats.sessions import Comparison
@@ -72,9 +72,13 @@ class Difference:
             return plain.get(outcome, "one run" if published else _UNTESTED[self.stage])
         if self.stage == "speed":
             return stats.speed(self.verdict, higher_is_faster=self.metric not in LATENCIES)
-        if is_share(self.metric):
-            return "better" if outcome == "higher" else "worse"
-        return outcome
+        assert isinstance(self.a, QualityRow)
+        return "better" if (outcome == "higher") == self.a.higher_is_better else "worse"
+
+    @property
+    def unit(self) -> Unit | None:
+        """What a score and its difference are told in; None for speed and memory."""
+        return self.a.unit if isinstance(self.a, QualityRow) and self.stage == "quality" else None
 
     @property
     def paired(self) -> bool:
@@ -177,7 +181,7 @@ def quality(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool = 
         return found
     why = _PUBLISHED if "published" in (a.source, b.source) else _DOCUMENTS
     values = (a.value.value, b.value.value)
-    if is_share(a.metric):
+    if a.counted and b.counted:
         counts = (round(values[0] * a.n), a.n, round(values[1] * b.n), b.n)
         verdict = stats.compare_counts(*counts)
     else:
@@ -200,11 +204,20 @@ def least(margin: Mapping[str, float]) -> float:
     return -margin["points"] / 100 if "points" in margin else margin.get("recovery", RECOVERY)
 
 
-def retained(a: Answers, b: Answers, metric: str, margin: Mapping[str, float]) -> Kept | None:
-    """What a kept of b's score over the same documents, as a recovery or, if asked, in points."""
-    one, other = a.scores[metric], b.scores[metric]
-    tell = recovery.difference if "points" in margin else recovery.recovery
-    return tell(one, other)
+def retained(row: QualityRow, a: Answers, b: Answers, margin: Mapping[str, float]) -> Kept | None:
+    """What a kept of b's score over the same documents, as a recovery or, if asked, in points.
+
+    Only a share has points; a perplexity's recovery is b's over a's.
+    """
+    one, other, weights = a.scores[row.metric], b.scores[row.metric], b.weights.get(row.metric)
+    if row.aggregation in ("perplexity", "weighted perplexity"):
+        sizes = np.ones(one.size) if weights is None else weights
+        return recovery.recovery_of_perplexity(one, other, sizes)
+    if row.aggregation == "bits per byte" and weights is not None:
+        one, other = -one / weights, -other / weights
+    in_points = "points" in margin and row.unit == "share"
+    tell = recovery.difference if in_points else recovery.recovery
+    return tell(one, other, lower_is_better=not row.higher_is_better, weights=weights)
 
 
 def _paired(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool) -> Difference | None:
@@ -213,36 +226,51 @@ def _paired(results: Results, a: QualityRow, b: QualityRow, *, fidelity: bool) -
     one, other = paired(*(results.answers(row.records, row.task) for row in (a, b)))
     if metric not in one.scores or metric not in other.scores or len(one.documents) < 2:
         return None
+    if a.aggregation is None or a.aggregation != b.aggregation:
+        return None
     scores = one.scores[metric], other.scores[metric]
+    means = score(one, metric, a.aggregation), score(other, metric, a.aggregation)
+    kept = retained(a, one, other, b.margin)
     gained = lost = None
-    if is_share(metric) and all(np.isin(each, (0, 1)).all() for each in scores):
+    alike = metric not in one.weights
+    if a.unit == "share" and alike and all(np.isin(each, (0, 1)).all() for each in scores):
         compared = stats.compare_paired(*(each == 1 for each in scores))
         verdict, gained, lost = compared.verdict, compared.gained, compared.lost
-    else:
-        kept = recovery.difference(*scores)
-        estimate = kept.estimate if kept else None
-        interval = kept.interval if kept else None
+    elif a.aggregation == "mean":
+        moved = recovery.difference(*scores, weights=one.weights.get(metric))
+        estimate = moved.estimate if moved else None
+        interval = moved.interval if moved else None
         verdict = stats.Verdict(estimate, 0.0, interval, None, "paired t")
-    changed = shift = moved = None
+    else:
+        verdict = _of_ratio(means, kept)
+    changed = shift = right_answers = None
     if fidelity and one.loglikelihoods and other.loglikelihoods:
         # acc_norm's choice divides by characters, which are not kept: only acc's is known.
         changed = stats.flipped_answers(one.chosen, other.chosen) if metric == "acc" else None
         shift = _shift(one, other)
         right = one.right_probabilities, other.right_probabilities
         if metric == "acc" and right[0] and right[1]:
-            moved = probabilities.compare_right_probabilities(right[0], right[1])
-    means = (float(scores[0].mean()), float(scores[1].mean()))
+            right_answers = probabilities.compare_right_probabilities(right[0], right[1])
     return Difference(
         "quality", metric, a, b, means, replace(verdict, judged=False),
         unlike=caveats(a, b),
-        kept=retained(one, other, metric, b.margin),
+        kept=kept,
         documents=len(one.documents),
         gained=gained,
         lost=lost,
         changed_answers=changed,
         shift=shift,
-        right_probability=moved,
+        right_probability=right_answers,
     )  # fmt: skip
+
+
+def _of_ratio(means: tuple[float, float], kept: Kept | None) -> stats.Verdict:
+    """A difference of perplexities, as their ratio's interval has it at the baseline's value."""
+    interval = None
+    if kept is not None and kept.interval is not None and kept.interval.low > 0:
+        ends = (means[1] / kept.interval.high, means[1] / kept.interval.low)
+        interval = stats.Interval(ends[0] - means[1], ends[1] - means[1], kept.interval.level)
+    return stats.Verdict(means[0] - means[1], 0.0, interval, None, "paired ratio of sums")
 
 
 def _shift(one: Answers, other: Answers) -> stats.Estimate | None:

@@ -15,7 +15,7 @@ from typing import Any
 from bench.records.record import Metric, Record, TaskResult, canonical_json
 from report import escape, stats
 from report.rows.measured import is_random
-from report.rows.rows import PROPORTIONS
+from report.rows.rows import unit_of
 
 SCHEMA_VERSION = "0.3.0"
 _DESCRIPTION = {
@@ -99,7 +99,8 @@ def _result(task: TaskResult, metric: Metric) -> dict[str, Any]:
         **({"hf_repo": task.dataset, "samples_number": task.documents_effective} if on_hub else {}),
         "additional_details": asked,
     }
-    share = metric.name in PROPORTIONS
+    unit = metric.unit or unit_of(metric.name)
+    share, better = unit == "share", metric.higher_is_better
     return {
         "evaluation_result_id": f"{task.name}.{metric.name}",
         "evaluation_name": task.name,
@@ -109,8 +110,8 @@ def _result(task: TaskResult, metric: Metric) -> dict[str, Any]:
             "metric_id": metric.name,
             "metric_name": metric.name,
             "metric_kind": "accuracy" if share else metric.name,
-            "metric_unit": "proportion" if share else "unknown",
-            "lower_is_better": metric.name.endswith("perplexity"),
+            "metric_unit": {"share": "proportion", "score": "unknown"}.get(unit, unit),
+            "lower_is_better": unit == "perplexity" if better is None else not better,
             "score_type": "continuous",
             "min_score": 0.0 if share else "-Infinity",
             "max_score": 1.0 if share else "Infinity",

@@ -49,6 +49,8 @@ def _scores(results: Results) -> dict[tuple[str, str], str]:
     return {
         (row.hardware, row.variant): (
             f"{row.task} {row.metric} {numbers.share(row.value.value, 1)} %"
+            if row.unit == "share"
+            else f"{row.task} {row.metric} {numbers.score(row.unit)(row.value.value)}"
         )
         for row in reversed(results.quality)
         if row.source == "measured"

@@ -30,7 +30,7 @@ FRAMES: dict[str, tuple[type, str]] = {
     ),
     "quality": (
         QualityRow,
-        "one row per variant, machine, task and metric over its documents, and per published row",
+        "one row per variant, machine, task or group, and metric, and per published row",
     ),
     "repeats": (RepeatRow, "one row per repeat of the current speed records"),
     "history": (HistoryRow, "one row per record, load or task and metric"),
@@ -65,6 +65,8 @@ def rows(results: Results, name: str) -> Sequence[object]:
     """The rows of a frame; those of the verdicts are made of all others."""
     if name == "verdicts":
         return list(verdict_rows(results))
+    if name == "quality":
+        return [*results.quality, *results.parts]
     held: Sequence[object] = getattr(results, name)
     return held
 

@@ -185,7 +185,7 @@ def primary(rows: Sequence[QualityRow]) -> list[QualityRow]:
     return [row for row in rows if row.metric == leading_metric(metrics)]
 
 
-def asked_order(row: QualityRow) -> tuple[str, str, tuple[int, str]]:
+def asked_order(row: QualityRow) -> tuple[str, str, tuple[int, bool, str]]:
     """Sorts quality rows by task, variant and metric, `acc` first."""
     return row.task, row.variant, metric_order(row.metric)
 

@@ -21,7 +21,7 @@ from report.findings.finding import (
     compared,
     primary,
 )
-from report.rows.rows import QualityRow, is_share
+from report.rows.rows import QualityRow
 
 # Families are compared with the next lower one, from the best down, at most this many.
 _FAMILIES = 8
@@ -184,7 +184,7 @@ def quality_change(here: Place) -> Iterator[Finding]:
             shown = [test for test in tests if test.verdict.significant]
             if base is None or not shown or guesses(rows):
                 continue
-            better = sum(test.verdict.outcome == "higher" for test in shown)
+            better = sum(test.word == "better" for test in shown)
             verb = "is better than" if better else "is worse than"
             verb = "differs from" if 0 < better < len(shown) else verb
             headline = (
@@ -209,7 +209,7 @@ def families(here: Place) -> Iterator[Finding]:
     for task in sorted({row.task for row in here.quality}):
         groups: dict[str, list[QualityRow]] = {}
         for row in primary([row for row in here.quality if row.task == task]):
-            if is_share(row.metric):
+            if row.unit == "share":
                 groups.setdefault(row.family, []).append(row)
         able = {name: _above_chance(rows) for name, rows in sorted(groups.items())}
         ranked = sorted(
@@ -283,7 +283,7 @@ def _kept_text(found: Quality) -> str:
 
 
 def _against_chance(row: QualityRow) -> stats.Verdict | None:
-    if row.chance is None or not is_share(row.metric):
+    if row.chance is None or not row.counted:
         return None
     return stats.compare_with_chance(round(row.value.value * row.n), row.n, row.chance)
 

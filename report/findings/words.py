@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from report import numbers, stats
 from report.differences.pair import Difference
+from report.rows.rows import Unit
 
 
 def names(of: Sequence[str]) -> str:
@@ -44,28 +45,34 @@ def ends(ratio: stats.Verdict) -> str:
 
 
 def gap(test: Difference) -> str:
-    """A difference of a share in percentage points, with its metric unless that is plain `acc`."""
+    """A difference of scores, with its metric unless that is plain `acc`."""
     metric = "" if test.metric == "acc" else f" {test.metric}"
-    return f"{numbers.points(test.verdict.estimate)} pp{metric}{_noise(test.verdict)}"
+    return f"{_change(test.verdict.estimate, test.unit)}{metric}{_noise(test.verdict)}"
 
 
 def tested(test: Difference) -> str:
-    """A difference of a share with its metric, interval, test and p."""
-    return f"{test.metric} {loss(test.verdict)}"
+    """A difference of scores with its metric, interval, test and p."""
+    return f"{test.metric} {loss(test.verdict, test.unit)}"
 
 
-def loss(verdict: stats.Verdict) -> str:
-    """A difference of shares with its interval, test and p."""
-    text = f"{numbers.points(verdict.estimate)} pp"
+def loss(verdict: stats.Verdict, unit: Unit | None = "share") -> str:
+    """A difference of scores with its interval, test and p."""
+    text = _change(verdict.estimate, unit)
     if verdict.interval is None:
         return f"{text}, not tested"
-    low, high = (numbers.points(end) for end in (verdict.interval.low, verdict.interval.high))
+    form = numbers.score_gap(unit or "share")
+    low, high = form(verdict.interval.low), form(verdict.interval.high)
     corrected = verdict.p_adjusted is not None and verdict.p_adjusted != verdict.p
     more = f", corrected {numbers.p_value(verdict.p_adjusted)}" if corrected else ""
     return (
         f"{text} ({100 * verdict.interval.level:.0f} % interval {low} to {high}; {verdict.test},"
         f" p {numbers.p_value(verdict.p)}{more})"
     )
+
+
+def _change(value: float | None, unit: Unit | None) -> str:
+    """In percentage points where it is one of shares."""
+    return f"{numbers.score_gap(unit or 'share')(value)}{' pp' if unit == 'share' else ''}"
 
 
 def _noise(verdict: stats.Verdict) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from bench.records.pace import Pace
@@ -11,18 +13,28 @@ from report.differences.families import Verdicts
 from report.differences.pair import Difference
 from report.numbers import Form
 from report.pages.tables import Cell, Column, Tone
-from report.rows.rows import QualityRow, Result, SpeedRow
+from report.rows.rows import QualityRow, Result, SpeedRow, Unit
 from report.stats import Estimate
 
 VARIANT = Column("variant", "Variant", numeric=False)
 RECORD = Column("record", "Record", numeric=False, title="The JSON these numbers come from")
+_DIFFERENCE = Column(
+    "difference", "Against baseline", "pp", title="Difference, tested; interval below"
+)
 TESTED = (
-    Column("difference", "Against baseline", "pp", title="Difference, tested; interval below"),
+    _DIFFERENCE,
     Column("flips", "Flips", "lost / gained", title="Documents only one of the two got right"),
     Column("detectable", "Could be seen from", "pp", title="Shown 80 % of the time at this n"),
     Column("changed", "Answers changed", "%", title="Documents answered with another choice"),
     Column("shift", "Log-likelihood shift", "nats per byte", title="Mean absolute difference"),
 )
+
+
+def tested(unit: Unit) -> tuple[Column, ...]:
+    """The columns of TESTED for scores of a unit."""
+    return TESTED if unit == "share" else (replace(_DIFFERENCE, unit=""), *TESTED[1:])
+
+
 four_digits: Form = partial(numbers.number, digits=4)
 whole_percent: Form = partial(numbers.share, decimals=0)
 _TONES: dict[str, Tone] = {
@@ -86,10 +98,22 @@ def record(row: Result, root: str = "") -> Cell:
     return Cell("JSON", href=f"{root}{row.record_page}", note=numbers.date(row.date))
 
 
+def settings(row: QualityRow) -> str:
+    """How a task was asked, beyond its documents and examples, where that is not the plain way."""
+    told = ["in the model's chat template"] if row.apply_chat_template else []
+    generation = json.loads(row.generation) if row.generation else {}
+    told += [
+        f"{name.replace('_', ' ')} {generation[name]}"
+        for name in ("temperature", "top_p", "top_k", "min_p", "max_gen_toks")
+        if generation.get(name)
+    ]
+    told += [f"{row.sampling_seeds} seeds"] if row.sampling_seeds else []
+    return "".join(f", {each}" for each in told)
+
+
 def against(found: Difference) -> Cell:
     """A difference with its interval and, in words, what the test says."""
-    quality = found.stage == "quality"
-    form: Form = numbers.points if quality else numbers.change
+    form: Form = numbers.score_gap(found.unit) if found.unit else numbers.change
     verdict, word = found.verdict, found.word
     if verdict.estimate is None:
         return unknown(word)

@@ -61,7 +61,7 @@ def identifier(who: Who) -> str:
 
 def table(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> Table:
     """Every variant on every machine in one row, measured and published alike."""
-    asked = list(dict.fromkeys(row.asked for row in quality))
+    asked = {row.asked: row for row in quality}
     columns = (
         cells.VARIANT,
         Column("machine", "On", numeric=False),
@@ -74,14 +74,20 @@ def table(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> Table:
         Column("tps", "Most output", "tokens/s", better="higher", scale="ratio"),
         Column("carried", "Carries", "requests/s", title="Highest rate within the service level"),
         *(
-            Column(f"{task}.{metric}", f"{task} {metric}", "%", better="higher", scale="points")
-            for task, metric in asked
+            Column(
+                f"{row.task}.{row.metric}",
+                f"{row.task} {row.metric}",
+                "%" if row.unit == "share" else "",
+                better="higher" if row.higher_is_better else "lower",
+                scale="points" if row.unit == "share" else "ratio",
+            )
+            for row in asked.values()
         ),
         Column("record", "Records", numeric=False, title="The JSON these numbers come from"),
     )
     kept = loads.kept(speed)
     told = gather(speed, quality)
-    rows = [_row(who, each, asked, kept.get(who)) for who, each in told.items()]
+    rows = [_row(who, each, [*asked], kept.get(who)) for who, each in told.items()]
     return Table("compare", "All variants", columns, rows, choose=True)
 
 
@@ -148,7 +154,7 @@ def _score(row: QualityRow | None) -> Cell:
     """An accuracy, with how many documents it is of: machines may have been asked others."""
     if row is None:
         return cells.unknown()
-    return cells.measured(row.value, numbers.share, f"{numbers.whole(row.n)} documents")
+    return cells.measured(row.value, numbers.score(row.unit), f"{numbers.whole(row.n)} documents")
 
 
 def pairs(

@@ -14,7 +14,7 @@ from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.answers import paired
 from report.rows.results import Results
-from report.rows.rows import HistoryRow, Metric, is_share
+from report.rows.rows import HistoryRow, Metric
 
 _LEAST = 3  # two results before one can be tested
 _MOST_EARLIER = 6
@@ -80,7 +80,7 @@ def _identity(row: HistoryRow) -> tuple[str, ...]:
 
 
 def _is_share(group: Sequence[HistoryRow]) -> bool:
-    return group[0].stage == "quality" and is_share(group[0].metric)
+    return group[0].stage == "quality" and all(row.counted for row in group)
 
 
 def _changes(
@@ -117,7 +117,7 @@ def _flipped(old: HistoryRow, new: HistoryRow, tests: int, results: Results) -> 
 
 def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
     last, share = group[-1], _is_share(group)
-    form: Form = numbers.share if last.stage == "quality" else numbers.number
+    form: Form = numbers.score(last.unit) if last.stage == "quality" else numbers.number
     flagged = [row for row, verdict in zip(group, seen, strict=False) if verdict.significant]
     word = "no change shown"
     if share and len({_value(row) for row in group}) == 1:
@@ -147,7 +147,7 @@ def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
 
 def _name(row: HistoryRow) -> str:
     if row.pace is None:
-        return f"{row.series}, {row.metric}, %"
+        return f"{row.series}, {row.metric}{', %' if row.unit == 'share' else ''}"
     metric = Metric(row.metric)
     return f"{metric.label}, {metric.unit} at {rates.short_load(row.pace)}"
 

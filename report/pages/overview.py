@@ -186,7 +186,7 @@ def asked(rows: Sequence[QualityRow]) -> list[str]:
     chosen = {"first": "the first of the split", "random": "drawn by a seed"}
     for row in rows:
         how = chosen.get(row.selection or "", "selection unknown")
-        shots = f"{numbers.whole(row.num_fewshot)}-shot"
+        shots = f"{numbers.whole(row.num_fewshot)}-shot{cells.settings(row)}"
         kind = f"{numbers.whole(row.n)} documents, {how}, {shots}"
         found.setdefault(f"{row.task} on {_place(row)}", set()).add(kind)
     return [f"{place}: {'; or '.join(sorted(seen))}" for place, seen in sorted(found.items())]

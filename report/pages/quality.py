@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.records import store
 from bench.records.record import Fidelity
@@ -12,22 +13,14 @@ from report import numbers
 from report.charts import charts
 from report.charts.drawing import Chart
 from report.differences.families import Verdicts
+from report.findings.finding import primary
 from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
 from report.rows.rows import QualityRow
 from report.stats import divergence
 
-_COLUMNS = (
-    cells.VARIANT,
-    Column("value", "Score", "%", better="higher", scale="points"),
-    *cells.TESTED,
-    Column("chance", "Guessing", "%"),
-    Column("n", "Documents"),
-    Column("rps", "Scored", "requests/s", better="higher", scale="ratio"),
-    Column("memory", "Weights", "GiB", better="lower", scale="ratio"),
-    cells.RECORD,
-)
+_UNITS = {"share": "%", "score": ""}
 _EXPECTATIONS = (
     cells.VARIANT,
     Column("kl", "Divergence from baseline", "nats per token", better="lower", scale="ratio"),
@@ -49,7 +42,10 @@ class Section:
 
 
 def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
-    """Per machine and task: every metric's score, and the test against the family's baseline."""
+    """Per machine and task: every metric's score, and the test against the family's baseline.
+
+    A group's tasks follow it in one table, where nothing is judged.
+    """
     groups: dict[tuple[str, str], list[QualityRow]] = {}
     for row in rows:
         groups.setdefault((row.hardware, row.task), []).append(row)
@@ -60,18 +56,43 @@ def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
             _table(place, [row for row in own if row.metric == metric], verdicts)
             for metric in dict.fromkeys(row.metric for row in own)
         ]
+        parts = [
+            row for row in verdicts.results.parts if (row.hardware, row.part_of) == (hardware, task)
+        ]
+        tables += [_parts(place, parts)] if parts else []
         title = f"{task}, {own[0].hardware_name}"
         made.append(Section(place, title, _asked(own), charts.scores(place, own), tables))
     return made
 
 
+def _columns(of: QualityRow, *, seeds: bool) -> tuple[Column, ...]:
+    share = of.unit == "share"
+    better: Literal["higher", "lower"] = "higher" if of.higher_is_better else "lower"
+    unit = _UNITS.get(of.unit, of.unit)
+    scale: Literal["points", "ratio"] = "points" if share else "ratio"
+    spread = Column("seeds", "From seed to seed", "±", title="Standard deviation of the score")
+    return (
+        cells.VARIANT,
+        Column("value", "Score", unit, better=better, scale=scale),
+        *([spread] if seeds else []),
+        *cells.tested(of.unit),
+        Column("chance", "Guessing", "%"),
+        Column("n", "Documents"),
+        Column("rps", "Scored", "requests/s", better="higher", scale="ratio"),
+        Column("memory", "Weights", "GiB", better="lower", scale="ratio"),
+        cells.RECORD,
+    )
+
+
 def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
-    first = rows[0]
+    first, form = rows[0], numbers.score(rows[0].unit)
+    seeds = any(row.spread_over_seeds is not None for row in rows)
     body = [
         Row(
             cells.head(row),
             [
-                cells.measured(row.value, numbers.share),
+                cells.measured(row.value, form),
+                *([cells.amount(row.spread_over_seeds, form)] if seeds else []),
                 *cells.score_tests(row, verdicts),
                 cells.amount(row.chance, cells.whole_percent),
                 cells.amount(row.n, numbers.whole),
@@ -89,14 +110,45 @@ def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
     ]
     caption = f"{first.task}, {first.metric}, on {first.hardware_name}"
     name = f"quality-{place}-{first.metric}"
-    return Table(name, caption, _COLUMNS, body, baselines=len(rows) > 1)
+    return Table(name, caption, _columns(first, seeds=seeds), body, baselines=len(rows) > 1)
+
+
+def _parts(place: str, rows: Sequence[QualityRow]) -> Table:
+    """The tasks of a group: a row for each, a column for each variant's leading score."""
+    rows = primary(rows)
+    variants = {row.variant: row.variant_name for row in rows}
+    by_task: dict[str, dict[str, QualityRow]] = {}
+    for row in rows:
+        by_task.setdefault(row.task, {})[row.variant] = row
+    first = rows[0]
+    unit, form = _UNITS.get(first.unit, first.unit), numbers.score(first.unit)
+    columns = (
+        Column("task", "Task", numeric=False),
+        Column("n", "Documents"),
+        *(Column(variant, name, unit) for variant, name in variants.items()),
+    )
+    body = [
+        Row(
+            Cell(task),
+            [
+                cells.amount(max(row.n for row in own.values()), numbers.whole),
+                *(
+                    cells.measured(own[variant].value, form) if variant in own else cells.unknown()
+                    for variant in variants
+                ),
+            ],
+        )
+        for task, own in sorted(by_task.items())
+    ]
+    caption = f"The tasks of {first.part_of}, {first.metric}, not judged one by one"
+    return Table(f"parts-{place}", caption, columns, body, quiet=True)
 
 
 def _asked(rows: Sequence[QualityRow]) -> str:
     """What was asked, where all rows agree; else that they do not."""
     kinds = {
         f"{numbers.whole(row.n)} documents, {row.selection or 'selection unknown'}, "
-        f"{numbers.whole(row.num_fewshot)}-shot"
+        f"{numbers.whole(row.num_fewshot)}-shot{cells.settings(row)}"
         for row in rows
     }
     return "; ".join(sorted(kinds))

@@ -28,7 +28,6 @@ from report.rows.rows import (
     RunRow,
     SpeedRow,
     Stage,
-    is_share,
 )
 
 ROOT = "../"
@@ -123,7 +122,9 @@ def _quality(hardware: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> T
         Row(
             Cell(", ".join(row.asked)),
             [
-                cells.measured(row.value, numbers.share),
+                cells.measured(
+                    row.value, numbers.score(row.unit), cells.settings(row).removeprefix(", ")
+                ),
                 *cells.score_tests(row, verdicts),
                 cells.amount(row.chance, cells.whole_percent),
                 cells.amount(row.n, numbers.whole),
@@ -176,7 +177,7 @@ def _earlier(hardware: str, rows: Sequence[HistoryRow]) -> list[Table]:
         own = [row for row in rows if row.stage == stage]
         if len({row.record for row in own}) < 2:
             continue
-        metrics = list(dict.fromkeys(row.metric for row in own))
+        metrics = {row.metric: row for row in own}
         found: dict[tuple[str, str, str], dict[str, HistoryRow]] = {}
         for row in own:
             line = (row.finished_at or "", row.record, row.series)
@@ -185,10 +186,12 @@ def _earlier(hardware: str, rows: Sequence[HistoryRow]) -> list[Table]:
             Column("when", "Finished", "UTC", numeric=False),
             Column("series", title, numeric=False),
             Column("engine", "vLLM", numeric=False),
-            *(Column(name.replace("_", "-"), *_heading(name)) for name in metrics),
+            *(Column(name.replace("_", "-"), *_heading(row)) for name, row in metrics.items()),
             Column("record", "Record", numeric=False),
         )
-        body = [_earlier_row(values, metrics) for _, values in sorted(found.items(), reverse=True)]
+        body = [
+            _earlier_row(values, [*metrics]) for _, values in sorted(found.items(), reverse=True)
+        ]
         caption = f"{stage.capitalize()}, every record"
         made.append(Table(f"earlier-{stage}-{hardware}", caption, columns, body))
     return made
@@ -202,7 +205,9 @@ def _earlier_row(values: Mapping[str, HistoryRow], metrics: Sequence[str]) -> Ro
             Cell(one.series if one.pace is None else rates.short(one.pace)),
             cells.text(one.engine_version),
             *(
-                cells.measured(values[name].value, _form(name)) if name in values else Cell("")
+                cells.measured(values[name].value, _form(values[name]))
+                if name in values
+                else Cell("")
                 for name in metrics
             ),
             Cell("JSON", href=f"{ROOT}records/{one.record}"),
@@ -210,14 +215,15 @@ def _earlier_row(values: Mapping[str, HistoryRow], metrics: Sequence[str]) -> Ro
     )
 
 
-def _form(metric: str) -> Form:
-    return numbers.share if is_share(metric) else numbers.number
+def _form(row: HistoryRow) -> Form:
+    return numbers.score(row.unit) if row.stage == "quality" else numbers.number
 
 
-def _heading(metric: str) -> tuple[str, str]:
-    if isinstance(metric, Metric):
+def _heading(row: HistoryRow) -> tuple[str, str]:
+    if row.stage == "speed":
+        metric = Metric(row.metric)
         return metric.label, metric.unit
-    return metric, "%" if is_share(metric) else ""
+    return row.metric, "%" if row.unit == "share" else ""
 
 
 def _runs(hardware: str, rows: Sequence[RunRow]) -> Table:

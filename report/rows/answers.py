@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from bench.records.record import TaskResult
 from report.stats.probabilities import right_probability
 
 Floats = npt.NDArray[np.float64]
-_OTHERS = {"doc", "target", "seed"}  # numbers of a document that are no score
+# What a document has that is no score.
+_OTHERS = {"doc", "hash", "target", "targets", "loglikelihoods", "bytes", "seed", "by_seed"}
+_RATIOS = ("weighted perplexity", "bits per byte")  # of a log-likelihood to what it is of
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Answers:
     """What was answered to each document, in the order of their index.
 
     `documents` names them by hash, and by which of its occurrences where one stands twice. `scores`
-    has the metrics that every document has a number in. Where the answer is one of some choices,
+    has the metrics that every document has a number in, or several: of instructions their mean, of
+    a text its log-likelihood. `weights` has what each document counts in a metric where that is not
+    alike: its instructions, the words of its text. Where the answer is one of some choices,
     `loglikelihoods` and `sizes` (bytes) have those of each document's choices and `targets` the
     right one; all three are empty elsewhere.
     """
@@ -34,6 +39,7 @@ class Answers:
     loglikelihoods: tuple[tuple[float, ...], ...] = ()
     sizes: tuple[tuple[int, ...], ...] = ()
     targets: tuple[int, ...] = ()
+    weights: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def chosen(self) -> list[int]:
@@ -62,10 +68,11 @@ class Answers:
             some(self.loglikelihoods),
             some(self.sizes),
             some(self.targets),
+            {metric: values[chosen] for metric, values in self.weights.items()},
         )
 
 
-def read(batches: Iterable[tuple[Path, TaskResult]]) -> Answers:
+def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
     """The answers to a task in records of one variant, the oldest first.
 
     A document that was asked twice counts as it was answered last.
@@ -75,17 +82,21 @@ def read(batches: Iterable[tuple[Path, TaskResult]]) -> Answers:
         kept |= {int(row["doc"]): row for row in store.read_sidecar(record, task.samples)}
     rows = [kept[index] for index in sorted(kept)]
     shared = set.intersection(*(set(row) for row in rows)) if rows else set()
-    numeric = [
-        name for name in sorted(shared - _OTHERS) if all(_is_number(row[name]) for row in rows)
-    ]
+    how = {metric.name: metric.aggregation for _, task in batches for metric in task.metrics}
+    scores: dict[str, Floats] = {}
+    weights: dict[str, Floats] = {}
+    for name in sorted(shared - _OTHERS):
+        found = _scores([row[name] for row in rows], how.get(name))
+        if found is not None:
+            scores[name] = found[0]
+            weights |= {} if found[1] is None else {name: found[1]}
     seen: Counter[str] = Counter()
     documents = []
     for row in rows:
         documents.append((str(row.get("hash", row["doc"])), seen[str(row.get("hash"))]))
         seen[str(row.get("hash"))] += 1
-    scores = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in numeric}
     if not {"loglikelihoods", "bytes"} <= shared or any(min(row["bytes"]) <= 0 for row in rows):
-        return Answers(tuple(documents), scores)
+        return Answers(tuple(documents), scores, weights=weights)
     targets = [row.get("target") for row in rows]
     known = all(
         isinstance(target, int) and 0 <= target < len(row["loglikelihoods"])
@@ -97,7 +108,68 @@ def read(batches: Iterable[tuple[Path, TaskResult]]) -> Answers:
         tuple(tuple(row["loglikelihoods"]) for row in rows),
         tuple(tuple(row["bytes"]) for row in rows),
         tuple(int(target) for target in targets if target is not None) if known else (),
+        weights,
     )
+
+
+def _scores(values: Sequence[Any], aggregation: str | None) -> tuple[Floats, Floats | None] | None:
+    """Each document's value of a metric, and what it counts; None for what is neither."""
+    if all(map(_is_number, values)):
+        return np.array(values, dtype=np.float64), None
+    if not all(isinstance(each, list) and each and all(map(_is_number, each)) for each in values):
+        return None
+    if aggregation in _RATIOS:
+        if any(len(each) < 2 for each in values):
+            return None
+        return np.array([each[0] for each in values]), np.array([each[1] for each in values])
+    if aggregation != "mean":
+        return None
+    counts = np.array([len(each) for each in values], dtype=np.float64)
+    return np.array([np.mean(each) for each in values]), counts
+
+
+def of_group(parts: Mapping[str, Answers], alike: Collection[str]) -> Answers:
+    """The answers to all tasks of a group as to one.
+
+    Args:
+        parts: by the task's name.
+        alike: metrics in which each task counts alike, whatever its documents.
+    """
+    own = list(parts.values())
+    shared = set.intersection(*(set(each.scores) for each in own)) if own else set()
+    scores = {name: np.concatenate([each.scores[name] for each in own]) for name in shared}
+    weights = {}
+    for name in shared:
+        counts = [each.weights.get(name, np.ones(len(each.documents))) for each in own]
+        if name in alike:
+            counts = [each / each.sum() for each in counts]
+        if name in alike or any(name in each.weights for each in own):
+            weights[name] = np.concatenate(counts)
+    chosen = all(each.loglikelihoods for each in own)
+    return Answers(
+        tuple(
+            (f"{task}/{document}", seen)
+            for task, each in parts.items()
+            for document, seen in each.documents
+        ),
+        scores,
+        tuple(row for each in own for row in each.loglikelihoods) if chosen else (),
+        tuple(row for each in own for row in each.sizes) if chosen else (),
+        tuple(target for each in own for target in each.targets)
+        if chosen and all(each.targets for each in own)
+        else (),
+        weights,
+    )
+
+
+def score(of: Answers, metric: str, aggregation: str | None) -> float:
+    """A metric's value over all documents: see `bench.records.record.Metric`."""
+    values, weights = of.scores[metric], of.weights.get(metric)
+    if aggregation in _RATIOS and weights is not None:
+        nats = -float(values.sum() / weights.sum())
+        return math.exp(nats) if aggregation == "weighted perplexity" else nats / math.log(2)
+    average = float(np.average(values, weights=weights))
+    return math.exp(-average) if aggregation == "perplexity" else average
 
 
 def paired(one: Answers, other: Answers) -> tuple[Answers, Answers]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,13 +17,16 @@ from bench.records import identity, store
 from bench.records.pace import of_load
 from bench.records.record import (
     THROTTLE_REASONS,
+    GroupResult,
     Load,
     ModelFacts,
     Record,
     Repeat,
     TaskResult,
+    canonical_json,
     spec_key,
 )
+from bench.records.record import Metric as RecordMetric
 from report import rates, stats
 from report.rows import answers
 from report.rows.rows import (
@@ -38,9 +42,11 @@ from report.rows.rows import (
     Served,
     SpeedRow,
     Sustained,
+    Unit,
     anchor,
-    is_share,
+    unit_of,
 )
+from report.stats.verdict import t_quantile
 
 # What the history follows of a speed record; of a quality record it follows every metric.
 FOLLOWED = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.E2E_MEAN, Metric.OUTPUT)
@@ -120,11 +126,11 @@ def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
         for metric in task.metrics:
             yield QualityRow(
                 **shared,
+                **_metric(metric, task.documents_effective),
                 anchor=_anchor(record, task.name, metric.name),
                 task=task.name,
                 metric=metric.name,
-                value=_score(task, metric.name, metric.value, metric.stderr),
-                stderr=metric.stderr,
+                part_of=_group(record, task),
                 n=task.documents_effective,
                 chance=1 / task.choices if task.choices else None,
                 task_version=task.version,
@@ -135,10 +141,13 @@ def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
                 documents_original=task.documents_original,
                 selection=task.selection,
                 num_fewshot=task.num_fewshot,
+                apply_chat_template=task.apply_chat_template,
+                generation=canonical_json(task.generation) if task.generation else None,
+                sampling_seeds=len(task.sampling_seeds) or None,
                 requests_per_s=record.quality.requests_per_s,
                 samples=task.samples.file,
                 margin=record.decision,
-                settings=identity.task_settings(record.spec, task.name),
+                settings=identity.task_settings(record.spec, task.name, task.asked),
             )
 
 
@@ -159,13 +168,83 @@ def pool(root: Path, rows: Sequence[QualityRow]) -> QualityRow:
         for task in _tasks(store.read(root / where))
         if task.name == newest.task
     ]
-    scores = answers.read(batches).scores.get(newest.metric)
-    if scores is None:
+    whole = answers.read(batches)
+    if newest.metric not in whole.scores or newest.aggregation is None:
         return newest
-    n, value = len(scores), float(scores.mean())
-    error = float(scores.std(ddof=1)) / math.sqrt(n) if n > 1 else None
-    estimate = _estimate(newest.metric, value, error, n)
-    return replace(newest, records=records, value=estimate, stderr=error, n=n)
+    return replace(newest, records=records, **_estimated(newest, whole))
+
+
+def _estimated(row: QualityRow, whole: answers.Answers) -> dict[str, Any]:
+    """A score over all documents, with the error of a mean where it is one of equal documents."""
+    scores, n = whole.scores[row.metric], len(whole.documents)
+    value = answers.score(whole, row.metric, row.aggregation)
+    error = None
+    if row.aggregation == "mean" and row.metric not in whole.weights and n > 1:
+        error = float(scores.std(ddof=1)) / math.sqrt(n)
+    estimate = _estimate(value, error, n, row.unit, row.counted)
+    return {"value": estimate, "stderr": error, "n": n, "spread_over_seeds": None}
+
+
+def _group(record: Record, task: TaskResult) -> str | None:
+    """The group as part of which a task is told: the largest that has figures of its own."""
+    around = [group for group in groups(record) if task.name in group.tasks and group.metrics]
+    return max(around, key=lambda group: len(group.tasks)).name if around else None
+
+
+def group_rows(
+    root: Path, rows: Sequence[QualityRow], group: GroupResult, record: Record
+) -> Iterator[QualityRow]:
+    """One row per metric of a group that all its tasks have, over all their documents.
+
+    Args:
+        rows: those of the group's tasks, of one variant.
+        record: the newest that has the group.
+    """
+    for metric in group.metrics:
+        parts = [row for row in rows if row.metric == metric.name]
+        if {row.task for row in parts} != {*group.tasks}:
+            continue
+        records = tuple(dict.fromkeys(where for row in parts for where in row.records))
+        chances = {row.chance for row in parts}
+        first, n = parts[0], sum(row.n for row in parts)
+        counted = all(row.counted for row in parts) and metric.weight_by_size
+        whole = replace(
+            first,
+            value=_estimate(metric.value, metric.stderr, n, first.unit, counted),
+            stderr=metric.stderr,
+            n=n,
+            records=records,
+            anchor=_anchor(record, group.name, metric.name),
+            task=group.name,
+            part_of=None,
+            chance=chances.pop() if len(chances) == 1 else None,
+            task_version=group.version,
+            config_sha256=None,
+            documents_sha256=None,
+            documents_original=sum(row.documents_original or 0 for row in parts),
+            aggregation="mean" if {row.aggregation for row in parts} == {"mean"} else None,
+            counted=counted,
+            spread_over_seeds=_spread(metric.by_seed),
+            samples=None,
+            settings=identity.task_settings(record.spec, group.name, group.name),
+        )
+        if len(records) > 1:
+            batches = {
+                row.task: answers.read(
+                    [
+                        (root / where, task)
+                        for where in row.records
+                        for task in _tasks(store.read(root / where))
+                        if task.name == row.task
+                    ]
+                )
+                for row in parts
+            }
+            alike = () if metric.weight_by_size else (metric.name,)
+            of_all = answers.of_group(batches, alike)
+            if metric.name in of_all.scores and whole.aggregation is not None:
+                whole = replace(whole, **_estimated(whole, of_all))
+        yield whole
 
 
 def repeat_rows(record: Record, where: str) -> Iterator[RepeatRow]:
@@ -207,15 +286,20 @@ def history_rows(record: Record, where: str, current: bool) -> Iterator[HistoryR
                 n=len(load.repeats),
                 value=_mean(load, name),
             )
-    for task in record.quality.tasks if record.quality and not is_random(record) else ():
-        for metric in task.metrics:
-            yield HistoryRow(
-                **shared,
-                series=task.name,
-                metric=metric.name,
-                n=task.documents_effective,
-                value=_score(task, metric.name, metric.value, metric.stderr),
-            )
+    for series, metric, n in _followed(record) if not is_random(record) else ():
+        own = _metric(metric, n)
+        yield HistoryRow(
+            **shared,
+            series=series,
+            metric=metric.name,
+            n=n,
+            **{key: own[key] for key in ("value", "unit", "counted")},
+        )
+
+
+def groups(record: Record) -> Sequence[GroupResult]:
+    """The groups of tasks that a record was asked for."""
+    return record.quality.groups if record.quality else ()
 
 
 def is_random(record: Record) -> bool:
@@ -413,13 +497,64 @@ def _tasks(record: Record) -> Sequence[TaskResult]:
     return record.quality.tasks if record.quality else ()
 
 
-def _score(task: TaskResult, metric: str, value: float, stderr: float | None) -> stats.Estimate:
-    return _estimate(metric, value, stderr, task.documents_effective)
+def _followed(record: Record) -> Iterator[tuple[str, RecordMetric, int]]:
+    """What the history follows: metrics of groups, and of tasks that are part of none."""
+    if record.quality is None:
+        return
+    sizes: dict[str, int] = {}
+    for task in record.quality.tasks:
+        group = _group(record, task)
+        if group is not None:
+            sizes[group] = sizes.get(group, 0) + task.documents_effective
+        for metric in task.metrics if group is None else ():
+            yield task.name, metric, task.documents_effective
+    for found in groups(record):
+        for whole in found.metrics if found.name in sizes else ():
+            yield found.name, whole, sizes[found.name]
 
 
-def _estimate(metric: str, value: float, stderr: float | None, n: int) -> stats.Estimate:
-    """The value with Wilson's interval for a share of documents, else its standard error."""
-    if not is_share(metric):
+def _metric(metric: RecordMetric, n: int) -> dict[str, Any]:
+    """What a row says of a metric over `n` documents; older records know its name only."""
+    unit = metric.unit or unit_of(metric.name)
+    counted = unit == "share" and (metric.unit is None or _is_of_answers(metric, n))
+    better = metric.higher_is_better
+    value = stats.Estimate(metric.value, None, metric.stderr, n)
+    if metric.unit is not None or counted:
+        value = _estimate(metric.value, metric.stderr, n, unit, counted)
+    return {
+        "value": value,
+        "unit": unit,
+        "higher_is_better": unit != "perplexity" if better is None else better,
+        "counted": counted,
+        "aggregation": "mean" if metric.unit is None else metric.aggregation,
+        "stderr": metric.stderr,
+        "spread_over_seeds": _spread(metric.by_seed),
+    }
+
+
+def _is_of_answers(metric: RecordMetric, n: int) -> bool:
+    """Whether a share is of right answers, each right or wrong: its standard error tells."""
+    spread = metric.value * (1 - metric.value)
+    if metric.stderr is None or metric.by_seed or n < 2:
+        return n == 1 and spread == 0
+    return math.isclose(metric.stderr, math.sqrt(spread / (n - 1)), rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _spread(by_seed: Sequence[float]) -> float | None:
+    return statistics.stdev(by_seed) if len(by_seed) > 1 else None
+
+
+def _estimate(
+    value: float, stderr: float | None, n: int, unit: Unit, counted: bool
+) -> stats.Estimate:
+    """The value with Wilson's interval for a share of documents, else the interval of a mean."""
+    if counted:
+        found = stats.proportion(round(value * n), n)
+        return replace(found, value=value) if found else stats.Estimate(value, None, None, n)
+    if stderr is None or n < 2:
         return stats.Estimate(value, None, stderr, n)
-    counted = stats.proportion(round(value * n), n)
-    return replace(counted, value=value) if counted else stats.Estimate(value, None, None, n)
+    reach = t_quantile(0.95, n - 1) * stderr
+    low, high = value - reach, value + reach
+    if unit == "share":
+        low, high = max(0.0, low), min(1.0, high)
+    return stats.Estimate(value, stats.Interval(low, high, 0.95), stderr, n)

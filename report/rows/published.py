@@ -17,7 +17,7 @@ from bench.errors import ConfigError
 from bench.records.pace import Pace
 from report import rates, stats
 from report.rows.measured import sustained
-from report.rows.rows import Metric, QualityRow, Served, SpeedRow, Stage, anchor, is_share
+from report.rows.rows import Metric, QualityRow, Served, SpeedRow, Stage, anchor, unit_of
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
@@ -170,7 +170,8 @@ def quality_rows(reference: Reference) -> Iterator[QualityRow]:
             continue
         seen = each.quality
         value = stats.Estimate(seen.value, None, None, asked.documents)
-        if is_share(asked.metric):
+        unit = unit_of(asked.metric)
+        if unit == "share":
             value = stats.proportion(round(seen.value * asked.documents), asked.documents) or value
         yield QualityRow(
             **_result(reference, each, asked.date),
@@ -178,6 +179,9 @@ def quality_rows(reference: Reference) -> Iterator[QualityRow]:
             task=asked.task,
             metric=asked.metric,
             value=value,
+            unit=unit,
+            higher_is_better=unit != "perplexity",
+            counted=unit == "share",
             stderr=value.standard_error,
             n=asked.documents,
             chance=1 / asked.choices,

@@ -33,7 +33,9 @@ class Results:
     """All rows, sorted. What is read or computed from them is kept: each record, each answer.
 
     speed: one row per variant, machine and load, over its sessions; and per published row.
-    quality: one row per variant, task and metric, over its documents; and per published row.
+    quality: one row per variant, task or group, and metric, over its documents; and per published
+        row.
+    parts: the same for tasks that are told as part of a group: described and never judged.
     repeats: one row per repeat of the current speed records.
     history: one row per record, load or task (`series`) and metric.
     """
@@ -42,6 +44,7 @@ class Results:
     runs: Sequence[RunRow]
     speed: Sequence[SpeedRow]
     quality: Sequence[QualityRow]
+    parts: Sequence[QualityRow]
     repeats: Sequence[RepeatRow]
     history: Sequence[HistoryRow]
     references: tuple[published.Reference, ...] = ()
@@ -61,8 +64,23 @@ class Results:
             self._records[where] = store.read(self.root / where)
         return self._records[where]
 
+    def _of_group(self, records: tuple[str, ...], name: str) -> answers.Answers:
+        found = [
+            group
+            for where in records
+            for group in measured.groups(self.record(where))
+            if group.name == name
+        ]
+        if not found:
+            raise KeyError(f"{records} have no task {name}")
+        group = found[-1]
+        parts = {task: self.answers(records, task) for task in sorted(group.tasks)}
+        return answers.of_group(
+            parts, [each.name for each in group.metrics if not each.weight_by_size]
+        )
+
     def answers(self, records: tuple[str, ...], task: str) -> answers.Answers:
-        """What a variant answered to a task, in records that add up, the oldest first."""
+        """What a variant answered to a task or group, in records that add up, the oldest first."""
         if (records, task) not in self._answers:
             batches = [
                 (self.root / where, result)
@@ -71,8 +89,9 @@ class Results:
                 if result.name == task
             ]
             if not batches:
-                raise KeyError(f"{records} have no task {task}")
-            self._answers[records, task] = answers.read(batches)
+                self._answers[records, task] = self._of_group(records, task)
+            else:
+                self._answers[records, task] = answers.read(batches)
         return self._answers[records, task]
 
 
@@ -92,7 +111,8 @@ def load(results: Path, reference: Path | None) -> Results:
         found.quality += published.quality_rows(each)
     found.runs.sort(key=lambda r: (r.hardware, r.variant, r.stage, r.finished_at, r.record))
     found.speed.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.pace))
-    found.quality.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.task, r.metric))
+    for scores in (found.quality, found.parts):
+        scores.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.task, r.metric))
     found.repeats.sort(key=lambda r: (r.hardware, r.variant, r.pace, r.repeat))
     found.history.sort(
         key=lambda r: (
@@ -108,6 +128,7 @@ class _Rows:
     runs: list[RunRow] = field(default_factory=list)
     speed: list[SpeedRow] = field(default_factory=list)
     quality: list[QualityRow] = field(default_factory=list)
+    parts: list[QualityRow] = field(default_factory=list)
     repeats: list[RepeatRow] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
 
@@ -149,6 +170,7 @@ def _variant(root: Path, paths: list[Path]) -> _Rows:
     for batches in _add_up([each for each in usable if each.record.quality], _scores):
         rows.quality.append(measured.pool(root, batches))
     shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
+    rows.quality, rows.parts = fold(root, rows.quality, [each.record for each in usable])
     for where, _, record in found:
         current = where in shown
         rows.runs.append(measured.run_row(record, where, current))
@@ -156,6 +178,28 @@ def _variant(root: Path, paths: list[Path]) -> _Rows:
         if current:
             rows.repeats += measured.repeat_rows(record, where)
     return rows
+
+
+def fold(
+    root: Path, rows: Sequence[QualityRow], records: Sequence[Record]
+) -> tuple[list[QualityRow], list[QualityRow]]:
+    """The rows of one variant with groups in their tasks' place, and those of their tasks.
+
+    Args:
+        root: where the records are.
+        records: the variant's, the oldest first.
+    """
+    of_groups: dict[str, list[QualityRow]] = {}
+    for row in rows:
+        if row.part_of is not None:
+            of_groups.setdefault(row.part_of, []).append(row)
+    newest = {
+        group.name: (group, record) for record in records for group in measured.groups(record)
+    }
+    whole = [row for row in rows if row.part_of is None]
+    for name, own in of_groups.items():
+        whole += measured.group_rows(root, own, *newest[name])
+    return whole, [row for own in of_groups.values() for row in own]
 
 
 class _Found(NamedTuple):
@@ -183,9 +227,11 @@ def _loads(found: _Found, asked: Record) -> Iterator[tuple[Hashable, SpeedRow]]:
 
 def _scores(found: _Found, asked: Record) -> Iterator[tuple[Hashable, QualityRow]]:
     """The scores of a record in tasks that the newest asks alike."""
+    by_name = {task.name: task.asked for task in _tasks(found.record)}
     for row in measured.quality_rows(found.record, found.where):
-        own = identity.task_identity(found.record.spec, row.task)
-        if own == identity.task_identity(asked.spec, row.task):
+        brought = by_name[row.task]
+        own = identity.task_identity(found.record.spec, row.task, brought)
+        if own == identity.task_identity(asked.spec, row.task, brought):
             yield (own, row.metric), row
 
 

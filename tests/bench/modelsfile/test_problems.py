@@ -469,13 +469,15 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
         ],
     ),
     "bundled data for another task": (
-        '[quality]\ndata = "bundled"\n' + plus('quality.tasks = ["piqa"]'),
+        '[quality]\ndata = "bundled"\n' + plus('quality.tasks = ["gsm8k"]'),
         [
             (
                 22,
                 "variant[1].quality.tasks",
-                'quality.data = "bundled" has the documents of hellaswag only',
-                'set tasks = ["hellaswag"], or data = "hub"',
+                'quality.data = "bundled" has no documents of gsm8k',
+                "ask hellaswag, arc_easy, arc_challenge, piqa, boolq, winogrande, sciq, openbookqa,"
+                " social_iqa, commonsense_qa, copa, triviaqa, nq_open, mmlu or parts of it; or set"
+                ' data = "hub"',
             )
         ],
     ),
@@ -485,7 +487,7 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
             (
                 22,
                 "variant[1].on.l40.quality.data",
-                'quality.data = "bundled" has no training split to take few-shot examples from',
+                'quality.data = "bundled" has nothing to take examples for hellaswag from',
                 'set num_fewshot = 0, or data = "hub"',
             )
         ],

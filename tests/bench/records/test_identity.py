@@ -14,7 +14,7 @@ from bench import config
 from bench.config import Experiment, Model, QualityOptions, ServeOptions, SpeedOptions
 from bench.plan.jobs import Job, find_jobs
 from bench.records import store
-from bench.records.identity import EVIDENCE, LISTED, load_identity, task_identity
+from bench.records.identity import EVIDENCE, load_identity, task_identity
 from bench.records.pace import Pace, of_load, paces
 
 DEMO = config.parse(
@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "request_rates": [2.0, 3.0],
     "concurrency": [8],
     "tasks": ["hellaswag", "arc_easy"],
+    "task": [{"name": "arc_easy"}],
     "selection": "first",
     "data": "hub",
     "documents": 7,
@@ -74,7 +75,8 @@ def test_every_option_is_part_of_the_question_or_said_to_be_evidence(
     now, changed = getattr(model, name), other(model, name)
     assert now != changed
     spec = {**job.spec, table: {**job.spec[table], name: changed}}
-    same = name in EVIDENCE.get(table, ()) or name in LISTED.get(table, ())
+    listed = ("request_rates", "concurrency", "tasks", "task")
+    same = name in EVIDENCE.get(table, ()) or name in listed
     same = same or name == "prompts_each"  # of closed loops, of which the demo has none
     before, after = identities(job, job.spec), identities(job, spec)
     for one, identity in before.items():
@@ -127,9 +129,48 @@ def test_an_option_that_records_do_not_have_yet_has_its_default(job: Job) -> Non
     model = type(getattr(job, job.stage))
     for name, field in model.model_fields.items():
         spec = copy.deepcopy(job.spec)
-        if spec[job.stage].get(name, "absent") == model().model_dump(mode="json")[name]:
+        if spec[job.stage].get(name, "absent") == model().model_dump(mode="json").get(name):
             del spec[job.stage][name]
             assert identities(job, spec) == identities(job, job.spec), (name, field)
+
+
+def asked(**table: Any) -> dict[str, Any]:
+    """A spec that asks HellaSwag in a table of its own."""
+    return {**QUALITY.spec, "quality": {"task": [{"name": "hellaswag", **table}], "tasks": []}}
+
+
+def test_a_tasks_own_table_asks_what_the_short_form_asks() -> None:
+    short = {**QUALITY.spec, "quality": {}}
+    same = asked(num_fewshot=0, apply_chat_template=False, seeds=1, documents="all")
+    assert task_identity(same, "hellaswag") == task_identity(short, "hellaswag")
+
+
+@pytest.mark.parametrize(
+    ("table", "same"),
+    [
+        ({"documents": 7}, True),
+        ({"selection": "first"}, True),
+        ({"seeds": 1}, True),
+        ({"seeds": 3}, False),
+        ({"num_fewshot": 5}, False),
+        ({"apply_chat_template": True}, False),
+        ({"generation": {"temperature": 0.6}}, False),
+        ({"system_instruction": "Be brief."}, False),
+        ({"chat_template_arguments": {"enable_thinking": True}}, False),
+        ({"think_end_token": "</think>"}, False),
+    ],
+    ids=str,
+)
+def test_what_a_table_says_is_the_question_but_for_its_documents(
+    table: dict[str, Any], same: bool
+) -> None:
+    changed = task_identity(asked(**table), "hellaswag")
+    assert (changed == task_identity(asked(), "hellaswag")) == same
+
+
+def test_a_groups_tasks_are_asked_as_its_table_says() -> None:
+    group = {**QUALITY.spec, "quality": {"task": [{"name": "mmlu", "num_fewshot": 5}], "tasks": []}}
+    assert task_identity(group, "mmlu_anatomy", "mmlu") != task_identity(group, "mmlu_anatomy")
 
 
 RESULTS = ROOT / "bench" / "results"

@@ -219,7 +219,7 @@ def test_a_machine_without_a_gpu_asks_docker_for_none() -> None:
 def test_the_image_is_the_official_one_and_of_the_version_that_is_planned() -> None:
     text = text_of(runner.DOCKERFILE, CONTAINER)
     assert text.startswith(f"FROM {IMAGE}\n")
-    assert "'lm-eval[api]==" in text
+    assert "'lm-eval[api,ifeval,math]==" in text
     assert "--constraint image.txt" in text  # none of the image's own packages changes
     assert re.search(r"== '\d+\.\d+\.\d+'", text)
     assert "'vllm==" not in text

@@ -1,0 +1,341 @@
+"""lm-eval's own tasks of every kind, to the record, against a server whose answers are known."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import completions
+import pytest
+import small_tokenizers
+from completions import EACH
+from targets import target
+
+from bench import ingest
+from bench.config import Generation, QualityOptions, TaskOptions
+from bench.engine import installed
+from bench.errors import MeasurementError
+from bench.measure import quality
+from bench.measure.client import Client, TaskRefusedError
+from bench.measure.tasks import TaskData
+from bench.records.record import QualityResult, TaskResult
+
+pytestmark = pytest.mark.engine
+
+SPLITS = ("train", "validation", "test", "dev")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A worker that reaches no Hub."""
+    folder = tmp_path_factory.mktemp("worker")
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
+    environment["NO_PROXY"] = "127.0.0.1,localhost"
+    with Client(installed.ensure("cpu"), environment, folder / "client.log") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that begins texts with BOS."""
+    return small_tokenizers.make(tmp_path_factory.mktemp("tokenizer") / "bos", before=True)
+
+
+def load(
+    client: Client, folder: Path, table: TaskOptions, documents: list[dict[str, Any]]
+) -> dict[str, TaskData]:
+    """The worker's task, with these documents in every split."""
+    file = folder / f"{table.name}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in documents))
+    loading = {
+        "files": {table.name: dict.fromkeys(SPLITS, str(file))},
+        "num_fewshot": table.num_fewshot,
+        "generation": table.generation.model_dump(mode="json", exclude_none=True),
+    }
+    client.send("prepare_quality", tasks={table.name: loading})
+    return {
+        name: TaskData(found["documents"], found["dataset"], found["asked"])
+        for name, found in client.receive().items()
+    }
+
+
+@contextlib.contextmanager
+def _watch() -> Iterator[Any]:
+    yield SimpleNamespace(result=lambda _: None)
+
+
+def ask(
+    client: Client, url: str, tokenizer: Path, options: QualityOptions, tasks: dict[str, TaskData]
+) -> tuple[QualityResult, list[list[dict[str, Any]]]]:
+    """The stage's result and its sidecars' rows, each as ingest would take it."""
+    asked = target(url, "model", tokenizer)
+    asked.server.__dict__["check"] = lambda: None
+    result, sidecars = quality.measure(
+        client, asked, options, tasks, answered={}, max_model_len=8192, watch=_watch
+    )
+    rows = []
+    for task, data in zip(result.tasks, sidecars, strict=True):
+        text = gzip.decompress(data)
+        found: Any = SimpleNamespace(speed=None, quality=result)
+        assert ingest.find_fault(found, task.samples, text) is None
+        rows.append(json.loads(text))
+    return result, rows
+
+
+def measured(
+    client: Client,
+    folder: Path,
+    tokenizer: Path,
+    table: TaskOptions,
+    documents: list[dict[str, Any]],
+    text: Callable[[dict[str, Any]], str] = lambda _: " #### 3",
+) -> tuple[TaskResult, list[dict[str, Any]], completions.Asked]:
+    """One task's result, its rows, and what the server was asked."""
+    tasks = load(client, folder, table, documents)
+    options = QualityOptions(tasks=(), task=(table,), documents="all")
+    with completions.serving(text) as (url, asked):
+        result, [rows] = ask(client, url, tokenizer, options, tasks)
+    assert result.special_tokens is not None
+    assert result.special_tokens.before == (small_tokenizers.BOS,)
+    return result.tasks[0], rows, asked
+
+
+def of(task: TaskResult) -> dict[str, tuple[float, str | None, bool | None]]:
+    """Each metric's value, unit and direction."""
+    return {
+        metric.name: (round(metric.value, 9), metric.unit, metric.higher_is_better)
+        for metric in task.metrics
+    }
+
+
+TEXTS, LABELS = ["aaa", "bb", "c", "dddd"], ["A", "B", "C", "D"]
+QUESTIONS = [{"question": f"{n} and 0?", "answer": f"Count. #### {n}"} for n in (3, 4)]
+
+
+def test_both_filters_of_gsm8k(client: Client, tmp_path: Path, tokenizer: Path) -> None:
+    table = TaskOptions(name="gsm8k", num_fewshot=1)
+    task, rows, asked = measured(
+        client, tmp_path, tokenizer, table, QUESTIONS, lambda _: " That makes 3."
+    )
+    assert of(task) == {
+        "exact_match,flexible-extract": (0.5, "share", True),
+        "exact_match,strict-match": (0.0, "share", True),
+    }
+    assert [row["exact_match,flexible-extract"] for row in rows] == [1, 0]
+    assert (task.num_fewshot, task.output_type, task.choices) == (1, "generate_until", None)
+    assert task.generation is not None
+    assert task.generation["temperature"] == 0.0
+    assert [prompt.count(small_tokenizers.BOS) for prompt in asked.prompts] == [1, 1]
+    assert all(prompt[0] == small_tokenizers.BOS for prompt in asked.prompts)
+    assert bytes(asked.prompts[0][1:]).count(b"Question:") == 2
+
+
+def test_the_tasks_own_examples_unless_given(
+    client: Client, tmp_path: Path, tokenizer: Path
+) -> None:
+    table = TaskOptions(name="gsm8k")
+    task, _, _ = measured(client, tmp_path, tokenizer, table, QUESTIONS * 4)
+    assert task.num_fewshot == 5
+
+
+def test_instructions_of_ifeval(client: Client, tmp_path: Path, tokenizer: Path) -> None:
+    two = ["punctuation:no_comma", "startend:end_checker"]
+    documents = [
+        {"key": 1, "prompt": "No commas.", "instruction_id_list": two[:1], "kwargs": [{}]},
+        {
+            "key": 2,
+            "prompt": "No commas; end well.",
+            "instruction_id_list": two,
+            "kwargs": [{}, {"end_phrase": "well"}],
+        },
+    ]
+    documents[0]["kwargs"] = [{"end_phrase": None}]  # columns are the same in every row
+    table = TaskOptions(name="ifeval")
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents, lambda _: "no end")
+    assert of(task) == {
+        "inst_level_loose_acc": (0.666666667, "share", True),
+        "inst_level_strict_acc": (0.666666667, "share", True),
+        "prompt_level_loose_acc": (0.5, "share", True),
+        "prompt_level_strict_acc": (0.5, "share", True),
+    }
+    assert [row["inst_level_strict_acc"] for row in rows] == [[1], [1, 0]]
+    assert {metric.aggregation for metric in task.metrics} == {"mean"}
+
+
+def test_perplexities_of_wikitext(client: Client, tmp_path: Path, tokenizer: Path) -> None:
+    pages = ["Ferries leave the harbour at noon.", "Nobody waits."]
+    table = TaskOptions(name="wikitext")
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, [{"page": page} for page in pages])
+    # A token for each byte, and BOS, which stands before the text as lm-eval's prefix does.
+    nats = -EACH * sum(len(page) + 1 for page in pages)
+    words = sum(len(page.split()) for page in pages)
+    n_bytes = sum(map(len, pages))
+    assert of(task) == {
+        "bits_per_byte": (round(nats / n_bytes / math.log(2), 9), "bits per byte", False),
+        "byte_perplexity": (round(math.exp(nats / n_bytes), 9), "perplexity", False),
+        "word_perplexity": (round(math.exp(nats / words), 9), "perplexity", False),
+    }
+    assert [row["word_perplexity"][1] for row in rows] == [6, 2]
+    assert task.output_type == "loglikelihood_rolling"
+
+
+def test_lambada(client: Client, tmp_path: Path, tokenizer: Path) -> None:
+    table = TaskOptions(name="lambada_openai")
+    documents = [{"text": "She mixes the dough"}, {"text": "He reads a book"}]
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents)
+    assert of(task) == {
+        "acc": (1.0, "share", True),
+        "perplexity": (round(math.exp(-EACH * (6 + 5) / 2), 9), "perplexity", False),
+    }
+    assert [row["loglikelihoods"] for row in rows] == [[6 * EACH], [5 * EACH]]
+    assert "target" not in rows[0]
+
+
+def test_several_right_answers_of_triviaqa(client: Client, tmp_path: Path, tokenizer: Path) -> None:
+    documents = [
+        {"question": "Where", "answer": {"aliases": names, "value": names[0]}}
+        for names in (["Paris", "City of Light"], ["Rome", "Roma"])
+    ]
+    table = TaskOptions(name="triviaqa", num_fewshot=0)
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents, lambda _: " roma")
+    assert of(task) == {"exact_match,remove_whitespace": (0.5, "share", True)}
+    assert [row["exact_match,remove_whitespace"] for row in rows] == [0, 1]
+
+
+def test_choices_that_differ_have_no_number(
+    client: Client, tmp_path: Path, tokenizer: Path
+) -> None:
+    documents = [
+        {
+            "id": str(number),
+            "question": "What?",
+            "choices": {
+                "text": ["aaa", "bb", "c", "dddd"][:choices],
+                "label": list("ABCD")[:choices],
+            },
+            "answerKey": right,
+        }
+        for number, (choices, right) in enumerate(((4, "C"), (3, "A")))
+    ]
+    table = TaskOptions(name="arc_challenge", num_fewshot=0)
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents)
+    assert of(task)["acc"] == (0.5, "share", True)
+    assert task.choices is None
+    assert [(row["target"], len(row["loglikelihoods"])) for row in rows] == [(2, 4), (0, 3)]
+
+
+def test_several_true_choices_of_truthfulqa(
+    client: Client, tmp_path: Path, tokenizer: Path
+) -> None:
+    choices = ["yes", "so", "no"]
+    both = {"choices": choices, "labels": [1, 1, 0]}
+    documents = [{"question": "Is it?", "mc1_targets": both, "mc2_targets": both}]
+    task, rows, _ = measured(
+        client, tmp_path, tokenizer, TaskOptions(name="truthfulqa_mc2"), documents
+    )
+    masses = [math.exp(EACH * (len(choice) + 1)) for choice in choices]
+    assert of(task)["acc"] == (round(sum(masses[:2]) / sum(masses), 9), "share", True)
+    assert "target" not in rows[0], "its share of the right is not that of one choice"
+    assert task.choices == 3
+
+
+def test_a_chat_template_brings_the_only_bos(
+    client: Client, tmp_path: Path, tokenizer: Path
+) -> None:
+    table = TaskOptions(
+        name="gsm8k",
+        num_fewshot=1,
+        apply_chat_template=True,
+        system_instruction="Be brief.",
+        chat_template_arguments={"thinking": True},
+        think_end_token="</think>",
+        generation=Generation(temperature=0.6, top_p=0.9, max_gen_toks=64),
+    )
+    thought = " Perhaps\n\nQuestion: #### 4 </think> #### 3"
+    task, _, asked = measured(client, tmp_path, tokenizer, table, QUESTIONS, lambda _: thought)
+    assert of(task)["exact_match,strict-match"] == (0.5, "share", True)
+    assert [prompt.count(small_tokenizers.BOS) for prompt in asked.prompts] == [1, 1]
+    text = bytes(asked.prompts[0][1:]).decode()
+    assert text.startswith("<system>Be brief.<user>Question:")
+    assert text.endswith("<think>")
+    assert "<assistant>" in text
+    body = asked.bodies[0]
+    assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.6, 0.9, 64)
+    assert body["stop"] == [], "what ends an answer may be in a thought"
+    assert task.apply_chat_template
+
+
+def test_each_document_is_asked_with_every_seed(
+    client: Client, tmp_path: Path, tokenizer: Path
+) -> None:
+    table = TaskOptions(
+        name="gsm8k", num_fewshot=0, seeds=3, generation=Generation(temperature=1.0)
+    )
+    task, rows, asked = measured(
+        client, tmp_path, tokenizer, table, QUESTIONS, lambda body: f" #### {body['seed'] - 1231}"
+    )  # 3, 4, 5
+    assert task.sampling_seeds == (1234, 1235, 1236)
+    assert sorted({body["seed"] for body in asked.bodies}) == [1234, 1235, 1236]
+    name = "exact_match,strict-match"
+    assert [row["by_seed"][name] for row in rows] == [[1, 0, 0], [0, 1, 0]]
+    assert [row[name] for row in rows] == [pytest.approx(1 / 3)] * 2
+    [metric] = [metric for metric in task.metrics if metric.name == name]
+    assert metric.value == pytest.approx(1 / 3)
+    assert metric.stderr == pytest.approx(0, abs=1e-12)
+    assert (metric.unit, metric.aggregation) == ("share", "mean")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(True, False), (False, False), (True, True), (False, True)]
+)
+def test_special_tokens_are_the_tokenizers_own(
+    client: Client, tmp_path: Path, before: bool, after: bool
+) -> None:
+    folder = small_tokenizers.make(tmp_path / "tokenizer", before=before, after=after)
+    table = TaskOptions(name="gsm8k", num_fewshot=0)
+    tasks = load(client, tmp_path, table, QUESTIONS)
+    options = QualityOptions(tasks=(), task=(table,), documents="all")
+    with completions.serving() as (url, asked):
+        result, _ = ask(client, url, folder, options, tasks)
+    assert result.special_tokens is not None
+    assert result.special_tokens.before == (small_tokenizers.BOS,) * before
+    assert result.special_tokens.after == (small_tokenizers.EOS,) * after
+    for prompt in asked.prompts:
+        assert prompt.count(small_tokenizers.BOS) == before
+        assert prompt.count(small_tokenizers.EOS) == after
+        assert (prompt[0] == small_tokenizers.BOS) == before
+        assert (prompt[-1] == small_tokenizers.EOS) == after
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "reason"),
+    [
+        (
+            "humaneval",
+            {"task_id": "a/0", "prompt": "x", "canonical_solution": "y", "test": "z",
+             "entry_point": "f"},
+            "humaneval runs code that the model wrote",
+        ),
+        (
+            "wmt14-en-fr",
+            {"translation": {"en": "one", "fr": "un"}},
+            "its metric bleu is no number or list of numbers",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_refused_when_it_is_loaded(
+    client: Client, tmp_path: Path, name: str, document: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(TaskRefusedError, match=reason):
+        load(client, tmp_path, TaskOptions(name=name), [document])
+
+
+def test_a_task_that_fails_at_its_first_document_is_refused(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match="answer"):
+        load(client, tmp_path, TaskOptions(name="gsm8k"), [{"question": "Why?"}])
