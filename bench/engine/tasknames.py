@@ -70,10 +70,6 @@ def check(table: TaskOptions) -> Iterator[Refusal]:
             message = f"{which} runs code that the model wrote"
             yield Refusal("name", message, "ask another task: no model's code is run here")
             return
-        if task.output in ("loglikelihood", "loglikelihood_rolling"):
-            message = f"{which} is told by a perplexity, which the report cannot show yet"
-            yield Refusal("name", message, "ask a task of choices, or one that a model answers")
-            return
         if task.lacks:
             message = f"{which} needs the Python package {', '.join(task.lacks)}"
             fix = "ask another task, or add the package to bench/engine/locks/*.in and renew them"

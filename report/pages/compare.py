@@ -18,7 +18,7 @@ from report.pages.speed import tokens_text
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows import loads
 from report.rows.loads import Kept
-from report.rows.rows import Metric, QualityRow, Result, SpeedRow, Who
+from report.rows.rows import Metric, QualityRow, Result, SpeedRow, Unit, Who
 
 # Beyond these many pairs a table is no help, and pairing answers takes its time.
 MOST_PAIRS = 400
@@ -167,11 +167,12 @@ def pairs(
         return None
     found = {(a, b): _tests(told[a], told[b], verdicts) for a, b in couples}
     keys = list(dict.fromkeys(key for tests in found.values() for key in tests))
+    units = {key: test.unit for tests in found.values() for key, test in tests.items()}
     columns = (
         Column("a", "A", numeric=False),
         Column("b", "against B", numeric=False),
         Column("machine", "On", numeric=False),
-        *(_heading(key) for key in keys),
+        *(_heading(key, units.get(key)) for key in keys),
     )
     body = [_pair(a, b, told, tests, keys) for (a, b), tests in found.items()]
     return Table("pairs", "Every two of a family on one machine, tested", columns, body)
@@ -203,11 +204,11 @@ def _tests(a: Told, b: Told, verdicts: Verdicts) -> dict[Key, Difference]:
     return found
 
 
-def _heading(key: Key) -> Column:
+def _heading(key: Key, unit: Unit | None) -> Column:
     if isinstance(key, Metric):
         return _HEADINGS[key]
     name = " ".join(key)
-    return Column(name.replace(" ", "-"), name, "pp")
+    return Column(name.replace(" ", "-"), name, "pp" if unit == "share" else "")
 
 
 def _pair(

@@ -125,7 +125,7 @@ def _quality(of: VariantSummary) -> Cell:
         return Cell("baseline", tone="unknown")
     if of.unpaired:
         cell = cells.against(of.unpaired[0])
-        return replace(cell, text=f"{cell.text} pp")
+        return replace(cell, text=f"{cell.text} pp") if of.unpaired[0].unit == "share" else cell
     kept = of.quality.kept if of.quality else None
     if kept is None or kept.interval is None:
         return Cell(quality_text(of), tone="unknown")

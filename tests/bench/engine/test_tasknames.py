@@ -45,11 +45,6 @@ def test_what_practitioners_ask_can_be_asked(name: str) -> None:
         ("helaswag", "lm-eval has no task 'helaswag'", "did you mean 'hellaswag'?"),
         ("zzzzzzzzzz", "lm-eval has no task 'zzzzzzzzzz'", "use a name that `lm_eval ls tasks`"),
         ("humaneval", "humaneval runs code that the model wrote", "no model's code is run here"),
-        (
-            "wikitext",
-            "wikitext is told by a perplexity, which the report cannot show yet",
-            "choices",
-        ),
         ("mbpp", "mbpp runs code that the model wrote", "no model's code is run here"),
     ],
 )

@@ -87,8 +87,8 @@ def test_a_task_is_kept_with_every_documents_outcome(tmp_path: Path) -> None:
     assert (task.documents_original, task.documents_effective) == (10_042, 2)
     assert (task.selection, task.selection_seed, task.choices) == ("random", 1234, 4)
     assert [each.model_dump() for each in task.metrics] == [
-        {"name": "acc", **metric()},
-        {"name": "acc_norm", **metric(stderr=None)},
+        {"name": "acc", **metric(), "by_seed": ()},
+        {"name": "acc_norm", **metric(stderr=None), "by_seed": ()},
     ]
     assert (task.asked, task.output_type, task.sampling_seeds) == (
         "hellaswag",

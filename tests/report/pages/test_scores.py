@@ -1,0 +1,177 @@
+"""Scores of every unit from the record to the page: perplexities, groups, several seeds."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+import synthetic_parts
+from synthetic import BF16, FP8
+from synthetic_parts import Variant
+
+from bench.records import store
+from bench.records.record import Record, canonical_json
+from report.decisions import compare
+from report.differences.families import Verdicts
+from report.findings.takeaways import findings
+from report.pages import quality
+from report.rows.results import Results, load
+
+N = 60
+GROUP = {"name": "mmlu", "version": "2", "tasks": ["mmlu_law", "mmlu_art"]}
+
+
+def metric(name: str, value: float, **more: Any) -> dict[str, Any]:
+    """One metric of today's records."""
+    plain = {"stderr": None, "higher_is_better": True, "unit": "share", "aggregation": "mean"}
+    return {"name": name, "value": value, **plain, **more}
+
+
+def task(name: str, rows: list[dict[str, Any]], *metrics: dict[str, Any], **more: Any) -> Any:
+    """A task's result and its rows."""
+    for number, row in enumerate(rows):
+        row |= {"doc": number, "hash": f"{hash_of(name)}{number:062x}"}
+    found = synthetic_parts.task(name, [{"acc": 0, "acc_norm": 0}] * len(rows), len(rows), 900, 1)
+    return {**found, "choices": None, "asked": name, "metrics": list(metrics), **more}, rows
+
+
+def hash_of(name: str) -> str:
+    """Two digits that tell tasks apart."""
+    return f"{sum(name.encode()) % 256:02x}"
+
+
+def right(count: int, name: str, n: int = N) -> Any:
+    """A subject of MMLU with so many right answers."""
+    share = count / n
+    error = math.sqrt(share * (1 - share) / (n - 1))
+    rows = [{"acc": int(i < count)} for i in range(n)]
+    return task(name, rows, metric("acc", share, stderr=error), asked="mmlu")
+
+
+def texts(worse: float) -> Any:
+    """Wikitext, of which a token more is `worse` nats less likely."""
+    drawn = np.random.default_rng(5)
+    words = [int(count) for count in drawn.integers(20, 90, N)]
+    drifts = drawn.normal(0, 0.1, N)
+    nats = [-count * (2.5 + float(x)) for count, x in zip(words, drifts, strict=True)]
+    rows = [
+        {"word_perplexity": [ll - worse * n * (1 + 0.1 * (-1) ** i), n]}
+        for i, (ll, n) in enumerate(zip(nats, words, strict=True))
+    ]
+    total = -sum(row["word_perplexity"][0] for row in rows) / sum(words)
+    told = {"higher_is_better": False, "unit": "perplexity", "aggregation": "weighted perplexity"}
+    return task("wikitext", rows, metric("word_perplexity", math.exp(total), **told))
+
+
+def sampled(values: tuple[float, ...]) -> Any:
+    """GSM8K with three seeds."""
+    mean = sum(values) / 3
+    rows = [{"exact_match,strict-match": (i % 4) / 3} for i in range(N)]
+    own = metric("exact_match,strict-match", mean, stderr=0.02, by_seed=list(values))
+    more = {
+        "sampling_seeds": [1234, 1235, 1236],
+        "apply_chat_template": True,
+        "generation": {"temperature": 0.6, "max_gen_toks": 256, "until": ["Q:"]},
+    }
+    return task("gsm8k", rows, own, **more)
+
+
+def put(root: Path, variant: Variant, made: list[Any], groups: list[Any]) -> None:
+    """A record of these tasks."""
+    record, _ = synthetic.quality_record(variant)
+    raw = record.model_dump(mode="json")
+    packed = [store.pack_sidecar(rows) for _, rows in made]
+    raw["quality"]["tasks"] = [
+        {**told, "samples": sidecar.model_dump(mode="json")}
+        for (told, _), (sidecar, _) in zip(made, packed, strict=True)
+    ]
+    raw["quality"]["groups"] = groups
+    raw["spec"]["quality"] = {"tasks": [], "task": [{"name": told["asked"]} for told, _ in made]}
+    store.write(root, Record.model_validate_json(canonical_json(raw)), [data for _, data in packed])
+
+
+def group(count: int) -> dict[str, Any]:
+    """MMLU's own figure, over both subjects."""
+    whole = metric("acc", count / (2 * N), stderr=0.04, weight_by_size=True)
+    return {**GROUP, "metrics": [{**whole, "unit": None, "aggregation": None}]}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """A baseline and a variant whose text is less likely."""
+    put(
+        tmp_path, BF16,
+        [right(40, "mmlu_law"), right(20, "mmlu_art"), texts(0.0), sampled((0.5, 0.4, 0.6))],
+        [group(60)],
+    )  # fmt: skip
+    put(
+        tmp_path, FP8,
+        [right(39, "mmlu_law"), right(20, "mmlu_art"), texts(0.05), sampled((0.5, 0.5, 0.5))],
+        [group(59)],
+    )  # fmt: skip
+    return load(tmp_path, None)
+
+
+def test_a_group_stands_in_its_tasks_place(results: Results) -> None:
+    assert {row.task for row in results.quality} == {"mmlu", "wikitext", "gsm8k"}
+    assert {row.task for row in results.parts} == {"mmlu_law", "mmlu_art"}
+    [mmlu] = [row for row in results.quality if row.task == "mmlu" and row.is_baseline]
+    assert (mmlu.n, mmlu.value.value, mmlu.unit) == (2 * N, 0.5, "share")
+    assert mmlu.value.interval
+    found = {each.series: each for each in Verdicts(results).differences if each.stage == "quality"}
+    assert set(found) == {"mmlu", "wikitext", "gsm8k"}
+    assert (found["mmlu"].documents, found["mmlu"].lost, found["mmlu"].gained) == (2 * N, 1, 0)
+    assert {row.series for row in results.history if row.stage == "quality"} == set(found)
+
+
+def test_a_perplexity_is_better_the_lower_and_never_in_percent(results: Results) -> None:
+    verdicts = Verdicts(results)
+    [found] = [each for each in verdicts.differences if each.series == "wikitext"]
+    assert found.kept
+    assert found.kept.estimate == pytest.approx(math.exp(-0.05), rel=0.001)
+    variant, baseline = found.values
+    assert variant
+    assert baseline
+    assert found.verdict.estimate == pytest.approx(variant - baseline)
+    assert variant > baseline
+    told = compare.cells(found)
+    assert "pp" not in " ".join(told)
+    sections = {each.id: each for each in quality.sections(results.quality, verdicts)}
+    [table] = sections["l40-wikitext"].tables
+    score = table.columns[1]
+    assert (score.unit, score.better, score.scale) == ("perplexity", "lower", "ratio")
+    assert [row.cells[0].text for row in table.rows] == [
+        f"{baseline:.2f}", f"{variant:.2f}"
+    ]  # fmt: skip
+    headlines = [each.headline for each in findings(verdicts)]
+    assert [each for each in headlines if re.search(r"\+[\d.]+ word_perplexity", each)]
+    assert not [each for each in headlines if re.search(r" pp [^,;]*wikitext", each)]
+
+
+def test_the_decision_is_the_mean_over_tasks_and_groups(results: Results) -> None:
+    verdicts = Verdicts(results)
+    who = next(row.who for row in results.quality if not row.is_baseline)
+    found = verdicts.decision(who)
+    assert found
+    assert found.kept
+    assert [each.series for each in found.tasks] == ["gsm8k", "mmlu", "wikitext"]
+    kept = [each.kept.estimate for each in found.tasks if each.kept]
+    assert found.kept.estimate == pytest.approx(sum(kept) / 3)
+
+
+def test_seeds_and_settings_are_told(results: Results) -> None:
+    sections = {each.id: each for each in quality.sections(results.quality, Verdicts(results))}
+    asked = sections["l40-gsm8k"].asked
+    assert "in the model's chat template" in asked
+    assert "temperature 0.6, max gen toks 256, 3 seeds" in asked
+    [table] = sections["l40-gsm8k"].tables
+    assert [column.key for column in table.columns][2] == "seeds"
+    assert table.rows[0].cells[1].text == "10.00"
+    [score, parts] = sections["l40-mmlu"].tables
+    assert score.rows[0].cells[0].text == "50.00"
+    assert [row.head.text for row in parts.rows] == ["mmlu_art", "mmlu_law"]
