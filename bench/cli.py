@@ -17,7 +17,7 @@ import click
 
 from bench import places
 from bench.config import STAGES
-from bench.errors import BenchError, ConfigError, MachineError, UnsupportedError
+from bench.errors import BenchError, ConfigError, MachineError, UnsupportedError, WeightsError
 from bench.github.actions import actions
 
 if TYPE_CHECKING:
@@ -438,25 +438,39 @@ def add(
         hardware=hardware,
     )
     license_ = added.license or "unknown"
-    click.echo(f"{added.text}\n{added.download_gib:.1f} GiB to download; licence: {license_}")
-    variants = problems.load_experiment(models).variant[-1:]
-    sizes.keep_from_hub(variants, hub.default_cache())
+    sizes.keep({added.checkpoint: added.sizes}, sizes.kept())
+    gib = added.sizes.download_bytes / 2**30
+    click.echo(f"{added.text}\n{gib:.1f} GiB to download; licence: {license_}")
+    click.echo(f"format: {added.format.describe()}")
+    if added.base:
+        click.echo(
+            f"it is the baseline of a new family; what it was made from would be a better one: "
+            f'bench add {added.base} --family "{added.family}"'
+        )
+    new = problems.load_experiment(models).variant[-1].id
     click.echo(
-        f"next: `bench plan --variant {variants[0].id}` says what it takes; a pull request, or\n"
-        f"`bench run --variant {variants[0].id}`, measures it"
+        f"next: `bench plan --variant {new}` says what it takes; a pull request, or\n"
+        f"`bench run --variant {new}`, measures it"
     )
 
 
 @cli.command(example="bench pin")
 @models_option
-def pin(models: Path) -> None:
-    """Write each repository's commit of today, and its size."""
-    from bench.modelsfile import edit, problems
-    from bench.weights import hub, sizes
+def pin(models: Path) -> int:
+    """Write each repository's commit of today, and its size.
 
-    for pinned in edit.pin(models):
+    What cannot be read is named, and holds up nothing else.
+    """
+    from bench.modelsfile import edit, problems
+    from bench.weights import contents, hub
+
+    written, errors = edit.pin(models)
+    for pinned in written:
         click.echo(f"{pinned.name}: {pinned.key} {pinned.before or 'newest'} -> {pinned.after}")
-    sizes.keep_from_hub(problems.load_experiment(models).variant, hub.default_cache())
+    errors += contents.keep_from_hub(problems.load_experiment(models).variant, hub.default_cache())
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    return WeightsError.exit_code if errors else 0
 
 
 @cli.command(example="bench doctor\nbench doctor --github --repository octo/bench")

@@ -54,13 +54,9 @@ from bench.records.record import (
 )
 
 MAX_FILES = 2_000
-MAX_RECORD_BYTES = 4 * 2**20
-MAX_SIDECAR_BYTES = 32 * 2**20
-# What a sidecar unpacks to: 10,000 documents are 7 MB. Parsed, JSON may take 20 times its size.
-MAX_SIDECAR_TEXT_BYTES = 64 * 2**20
 # Of an artifact: its files, and again what its sidecars unpack to.
 MAX_TOTAL_BYTES = 256 * 2**20
-_LIMITS = f"one may to {MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
+_LIMITS = f"one may to {store.MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
 MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a number still
 CLOCK_SKEW = timedelta(hours=1)
 _PATH = re.compile(
@@ -215,7 +211,7 @@ def _walk(path: Path, name: str = "") -> Iterator[tuple[str, bytes]]:
 
 
 def _cap(name: str) -> int:
-    return MAX_SIDECAR_BYTES if name.endswith(".gz") else MAX_RECORD_BYTES
+    return store.MAX_SIDECAR_BYTES if name.endswith(".gz") else store.MAX_RECORD_BYTES
 
 
 def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, Asked]) -> Record:
@@ -305,7 +301,7 @@ def _unpack(name: str, sidecar: Sidecar, files: Mapping[str, bytes], left: int) 
         raise refused(name, "its SHA-256 is not the one its record names")
     if len(data) != sidecar.size_bytes:
         raise refused(name, "its size is not the one its record names")
-    most = min(MAX_SIDECAR_TEXT_BYTES, left)
+    most = min(store.MAX_SIDECAR_TEXT_BYTES, left)
     try:
         with gzip.open(io.BytesIO(data)) as file:
             text = file.read(most + 1)

@@ -92,6 +92,51 @@ def accepted(command: Command, build: Build, version: str) -> dict[str, dict[str
     return None
 
 
+@dataclass(frozen=True)
+class Method:
+    """What becomes of a checkpoint that states a method, and the words that may ask for it."""
+
+    method: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What an engine has.
+
+    Attributes:
+        methods: by what a checkpoint states; see `formats.Format.method`.
+        words: all that `--quantization` takes.
+        online: those of them that quantize a checkpoint in 16 bits while it is loaded.
+        pooling: architectures that generate no text.
+        dropped: architectures that it had once, with the last version.
+    """
+
+    methods: dict[str, Method]
+    words: frozenset[str]
+    online: tuple[str, ...]
+    pooling: frozenset[str]
+    dropped: dict[str, str]
+
+
+@functools.cache
+def table(build: Build, version: str) -> Table | None:
+    """What an engine has, or None if the version is not in the file, or was added before this."""
+    for found in _tables():
+        if (found["version"], found["build"]) == (version, build) and "methods" in found:
+            return Table(
+                {
+                    stated: Method(method["method"], tuple(method["words"]))
+                    for stated, method in found["methods"].items()
+                },
+                frozenset(found["arguments"]["serve"]["--quantization"]["words"]),
+                tuple(found["online"]),
+                frozenset(found["models"]["pooling"]),
+                dict(found["models"]["dropped"]),
+            )
+    return None
+
+
 @functools.cache
 def _tables() -> list[dict[str, Any]]:
     tables: list[dict[str, Any]] = json.loads(_TABLE.read_text(encoding="utf-8"))

@@ -9,13 +9,14 @@ the model, and ends at the first prompt. Most laptops have no AVX-512.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.config import Build
 from bench.engine import installed
 from bench.errors import UnsupportedError
+from bench.weights import formats
 
 CPUINFO = Path("/proc/cpuinfo")
 _EXTENSIONS = ("avx2", "avx512f", "avx512_bf16")
@@ -47,14 +48,6 @@ def check(build: Build, quantization: Mapping[str, Any]) -> None:
         )
 
 
-def weight_bits(quantization: Mapping[str, Any]) -> set[object]:
+def weight_bits(quantization: Mapping[str, Any]) -> frozenset[int]:
     """The sizes of quantized weights that a checkpoint's configuration states."""
-    return set(_stated_bits(quantization)) - {None}
-
-
-def _stated_bits(config: Mapping[str, Any]) -> Iterator[object]:
-    yield config.get("bits")  # AWQ, GPTQ
-    groups = config.get("config_groups")  # compressed-tensors
-    for group in groups.values() if isinstance(groups, dict) else ():
-        weights = group.get("weights") if isinstance(group, dict) else None
-        yield weights.get("num_bits") if isinstance(weights, dict) else None
+    return formats.read({"quantization_config": quantization}, {}).weight_bits

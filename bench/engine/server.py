@@ -36,6 +36,10 @@ _PHASES = (
 _PREFIX = re.compile(r"(?:\([\w-]+ pid=\d+\) ?)?(?:(?P<level>[A-Z]+) \S+ \S+ \[[^\]]*\] ?)?")
 # Lines that carry no reason: progress bars, tracebacks' frames (indented), deprecations.
 _NOISE = re.compile(r"^\s*$|it/s|^\s{2,}|^Dumping |Traceback|Warning:|\d+%\|")
+# pydantic's: the exception, perhaps a field's name, and indented what is wrong with it.
+_RAISED = re.compile(r"(?:\w+\.)*\w*Error: \d+ validation errors? for \w")
+_BETWEEN = re.compile(r"[A-Za-z_][\w.\[\]]*$| {4}For further")
+_TOLD_BELOW = re.compile(r" {2}(?! )(?!For further)(.*?\S.*?)(?: \[type=.*)?$")
 _REASON = re.compile(r"[Ee]rror|Exception|[Kk]illed|out of memory|not supported|invalid|[Ff]ail")
 
 
@@ -256,13 +260,19 @@ def phase(log: str) -> str:
 def last_words(log: str, count: int = 6) -> list[str]:
     """The last different lines of a log that say something, preferring those with a reason.
 
-    A failing vLLM says what went wrong first and then, process by process, that it did.
+    A failing vLLM says what went wrong first and then, process by process, that it did. The reason
+    of a refused configuration stands below the exception's own line, indented as a frame is.
     """
     lines: dict[str, bool] = {}
+    raised = False
     for line in log.splitlines():
         prefix = _PREFIX.match(line)
         assert prefix  # both its parts may be missing
         text = line[prefix.end() :]
+        if raised and (told := _TOLD_BELOW.match(text)):
+            lines.setdefault(told[1].strip(), True)
+            continue
+        raised = bool(_RAISED.match(text)) or (raised and bool(_BETWEEN.match(text)))
         if not _NOISE.search(text):
             calm = prefix["level"] in ("DEBUG", "INFO", "WARNING")
             lines.setdefault(text.strip(), not calm and bool(_REASON.search(text)))

@@ -88,6 +88,13 @@ def _total_row(needed: Sequence[Forecast]) -> tuple[str, ...]:
 
 
 def _time(forecasts: Sequence[Forecast]) -> str:
+    ranges = [
+        (one.expected_minutes, one.expected_minutes) if one.expected_minutes else one.likely_minutes
+        for one in forecasts
+    ]
+    if any(one.likely_minutes for one in forecasts) and all(ranges):
+        low, high = (sum(row[end] or 0.0 for row in ranges if row) for end in (0, 1))
+        return f"{low:,.1f} to {high:,.1f} min"
     expected = [one.expected_minutes for one in forecasts]
     least = [one.least_minutes for one in forecasts if one.expected_minutes is None]
     known = [minutes for minutes in (*expected, *least) if minutes is not None]

@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.plan import forecast
 from bench.plan.forecast import Forecast
 from bench.plan.jobs import Job
-from bench.weights import hub, sizes
+from bench.weights import contents, hub, sizes
 from bench.weights.hub import UnreachableError
 from bench.weights.sizes import Sizes
 
@@ -66,7 +66,8 @@ def ask(
     def work() -> None:
         for name, variant in variants.items():
             try:
-                found[name] = sizes.read_hub(variant, hub.default_cache())
+                if measured := contents.read_hub(variant, hub.default_cache()).sizes:
+                    found[name] = measured
             except UnreachableError as error:
                 reasons.update(dict.fromkeys(reasons.keys() - found, error.message))
                 return  # nor will it answer for the others

@@ -48,6 +48,7 @@ class Client:
     def __init__(self, engine: Engine, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
         self._waiting = ""
+        self._said = 0  # bytes of the log before what was asked last
         with log.open("ab") as output:
             self._process = Supervised(
                 # -P: the folder of worker.py must not shadow the engine's modules.
@@ -80,6 +81,7 @@ class Client:
         assert self._process.popen.stdin
         if not self.usable:
             raise self._died(command)
+        self._said = self.log.stat().st_size
         try:
             self._process.popen.stdin.write(json.dumps({"do": command, **request}) + "\n")
             self._process.popen.stdin.flush()
@@ -116,9 +118,9 @@ class Client:
         if "refused" in reply:
             raise TaskRefusedError(reply["refused"], "ask another task in models.toml")
         if "error" in reply:
-            words = "\n    ".join(last_words(self.log.read_text(errors="replace"), 4))
             raise MeasurementError(
-                f"{command}: {reply['error']}\n    {words}", f"read the whole log: {self.log}"
+                f"{command}: {reply['error']}\n    {self._words(4)}",
+                f"read the whole log: {self.log}",
             )
         answer: dict[str, Any] = reply["ok"]
         return answer
@@ -138,8 +140,12 @@ class Client:
 
     def _died(self, command: str) -> MeasurementError:
         self.stop()  # its supervisor needs a moment longer; until then it would seem usable
-        words = "\n    ".join(last_words(self.log.read_text(errors="replace")))
         return MeasurementError(
-            f"{command}: the measuring process ended:\n    {words}",
+            f"{command}: the measuring process ended:\n    {self._words(6)}",
             f"read the whole log: {self.log}",
         )
+
+    def _words(self, count: int) -> str:
+        """What the log says of the last request: an earlier one's failure is not this one's."""
+        text = self.log.read_bytes()[self._said :].decode(errors="replace")
+        return "\n    ".join(last_words(text, count))

@@ -74,6 +74,25 @@ def describe(
     )
 
 
+def check(build: Literal["cpu", "cuda"], nvml: Any = None) -> None:
+    """Raises MachineError where the build needs a GPU and none answers: seen in a moment.
+
+    The engine for it takes gigabytes and minutes to install.
+    """
+    if build != "cuda":
+        return
+    nvml = nvml or load_nvml()
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise MachineError(f"NVML: {error}", "run `bench doctor`") from error
+    try:
+        if not nvml.nvmlDeviceGetCount():
+            raise MachineError("this machine has no NVIDIA GPU", "run `bench doctor`")
+    finally:
+        nvml.nvmlShutdown()
+
+
 def _versions(python: Path | None) -> tuple[str, dict[str, str]]:
     """The interpreter's version and those of its packages, by normalized name."""
     if python is None:

@@ -415,6 +415,7 @@ class Run:
         self.outcome = RunOutcome()
         self.bundled: list[str] = []  # the checkpoints it makes, all together
         self.failed: set[tuple[str, str]] = set()  # variant and stage, not tried again
+        machine.check(needed[0].hardware.engine)
         self.engine = installed.ensure(needed[0].hardware.engine)
         self._clients: dict[str, Client] = {}
         self._first = {job.stage: job for job in reversed(needed)}

@@ -27,7 +27,8 @@ from bench.demo import datasets
 from bench.engine import arguments, installed, tasknames
 from bench.errors import ConfigError
 from bench.modelsfile.lines import KeyPath
-from bench.records.pace import paces
+from bench.records import store
+from bench.records.pace import paces, prompts
 
 Disagreement = tuple[KeyPath, str, str]  # where it stands, what it is, what to write
 
@@ -211,10 +212,10 @@ def _serve_tables(
 def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
     variant, hardware = experiment.variant[i], experiment.hardware[h]
     serve = experiment.serve_options(variant, hardware)
-    set_at = _set_at(experiment, i, h)
+    places = set_at(experiment, i, h)
     if hardware.engine == "cuda" and serve.gpus > hardware.gpus:
         keys = ("tensor_parallel_size", "pipeline_parallel_size")
-        place = _narrowest({"gpus": ("hardware", h, "gpus")} | set_at, "gpus", *keys)
+        place = _narrowest({"gpus": ("hardware", h, "gpus")} | places, "gpus", *keys)
         message = f"{variant.name!r} needs {serve.gpus} GPU(s), {hardware.id} has {hardware.gpus}"
         yield place, message, f"lower {' × '.join(keys)}, or correct the hardware's gpus"
     on_cpu = variant.is_gguf and hardware.engine == "cpu"
@@ -227,32 +228,46 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         yield ("variant", i, "bundled"), "is a shape without weights", fix
     if serve.load_format == "dummy" and "quality" in variant.stages:
         fix = 'set stages = ["speed"], or remove load_format'
-        yield set_at["load_format"], "random weights have no quality to measure", fix
+        yield places["load_format"], "random weights have no quality to measure", fix
     if serve.load_format == "dummy" and not variant.repo and variant.bundled not in SHAPES:
         fix = f"add repo, or bundled, one of: {_listed(SHAPES)}"
-        yield set_at["load_format"], "random weights need a repo for their shapes", fix
+        yield places["load_format"], "random weights need a repo for their shapes", fix
     if "speed" in variant.stages:
         speed = experiment.speed_options(variant, hardware)
         if not paces(speed):
-            place = _narrowest(set_at, "request_rates", "concurrency")
+            place = _narrowest(places, "request_rates", "concurrency")
             yield place, "speed has no load", "name a request rate or a concurrency"
         wanted = speed.input_tokens + speed.output_tokens
         if wanted > (serve.max_model_len or wanted):
             yield (
-                _narrowest(set_at, "max_model_len", "input_tokens", "output_tokens"),
+                _narrowest(places, "max_model_len", "input_tokens", "output_tokens"),
                 f"{variant.name!r} on {hardware.id}: {speed.input_tokens} + {speed.output_tokens} "
                 f"tokens do not fit in max_model_len = {serve.max_model_len}",
                 f"set max_model_len to {wanted} or more, or ask for fewer tokens",
             )
+        requests = speed.repeats * sum(prompts(speed, pace) for pace in paces(speed))
+        if requests > store.MAX_REQUESTS:
+            yield (
+                _narrowest(places, "prompts", "repeats", "request_rates", "concurrency"),
+                f"{variant.name!r} on {hardware.id}: {requests:,} requests in one record",
+                f"ask for {store.MAX_REQUESTS:,} or fewer: more are not taken from a runner",
+            )
     if "quality" in variant.stages:
+        documents = experiment.quality_options(variant, hardware).documents
+        if documents != "all" and documents > store.MAX_DOCUMENTS:
+            yield (
+                _narrowest(places, "documents"),
+                f"{documents:,} documents of each task in one record",
+                f"ask for {store.MAX_DOCUMENTS:,} or fewer: more are not taken from a runner",
+            )
         try:
             datasets.check(experiment.quality_options(variant, hardware))
         except ConfigError as error:
-            place = _narrowest(set_at, "data", "tasks", "num_fewshot")
+            place = _narrowest(places, "data", "tasks", "num_fewshot")
             yield place, error.message, error.fix
 
 
-def _set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
+def set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
     """Where each key was set as it applies to a variant on a hardware: in its narrowest layer."""
     variant, hardware = experiment.variant[i], experiment.hardware[h]
     owners: Sequence[KeyPath] = (

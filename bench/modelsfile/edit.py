@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +23,31 @@ import tomlkit
 from bench.config import Experiment, Variant
 from bench.errors import ConfigError, WeightsError
 from bench.modelsfile import lines as toml_lines
-from bench.modelsfile import problems
-from bench.weights import hub, snapshot
+from bench.modelsfile import online, problems
+from bench.weights import hub, sizes, snapshot
+from bench.weights.contents import read_hub
+from bench.weights.formats import Format
+from bench.weights.sizes import Sizes
 
 
 @dataclass(frozen=True)
 class Added:
-    """What `add` wrote."""
+    """What `add` wrote.
+
+    Attributes:
+        checkpoint: what its sizes are kept by; see `sizes.key`.
+        base: what a quantized model that heads a new family was made from.
+    """
 
     text: str
     name: str
     family: str
     new_family: bool
     license: str | None
-    download_gib: float
+    checkpoint: str
+    sizes: Sizes
+    format: Format
+    base: str | None
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,16 @@ def add(
 
     Raises:
         ConfigError: the file has problems already, or would have with this table.
-        WeightsError: the Hub, or a repository that cannot be served; see `bench.weights.hub`.
+        WeightsError: the Hub, or what cannot be served; see `bench.modelsfile.online`.
     """
     experiment = problems.load_experiment(path)
     found = hub.describe(repo)
-    files = snapshot.choose_from(found, file, cache)
-    config = {} if file else hub.load_json(hub.fetch(repo, found.commit, "config.json", cache))
-    quantized = bool(file or config.get("quantization_config"))
+    if there := [v for v in experiment.variant if (v.repo, v.file) == (repo, file)]:
+        raise _there_already(there, found.commit, name)
+    asked = Variant.model_construct(name="new", family="new", repo=repo, file=file)
+    contents = read_hub(asked, cache, found)
     name = name or Path(file or repo).name.removesuffix(".gguf")
-    family = family or _family(experiment, found, quantized=quantized)
+    family = family or _family(experiment, found, quantized=contents.format.method is not None)
     tables = ""
     if new_family := family not in {known.name for known in experiment.family}:
         tables += "\n" + _table("family", {"name": family, "baseline": name})
@@ -95,27 +108,65 @@ def add(
     text = before + tables if before.endswith("\n") else f"{before}\n{tables}"
     if "\r\n" in before:
         text = text.replace("\r\n", "\n").replace("\n", "\r\n")
-    if found_problems := problems.find_problems(text):
+    with_it, found_problems = problems.check(text)
+    if with_it is None or found_problems:
         listing = "\n".join(f"  {path}:{problem}" for problem in found_problems)
         raise ConfigError(f"{path} is unchanged: with this table it would have\n{listing}")
+    for _, message, fix in online.refusals(
+        with_it, len(with_it.variant) - 1, cache, licensed=False
+    ):
+        raise WeightsError(f"{path} is unchanged: {message}", fix)
     _write(path, text)
-    size = sum(part.size_bytes for part in files)
+    assert contents.sizes
     return Added(
         tables.strip("\n") + "\n",
         name,
         family,
         new_family,
         found.license,
-        size / 2**30,
+        sizes.key(with_it.variant[-1]),
+        contents.sizes,
+        contents.format,
+        found.base_model if new_family and contents.format.method else None,
     )
 
 
-def pin(path: Path) -> list[Pinned]:
+def _there_already(there: Sequence[Variant], commit: str, name: str | None) -> ConfigError:
+    """What a second row of a checkpoint would have to differ in, as tables to choose from."""
+    first = there[0]
+    tables = []
+    for suffix, serve in _OTHER_WAYS:
+        keys = {"name": name or f"{first.name}, {suffix}"[:80], "family": first.family}
+        keys |= {"repo": str(first.repo)} | ({"file": first.file} if first.file else {})
+        keys |= {"revision": first.revision or commit}
+        keys |= {"tokenizer": first.tokenizer} if first.tokenizer else {}
+        tables.append(f"{_table('variant', keys)}serve    = {serve}\n")
+    names = ", ".join(repr(variant.name) for variant in there)
+    return ConfigError(
+        f"{first.repo}{f':{first.file}' if first.file else ''} is there already: {names}",
+        "a second row of it is served another way; write one of these, and change what it asks "
+        "for:\n\n" + "\n".join(tables),
+    )
+
+
+# What a second row of a checkpoint is for: another kernel, KV cache or context.
+_OTHER_WAYS = (
+    ("Marlin", '{ linear_backend = "marlin" }'),
+    ("FP8 KV cache", '{ kv_cache_dtype = "fp8" }'),
+    ("8K context", "{ max_model_len = 8192 }"),
+)
+
+
+def pin(path: Path) -> tuple[list[Pinned], list[WeightsError]]:
     """Writes the commit that each repository's revision is today; commits stay as they are.
+
+    Returns:
+        What was written, and why the others could not be: a repository or revision that is not
+        there stays as it is and holds up no other.
 
     Raises:
         ConfigError: the file has problems, or a table is written so that no line can be added.
-        WeightsError: a repository or revision is not there; see `bench.weights.hub`.
+        UnreachableError: the Hub does not answer; nothing is written.
     """
     experiment = problems.load_experiment(path)
     text = path.read_bytes().decode()
@@ -127,12 +178,18 @@ def pin(path: Path) -> list[Pinned]:
         for asked in snapshot.sources(variant)
         if not hub.is_commit(asked.revision)
     ]
-    pinned = []
+    pinned, failed = [], []
     for line, i, asked in sorted(unpinned, key=lambda row: -row[0]):  # lines above keep their place
-        commit = hub.describe(asked.repo, asked.revision).commit
+        name = experiment.variant[i].name
+        try:
+            commit = hub.describe(asked.repo, asked.revision).commit
+        except hub.UnreachableError:
+            raise
+        except WeightsError as error:
+            failed.append(WeightsError(f"{name}: not pinned: {error.message}", error.fix))
+            continue
         _pin_row(rows, line - 1, asked, commit)
         wanted["variant"][i][asked.revision_key] = commit
-        name = experiment.variant[i].name
         pinned.append(Pinned(name, asked.revision_key, asked.revision, commit))
     text = "".join(rows)
     if _parsed(text) != wanted:
@@ -140,7 +197,7 @@ def pin(path: Path) -> list[Pinned]:
         raise ConfigError(f"{path} is unchanged: its layout has no line for this", listing)
     if pinned:
         _write(path, text)
-    return pinned[::-1]
+    return pinned[::-1], failed[::-1]
 
 
 def _pin_row(rows: list[str], at: int, asked: snapshot.Source, commit: str) -> None:
@@ -181,11 +238,48 @@ def _write(path: Path, text: str) -> None:
 
 def _family(experiment: Experiment, found: hub.Repository, *, quantized: bool) -> str:
     """Of the model whose variant this is; an unquantized fine-tune is its own."""
-    for variant in experiment.variant:
-        if variant.repo is not None and variant.repo in (found.name, found.base_model):
-            return variant.family
+    known = {v.repo.lower(): v.family for v in experiment.variant if v.repo}
+    line = [found.name, *([found.base_model] if found.base_model else [])]
+    if quantized and found.base_model:
+        line += _ancestors(found.base_model)
+    for repo in line:
+        if family := known.get(repo.lower()):
+            return family
     base = found.base_model if quantized and found.base_model else found.name
+    if quantized and not found.base_model and (family := _namesake(found.name, known)):
+        return family
     return re.sub(r"[^A-Za-z0-9 .,_+()-]", "-", base.rpartition("/")[2])[:80].strip()
+
+
+def _ancestors(repo: str) -> list[str]:
+    """What a model was made from, and that in turn: many quantize a copy of the original."""
+    line: list[str] = []
+    for _ in range(_MOST_ANCESTORS):
+        try:
+            base = hub.describe(line[-1] if line else repo).base_model
+        except hub.UnreachableError:
+            raise
+        except WeightsError:
+            break  # gated or gone
+        if base is None or base in line:
+            break
+        line.append(base)
+    return line
+
+
+def _namesake(repo: str, known: Mapping[str, str]) -> str | None:
+    """The family of the model with the longest name that this one's begins with."""
+    ours = _letters(repo)
+    named = {_letters(other): family for other, family in known.items()}
+    begins = [other for other in named if other and ours.startswith(other)]
+    return named[max(begins, key=len)] if begins else None
+
+
+def _letters(repo: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", repo.rpartition("/")[2].lower())
+
+
+_MOST_ANCESTORS = 3
 
 
 def _tokenizer(experiment: Experiment, found: hub.Repository, family: str) -> str:

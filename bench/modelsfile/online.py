@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from bench.config import Experiment, Variant
+from bench.config import Experiment
+from bench.engine import compatibility
 from bench.errors import WeightsError
 from bench.modelsfile import lines as toml_lines
-from bench.modelsfile.problems import Problem
-from bench.weights import gguf, headers, hub, snapshot
-
-_GGUF_BYTES = 4096  # its architecture is the first thing that a file states
+from bench.modelsfile.consistency import Disagreement, set_at
+from bench.modelsfile.problems import Problem, dotted
+from bench.weights import gguf, hub, snapshot
+from bench.weights.contents import Contents, read_hub
 
 
 def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
-    """Every problem that a download would meet, by line, without downloading the weights.
+    """Every problem that a download or a server's start would meet, without the weights.
 
     Args:
         experiment: a models.toml that is valid in itself.
@@ -27,42 +28,73 @@ def check(experiment: Experiment, text: str, cache: Path) -> list[Problem]:
         UnreachableError: the Hub does not answer, so nothing can be said.
     """
     lines = toml_lines.key_lines(text)
-    problems = []
-    for i, variant in enumerate(experiment.variant):
-        for key, message, fix in _refusals(variant, cache):
-            line = toml_lines.line_of(lines, ("variant", i, key))
-            problems.append(Problem(line, f"variant[{i}].{key}", message, fix))
+    problems: dict[Problem, None] = {}
+    for i in range(len(experiment.variant)):
+        for path, message, fix in refusals(experiment, i, cache):
+            line = toml_lines.line_of(lines, path)
+            problems[Problem(line, dotted(path), message, fix)] = None
     return sorted(problems, key=lambda problem: problem.line)
 
 
-def _refusals(variant: Variant, cache: Path) -> Iterator[tuple[str, str, str]]:
-    """The variant's key, what is wrong with it, and what to do."""
+def refusals(
+    experiment: Experiment, i: int, cache: Path, *, licensed: bool = True
+) -> Iterator[Disagreement]:
+    """Why a variant cannot be measured, by what the Hub says of its checkpoint and tokenizer.
+
+    Args:
+        licensed: whether its repository has to state a licence.
+    """
+    variant, is_sound = experiment.variant[i], True
     for source in snapshot.sources(variant):
-        try:
-            _check(source, cache)
-        except hub.UnreachableError:
-            raise
-        except hub.RevisionError as error:
-            yield source.revision_key, error.message, error.fix
-        except snapshot.FileError as error:
-            yield "file", error.message, error.fix
-        except WeightsError as error:
-            yield source.key, error.message, error.fix
+        for key, error in _refused(source, cache, licensed):
+            is_sound = is_sound and source.key == "tokenizer"
+            yield ("variant", i, key), error.message, error.fix
+    if variant.repo is None or not is_sound:
+        return
+    try:
+        contents = read_hub(variant, cache)
+        if contents.gguf and variant.file:
+            gguf.check_header(contents.gguf, variant.file)
+    except hub.UnreachableError:
+        raise
+    except WeightsError as error:
+        key = "file" if variant.file else "repo"
+        yield ("variant", i, key), error.message, error.fix
+    else:
+        yield from dict.fromkeys(_incompatible(experiment, i, contents))
 
 
-def _check(source: snapshot.Source, cache: Path) -> None:
+def _incompatible(experiment: Experiment, i: int, contents: Contents) -> Iterator[Disagreement]:
+    """Why the engine would not serve the checkpoint so, on each hardware it is meant for."""
+    variant = experiment.variant[i]
+    for h, hardware in enumerate(experiment.hardware):
+        if variant.runs_on(hardware):
+            places = set_at(experiment, i, h)
+            options = experiment.serve_options(variant, hardware)
+            for refusal in compatibility.check(contents, options, hardware.engine):
+                place = places.get(refusal.key, ("variant", i, refusal.key))
+                yield place, refusal.message, refusal.fix
+
+
+def _refused(
+    source: snapshot.Source, cache: Path, licensed: bool
+) -> Iterator[tuple[str, WeightsError]]:
+    """The key that is wrong, and why; what is not wrong is not there."""
+    try:
+        _check(source, cache, licensed)
+    except hub.UnreachableError:
+        raise
+    except hub.RevisionError as error:
+        yield source.revision_key, error
+    except snapshot.FileError as error:
+        yield "file", error
+    except WeightsError as error:
+        yield source.key, error
+
+
+def _check(source: snapshot.Source, cache: Path, licensed: bool) -> None:
     found = hub.describe(source.repo, source.revision)
     hub.check_access(found)
-    chosen = source.choice(found.files, partial(snapshot.remote_shards, found, cache))
-    if source.key == "tokenizer":
-        return
-    if chosen[0].name.endswith(".gguf"):
-        head = hub.read_head(found.name, found.commit, chosen[0].name, _GGUF_BYTES)
-        try:
-            gguf.check_architecture(headers.gguf(head, chosen[0].size_bytes), chosen[0].name)
-        except WeightsError as error:
-            raise snapshot.FileError(error.message, error.fix) from error
-    if "config.json" in {file.name for file in chosen}:
-        hub.load_json(hub.fetch(found.name, found.commit, "config.json", cache))
-    if found.license is None:
+    source.choice(found.files, partial(snapshot.remote_shards, found, cache))
+    if licensed and source.key == "repo" and found.license is None:
         raise WeightsError(f"{found.name} states no licence", "ask its owner, or choose another")

@@ -184,7 +184,7 @@ def _located(found: Iterable[consistency.Disagreement], lines: dict[KeyPath, int
     """Each with its line, in their order; what many variants share is said of the first."""
     problems: dict[tuple[int, str, str], Problem] = {}
     for path, message, fix in found:
-        problem = Problem(toml_lines.line_of(lines, path), _dotted(path), message, fix)
+        problem = Problem(toml_lines.line_of(lines, path), dotted(path), message, fix)
         problems.setdefault((problem.line, problem.key, fix), problem)
         if len(problems) > _MOST:
             break
@@ -204,7 +204,7 @@ def _syntax_problem(text: str, message: str) -> Problem:
             fix = f"write [[{table}]] above each"
         elif message.startswith("Cannot declare"):
             fix = "keep one of the two, with the keys of both"
-        return Problem(line, _dotted(path), f"is given twice, first on line {first}", fix)
+        return Problem(line, dotted(path), f"is given twice, first on line {first}", fix)
     reason, _, position = message.rpartition(" (at ")
     words = position.replace(",", " ").split()
     line = int(words[1]) if words[0] == "line" else text.count("\n") + 1
@@ -276,7 +276,7 @@ def _known_keys(table: KeyPath) -> list[str]:
     return list(_TABLES[names[-1]].model_fields) if names[-1] in _TABLES else []
 
 
-def _dotted(path: Iterable[str | int]) -> str:
+def dotted(path: Iterable[str | int]) -> str:
     text = ""
     for part in path:
         if isinstance(part, int):

@@ -72,7 +72,7 @@ def for_variant(
         return UNKNOWN
     weights = weights_bytes(sizes, options)
     shape = sizes.shape
-    kv = kv_bytes_per_token(shape, options) if shape else None
+    kv = kv_bytes_per_token(shape, options, sizes.kv_cache) if shape else None
     overhead = overhead_bytes(shape, hardware, options) if shape else None
     tokens = None
     if weights is not None and kv is not None and overhead is not None and shape:
@@ -86,11 +86,14 @@ def for_variant(
         )
     limit = shape.max_context if shape else None
     asked = options.max_model_len or limit
+    fits = tokens >= asked if tokens is not None and asked else None
+    if limit and asked and asked > limit:
+        fits = False  # vLLM refuses to start
     return Fit(
         weights_gib=_gib(weights),
         kv_gib_per_1k_tokens=_gib(kv * 1000 if kv is not None else None),
         overhead_gib=_gib(overhead),
-        fits=tokens >= asked if tokens is not None and asked else None,
+        fits=fits,
         max_context=min(tokens, limit or tokens) if tokens is not None else None,
         max_concurrency=tokens / asked if tokens is not None and asked else None,
         download_gib=_gib(sizes.download_bytes),
@@ -111,14 +114,21 @@ def weights_bytes(sizes: Sizes, options: ServeOptions) -> int | None:
     return size
 
 
-def kv_bytes_per_token(shape: Shape, options: ServeOptions) -> int | None:
-    """Keys and values of one token over all layers, or None for a cache type not known here."""
+def kv_bytes_per_token(
+    shape: Shape, options: ServeOptions, checkpoint: str | None = None
+) -> int | None:
+    """Keys and values of one token over all layers, or None for a cache type not known here.
+
+    Args:
+        checkpoint: the type that the checkpoint asks for, which "auto" takes.
+    """
     name = options.kv_cache_dtype or "auto"
+    name = checkpoint or name if name == "auto" else name
     if name == "auto":
         width = 4 if options.dtype in ("float32", "float") else 2
     elif name in ("bfloat16", "float16"):
         width = 2
-    elif name in ("fp8", "fp8_e4m3", "fp8_e5m2"):
+    elif name in ("fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"):
         width = 1
     else:
         return None

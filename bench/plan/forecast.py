@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from bench.plan import fit
+from bench.plan import duration, fit
 from bench.plan.jobs import Job
 from bench.records import store
 from bench.records.pace import of_load
@@ -56,6 +56,8 @@ class Forecast:
         expected_minutes: what is missing takes that long, going by the last such measurement
             (`measured_on`); where nothing is missing, what that took.
         least_minutes: of a stage never measured, what it cannot take less than.
+        likely_minutes: of a stage never measured, the shortest and longest that it may take by
+            what is known of its kind; see `duration`.
         time_basis: from what the time is known.
         weights_gib, fits, max_context, max_concurrency, download_gib: estimates; see `fit.Fit`.
         basis: from what they are known.
@@ -78,6 +80,7 @@ class Forecast:
     reproduces: str | None
     expected_minutes: float | None
     least_minutes: float | None
+    likely_minutes: tuple[float, float] | None
     time_basis: str
     measured_on: str | None
     weights_gib: float | None
@@ -110,9 +113,9 @@ def for_jobs(
         if job.needed and server not in started:
             started.add(server)
             starts = len(job.missing) or 1
-        estimate = memory(job, checkpoints.get(sizes.key(job.variant)))
+        checkpoint = checkpoints.get(sizes.key(job.variant))
         need = (needs or {}).get((job.hardware.id, job.variant.id, job.stage))
-        found.append(_forecast(job, records, estimate, starts, need))
+        found.append(_forecast(job, records, checkpoint, starts, need))
     return found
 
 
@@ -122,18 +125,22 @@ def memory(job: Job, checkpoint: Sizes | None) -> fit.Fit:
 
 
 def _forecast(
-    job: Job, records: list[Record], estimate: fit.Fit, starts: int, need: Need | None
+    job: Job, records: list[Record], checkpoint: Sizes | None, starts: int, need: Need | None
 ) -> Forecast:
     """A job's forecast, with so many of the server's starts."""
+    estimate = memory(job, checkpoint)
     here = [record for record in records if record.hardware == job.hardware.id]
     earlier = [r for r in here if (r.variant, r.stage) == (job.variant.id, job.stage)]
-    expected_s = least_s = None
+    expected_s = least_s = likely_s = None
     basis = "earlier records"
     if earlier:
         expected_s = _missing_s(job, earlier[-1]) + starts * _start_s(earlier[-1])
     else:
         others, where = (here, job.hardware.id) if here else (records, "any hardware")
         least_s, basis = _least_s(job, others, where, starts)
+        if parts := _parts(job, here, checkpoint, starts):
+            likely_s = duration.bounds(parts)
+            basis = " + ".join(part.name for part in parts)
     return Forecast(
         variant=job.variant.id,
         checkpoint=sizes.key(job.variant) if job.variant.repo else job.variant.bundled,
@@ -152,6 +159,7 @@ def _forecast(
         reproduces=job.variant.reproduces,
         expected_minutes=None if expected_s is None else round(expected_s / 60, 1),
         least_minutes=round(least_s / 60, 1) if least_s else None,
+        likely_minutes=_minutes(likely_s) if likely_s else None,
         time_basis=basis,
         measured_on=f"{earlier[-1].provenance.finished_at:%Y-%m-%d}" if earlier else None,
         weights_gib=_rounded(estimate.weights_gib),
@@ -161,6 +169,28 @@ def _forecast(
         download_gib=_rounded(estimate.download_gib),
         basis=estimate.basis,
     )
+
+
+def _parts(
+    job: Job, here: list[Record], checkpoint: Sizes | None, starts: int
+) -> list[duration.Part]:
+    """What a stage never measured will take, part by part; none where nothing can be said."""
+    if checkpoint is None:
+        return []
+    if job.stage == "speed":
+        sessions = job.missing.values()
+        stage = duration.speed(job.speed, sessions, checkpoint, job.serve, job.hardware)
+    else:
+        stage = duration.quality(job.quality, checkpoint, job.serve, job.hardware)
+    if stage is None:
+        return []
+    loading = [] if job.serve.load_format == "dummy" else [duration.load(checkpoint, here)]
+    beginning = [*loading, duration.start(job.serve, here)] if starts else []
+    return [*(replace(part, seconds=starts * part.seconds) for part in beginning), stage]
+
+
+def _minutes(seconds: tuple[float, float]) -> tuple[float, float]:
+    return round(seconds[0] / 60, 1), round(seconds[1] / 60, 1)
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:
@@ -255,10 +285,18 @@ def table(forecasts: Sequence[Forecast]) -> str:
     timed = [one.expected_minutes for one in needed if one.expected_minutes is not None]
     if timed:
         lines.append(f"about {sum(timed):.0f} minutes for the {len(timed)} measured before")
-    least = [one.least_minutes for one in needed if one.least_minutes is not None]
+    likely = [one.likely_minutes for one in needed if one.likely_minutes is not None]
+    if likely:
+        shortest, longest = sum(low for low, _ in likely), sum(high for _, high in likely)
+        bases = _bases(one for one in needed if one.likely_minutes is not None)
+        lines.append(
+            f"{shortest:.0f} to {longest:.0f} minutes for {len(likely)} never measured, without "
+            f"downloads: {bases}"
+        )
+    bare = [one for one in needed if one.least_minutes is not None and not one.likely_minutes]
+    least = [one.least_minutes for one in bare if one.least_minutes is not None]
     if least:
-        parts = [one.time_basis.split(" + ") for one in needed if one.least_minutes is not None]
-        bases = ", ".join(dict.fromkeys(part for basis in parts for part in basis))
+        bases = _bases(bare)
         lines.append(f"at least {sum(least):.0f} minutes for {len(least)} never measured: {bases}")
     lines += _deciding(forecasts)
     downloads = {one.checkpoint: one.download_gib for one in needed if one.download_gib}
@@ -293,6 +331,11 @@ def _deciding(forecasts: Sequence[Forecast]) -> list[str]:
     return lines
 
 
+def _bases(forecasts: Iterable[Forecast]) -> str:
+    parts = (part for one in forecasts for part in one.time_basis.split(" + "))
+    return ", ".join(dict.fromkeys(parts))
+
+
 def _shown(one: Forecast, name: str) -> Any:
     if name == "fits":
         return {True: "yes", False: "no", None: None}[one.fits]
@@ -300,6 +343,8 @@ def _shown(one: Forecast, name: str) -> Any:
         return f"{one.decisive:,}{' (guess)' if one.guessed else ''}"
     if name == "measured":
         return f"{one.measured:,} of {'all' if one.asked is None else format(one.asked, ',')}"
+    if name == "expected_minutes" and one.likely_minutes is not None:
+        return "{:g} to {:g}".format(*one.likely_minutes)
     if name == "expected_minutes" and one.least_minutes is not None:
         return f"at least {one.least_minutes}"
     return getattr(one, name)

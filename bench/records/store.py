@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.errors import ConfigError, MachineError
+from bench.errors import ConfigError, MachineError, MeasurementError
 from bench.records.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
 
 Found = tuple[Path, Record]  # a record and where it is
@@ -46,6 +46,16 @@ _FIXES = {
     errno.EEXIST: _FOLDER,  # a file where a folder must be
     errno.ENAMETOOLONG: "name a shorter folder with --results",
 }
+
+
+# What `bench.ingest` takes of a stranger, so nothing longer is measured or written.
+MAX_RECORD_BYTES = 4 * 2**20
+MAX_SIDECAR_BYTES = 32 * 2**20
+# What a sidecar unpacks to: 10,000 documents are 7 MB. Parsed, JSON may take 20 times its size.
+MAX_SIDECAR_TEXT_BYTES = 64 * 2**20
+# What fits, with room: a request takes three numbers, a document a hash and two for each choice.
+MAX_REQUESTS = MAX_SIDECAR_TEXT_BYTES // 80
+MAX_DOCUMENTS = MAX_SIDECAR_TEXT_BYTES // 800
 
 
 def pack_sidecar(rows: list[Any]) -> tuple[Sidecar, bytes]:
@@ -99,9 +109,17 @@ def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
     Raises:
         MachineError: the disk is full or not writable, or there is a record of this name already,
             which is not overwritten; no file of this record is left.
+        MeasurementError: it is larger than what `bench ingest` takes.
     """
     folder = root / record.hardware / record.variant
     path = folder / file_name(record)
+    text = canonical_json(record.model_dump(mode="json")).encode()
+    for size, most in ((len(text), MAX_RECORD_BYTES), *_sizes(attached := list(attached))):
+        if size > most:
+            raise MeasurementError(
+                f"{path.name} would be {size:,} bytes long, and {most:,} is the most taken",
+                "ask for fewer documents, prompts or repeats at once",
+            )
     with _explained(path):
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
@@ -109,7 +127,7 @@ def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
                 sidecar = folder / f"{hashlib.sha256(data).hexdigest()}.json.gz"
                 if _write_once(sidecar, data):  # else the same bytes are there: it is their hash
                     undo.callback(sidecar.unlink)
-            if not _write_once(path, canonical_json(record.model_dump(mode="json")).encode()):
+            if not _write_once(path, text):
                 raise MachineError(
                     f"{path} exists already, and records are never overwritten",
                     "its name is the time it was finished: check this machine's clock",
@@ -151,6 +169,17 @@ def _explained(path: Path) -> Iterator[None]:
     except OSError as error:
         fix = _FIXES.get(error.errno or 0, "check the disk, or name another folder with --results")
         raise MachineError(f"{path}: {error.strerror}", fix) from error
+
+
+_GZIP = b"\x1f\x8b"
+
+
+def _sizes(attached: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """The length of each sidecar, and the most that it may be."""
+    for data in attached:
+        yield len(data), MAX_SIDECAR_BYTES
+        if data.startswith(_GZIP):  # which ends with the length of what is packed
+            yield int.from_bytes(data[-4:], "little"), MAX_SIDECAR_TEXT_BYTES
 
 
 def _write_once(path: Path, data: bytes) -> bool:

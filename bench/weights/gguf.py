@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import WeightsError
-from bench.weights import headers
+from bench.weights import formats, headers
 from bench.weights.checkpoint import Checkpoint
 
 PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
@@ -60,6 +60,14 @@ REFUSED = {
     "qwen2moe": "vllm-gguf-plugin knows no place for its experts' gate_up_proj",
     "qwen3moe": "vllm-gguf-plugin knows no place for its experts' gate_up_proj",
 }
+# The types of tensors that vllm-gguf-plugin 0.0.5 unpacks (its quantization/utils.py).
+TYPES = frozenset(
+    (
+        *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q8_1"),
+        *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_M", "IQ1_S", "IQ2_XXS", "IQ2_XS"),
+        *("IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS", "IQ4_NL"),
+    )
+)
 
 
 def checked(found: Checkpoint) -> Checkpoint:
@@ -81,19 +89,35 @@ def check(path: Path, tokenizer: Path) -> None:
         tokenizer: the folder with the configuration and the tokenizer that go with it.
     """
     header = _read(path)
-    check_architecture(header, path.name)
+    for part in parts(path):
+        check_header(_read(part), part.name, header)
     _check_configuration(header, path.name, tokenizer)
 
 
-def check_architecture(header: headers.Gguf, name: str) -> None:
-    """Raises WeightsError unless files of this architecture are known to be loaded rightly.
+def check_header(header: headers.Gguf, name: str, first: headers.Gguf | None = None) -> None:
+    """Raises WeightsError unless files of this architecture and type are loaded rightly.
 
     Args:
         name: the file's, for the message.
+        first: of a split file, the header of its first part, which alone has the architecture.
     """
+    _check_architecture(first or header, name)
+    if unknown := sorted(header.types.keys() - TYPES):
+        raise WeightsError(
+            f"{name} has tensors in {', '.join(unknown)}, which the engine does not load",
+            "choose another file: Q8_0, the K types (Q4_K_M) and the IQ types are loaded",
+        )
+
+
+def _check_architecture(header: headers.Gguf, name: str) -> None:
     architecture = _architecture(header)
     if architecture in ARCHITECTURES:
         return
+    if architecture == "clip":
+        raise WeightsError(
+            f"{name} is a projector (mmproj), which reads pictures for a model, and no model",
+            "name the model's own file",
+        )
     if why := REFUSED.get(architecture):
         raise WeightsError(
             f"{name}: the engine does not load GGUF files of the architecture {architecture!r}: "
@@ -148,6 +172,7 @@ def describe(path: Path) -> tuple[int | None, dict[str, Any]]:
     how = {
         "quant_method": "gguf",
         "architecture": _architecture(found[0]),
+        "file_type": formats.of_gguf(found[0]).name.removeprefix("GGUF").strip() or None,
         "tensors": dict(sorted(types.items())),
     }
     return sum(known) if len(known) == len(counts) else None, how

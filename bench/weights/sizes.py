@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from bench import places
 from bench.config import Variant
 from bench.errors import ConfigError
-from bench.weights import headers
+from bench.weights import formats, headers
+from bench.weights.formats import Format
 
 KNOWN = Path(__file__).with_name("checkpoints.json")
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -30,6 +30,20 @@ _OTHER_CACHES = ("kv_lora", "ssm", "mamba", "linear_", "hybrid", "attn_layer", "
 # The tensors of a layer that vllm-gguf-plugin 0.0.5 merges into one.
 _MERGED = (("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up"))
 _MOST = 2**31  # of any one dimension
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_target_positions",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+# Kinds of rotation whose factor is in the length already, as vLLM has it
+# (`_get_and_verify_max_len`).
+_SCALED_ALREADY = ("default", "su", "longrope", "llama3", "yarn", "deepseek_yarn", "mrope")
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,9 @@ class Sizes:
 
     `float_bytes` is the part in 16-bit floats, `linear_bytes` the part of that in linear layers,
     which quantizing while loading would shrink. `shape` is None where the KV cache of this
-    architecture is not the usual one, or the dimensions are not stated.
+    architecture is not the usual one, or the dimensions are not stated. `quantization` and
+    `format` are the method and the name in `formats.Format`; `kv_cache` is the type of the KV
+    cache that the checkpoint asks for, None for the model's own.
     """
 
     weights_bytes: int
@@ -61,6 +77,8 @@ class Sizes:
     quantization: str | None
     shape: Shape | None
     basis: str
+    format: str | None = None
+    kv_cache: str | None = None
 
 
 _Known = TypeAdapter(dict[str, Sizes])
@@ -107,44 +125,19 @@ def keep(found: Mapping[str, Sizes], path: Path) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def read_hub(variant: Variant, cache: Path) -> Sizes:
-    """The facts of a variant's checkpoint on the Hub, by requests for the headers alone.
-
-    Raises:
-        WeightsError: as `snapshot.resolve`, whose choice of files this shares; or a header
-            cannot be read.
-    """
-    from bench.weights import hub, snapshot
-
-    repo = str(variant.repo)
-    found = hub.describe(repo, variant.revision)
-    wanted = snapshot.choose_from(found, variant.file, cache)
-    size, at = sum(file.size_bytes for file in wanted), f"at {found.commit[:8]}"
-    if variant.file:
-        head = hub.read_head(repo, found.commit, wanted[0].name, headers.GGUF_BYTES)
-        return from_gguf(head, size, f"its GGUF header {at}")
-    tensors: dict[str, headers.Tensor] = {}
-    for file in wanted:
-        if file.name.endswith(".safetensors"):
-            read = partial(hub.read_head, repo, found.commit, file.name)
-            tensors |= headers.safetensors(f"{repo}: {file.name}", read)
-    config = hub.load_json(hub.fetch(repo, found.commit, "config.json", cache))
-    return from_tensors(tensors, config, size, f"its safetensors headers {at}")
-
-
-def keep_from_hub(variants: Iterable[Variant], cache: Path) -> None:
-    """Keeps in the project what the Hub says of these variants' checkpoints; see `read_hub`.
-
-    Bundled ones are not on the Hub, and random weights need no checkpoint that could be asked.
-    """
-    asked = (v for v in variants if v.repo and v.serve.load_format != "dummy")
-    keep({key(variant): read_hub(variant, cache) for variant in asked}, kept())
-
-
 def from_tensors(
-    tensors: Mapping[str, headers.Tensor], config: dict[str, Any], download_bytes: int, basis: str
+    tensors: Mapping[str, headers.Tensor],
+    config: Mapping[str, Any],
+    download_bytes: int,
+    basis: str,
+    form: Format | None = None,
 ) -> Sizes:
-    """The facts that safetensors headers and config.json state."""
+    """The facts that safetensors headers and config.json state.
+
+    Args:
+        form: how the checkpoint is stored; by default as config.json alone says.
+    """
+    form = form or formats.read(config, {})
     total = floats = linear = 0
     for name, tensor in tensors.items():
         if name == "lm_head.weight" and config.get("tie_word_embeddings"):
@@ -157,10 +150,17 @@ def from_tensors(
         floats += size
         if len(tensor.shape) > 1 and not any(part in name for part in ("embed", "lm_head", "wte")):
             linear += size
-    quantization = config.get("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    named = method if isinstance(method, str) else None
-    return Sizes(total, floats, linear, download_bytes, named, shape_of(config), basis)
+    return Sizes(
+        total,
+        floats,
+        linear,
+        download_bytes,
+        form.method,
+        shape_of(config),
+        basis,
+        form.name,
+        form.kv_cache,
+    )
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape | None:
@@ -184,8 +184,25 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
         hidden=hidden,
         intermediate=text.get("intermediate_size"),
         vocabulary=text.get("vocab_size"),
-        max_context=text.get("max_position_embeddings"),
+        max_context=context_of(config),
     )
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """The longest sequence that vLLM takes a config.json to allow, in tokens."""
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else config
+    lengths = [text[key] for key in _CONTEXT_KEYS if is_size(text.get(key))]
+    if not lengths:
+        return None
+    scaling = text.get("rope_scaling") or text.get("rope_parameters")
+    factor = 1.0
+    if isinstance(scaling, dict) and "gemma3" not in str(config.get("model_type")):
+        kind = scaling.get("rope_type") or scaling.get("type") or "default"
+        stated = scaling.get("factor")
+        if kind not in _SCALED_ALREADY and isinstance(stated, int | float) and stated >= 1:
+            factor = min(float(stated), 1e6)
+    return int(min(lengths) * factor)
 
 
 def from_gguf(head: bytes, file_bytes: int, basis: str) -> Sizes:
@@ -226,7 +243,8 @@ def from_gguf(head: bytes, file_bytes: int, basis: str) -> Sizes:
         basis += ", without the padding of merged tensors"
     else:
         padding = padding_bytes(header.rows)
-    return Sizes(file_bytes + padding, 0, 0, file_bytes, "gguf", shape, basis)
+    name = formats.of_gguf(header).name
+    return Sizes(file_bytes + padding, 0, 0, file_bytes, "gguf", shape, basis, name)
 
 
 def padding_bytes(rows: Mapping[str, tuple[int, int]]) -> int:
@@ -249,10 +267,11 @@ def _share(hidden: Any, heads: Any) -> int | None:
 
 
 def _shape(max_context: Any, **dimensions: Any) -> Shape | None:
-    if not all(_is_size(value) for value in dimensions.values()):
+    if not all(is_size(value) for value in dimensions.values()):
         return None
-    return Shape(**dimensions, max_context=max_context if _is_size(max_context) else None)
+    return Shape(**dimensions, max_context=max_context if is_size(max_context) else None)
 
 
-def _is_size(value: Any) -> bool:
+def is_size(value: Any) -> bool:
+    """Whether a value that a checkpoint states is a dimension that one could have."""
     return type(value) is int and 0 < value < _MOST

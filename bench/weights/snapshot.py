@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
@@ -14,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from bench.config import Variant
 from bench.errors import ConfigError, WeightsError
 from bench.records.record import ModelFacts, ModelFile
-from bench.weights import download, hub
+from bench.weights import download, formats, hub
 from bench.weights.checkpoint import Checkpoint
 
 INDEX, CONFIG = "model.safetensors.index.json", "config.json"
@@ -28,7 +30,7 @@ _COMPANIONS = (
     "tokenizer.model",
     "vocab.txt",
 )
-_GGUF_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+_GGUF_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 ReadIndex = Callable[[], Collection[str]]
 Choice = Callable[[download.Files, ReadIndex], download.Files]
@@ -147,25 +149,48 @@ def _checkpoint(variant: Variant, hold: Hold) -> Checkpoint:
         tokenizer=variant.tokenizer,
         tokenizer_revision=tokenizer.commit if tokenizer else None,
         files=model.files,
-        quantization_config=_quantization(model.folder),
+        quantization_config=formats.kept(_quantization(model.folder)),
         license=model.license,
     )
     return Checkpoint(path, tokenizer.folder if tokenizer else path, facts)
 
 
 def _quantization(folder: Path) -> dict[str, Any] | None:
-    config = folder / CONFIG
-    found = hub.load_json(config).get("quantization_config") if config.exists() else None
-    return found if isinstance(found, dict) else None
+    return formats.find(*read_configuration(folder))[0]
+
+
+def read_configuration(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A checkpoint's config.json, empty where it has none, and what lies beside it; see `formats`.
+
+    Raises:
+        WeightsError: one is not a JSON object.
+    """
+    found = {
+        name: hub.load_json(folder / name)
+        for name in (CONFIG, *formats.SIDECARS)
+        if (folder / name).exists()
+    }
+    return found.pop(CONFIG, {}), found
 
 
 def _download(source: Source, *, cache: Path, progress: download.Progress | None) -> _Held:
     found = hub.describe(source.repo, source.revision)
-    with hub.asking(source.repo, source.revision):  # notes the branch's commit, for offline runs
-        hub.client().resolve_revision(source.repo, revision=source.revision, cache_dir=cache)
+    if not hub.is_commit(source.revision):  # notes the branch's commit, for offline runs
+        with hub.asking(source.repo, source.revision), _if_it_can_be_written():
+            hub.client().resolve_revision(source.repo, revision=source.revision, cache_dir=cache)
     wanted = source.choice(found.files, partial(remote_shards, found, cache))
     folder, files = download.fetch(found, wanted, cache, progress)
     return _Held(folder, found.commit, files, found.license)
+
+
+@contextlib.contextmanager
+def _if_it_can_be_written() -> Iterator[None]:
+    """A cache that only reads, such as a shared volume, serves all the same."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
 
 
 def _cached(source: Source, *, cache: Path) -> _Held:
@@ -237,6 +262,8 @@ def choose(
         weights = {"model.safetensors"}
     else:  # some repositories hold the same weights twice, once as "consolidated"
         weights = {name for name in safetensors if not name.startswith("consolidated")}
+    if CONFIG not in at_root:
+        raise _no_model(repo, by_name)
     if not weights:
         raise _no_weights(repo, by_name)
     return tuple(by_name[name] for name in sorted(weights | _companions(at_root)))
@@ -263,7 +290,7 @@ def choose_tokenizer(
 
 
 def _choose_configuration(files: Iterable[hub.RemoteFile], _: ReadIndex) -> download.Files:
-    return tuple(file for file in files if file.name == CONFIG)
+    return tuple(file for file in files if file.name in (CONFIG, *formats.SIDECARS))
 
 
 def _companions(names: Iterable[str]) -> set[str]:
@@ -272,23 +299,89 @@ def _companions(names: Iterable[str]) -> set[str]:
 
 
 def _gguf_parts(repo: str, gguf: str, names: Collection[str]) -> list[str]:
-    parts = [gguf]
-    if split := _GGUF_PART.search(gguf):
-        stem, last = gguf[: split.start()], split[1]
+    if (split := _GGUF_PART.search(gguf)) is None:
+        parts = [gguf]
+    else:
+        stem, last = gguf[: split.start()], split[2]
         parts = [f"{stem}-{n:05d}-of-{last}.gguf" for n in range(1, int(last) + 1)]
+        if gguf in names and gguf != parts[0]:
+            raise FileError(f"{gguf} is part {int(split[1])} of {int(last)}", f"name {parts[0]}")
     for part in parts:
         if part not in names:
-            ggufs = sorted(name for name in names if name.endswith(".gguf"))
-            near = difflib.get_close_matches(part, ggufs, n=3) or ggufs[:3]
+            near = _nearest_ggufs(part, names)
             fix = f"did you mean {' or '.join(near)}?" if near else "it has no GGUF files at all"
             raise FileError(f"{repo} has no file {part}", fix)
     return parts
 
 
+def _whole_ggufs(names: Iterable[str]) -> list[str]:
+    """The GGUF files that can be named: models, and of a split one its first part."""
+    found = []
+    for name in sorted(names):
+        split = _GGUF_PART.search(name)
+        is_model = name.endswith(".gguf") and "mmproj" not in name.lower()
+        if is_model and (split is None or int(split[1]) == 1):
+            found.append(name)
+    return found
+
+
+def _nearest_ggufs(asked: str, names: Collection[str]) -> list[str]:
+    """Files of the type asked for, if what is asked is one; else those with the nearest names."""
+    ggufs = _whole_ggufs(names)
+    word = re.escape(asked.removesuffix(".gguf"))
+    same = [n for n in ggufs if re.search(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9_])", n, re.I)]
+    return same[:3] or difflib.get_close_matches(asked, ggufs, n=3) or ggufs[:3]
+
+
+def _no_model(repo: str, names: Collection[str]) -> WeightsError:
+    """What a repository without config.json is instead."""
+    if _whole_ggufs(names):
+        return _no_weights(repo, names)
+    if "adapter_config.json" in names:
+        return WeightsError(
+            f"{repo} is an adapter (LoRA), not a model",
+            "merge it into the model that it was trained on, or name that one",
+        )
+    if "params.json" in names:
+        return WeightsError(
+            f"{repo} is in Mistral's own format (params.json, consolidated.safetensors)",
+            "name a copy in the format of transformers: one that has config.json",
+        )
+    if "model_index.json" in names:
+        return WeightsError(
+            f"{repo} is a pipeline that makes pictures, not a language model", "name another"
+        )
+    if any(Path(name).suffix in _WEIGHTS for name in names):
+        return WeightsError(f"{repo} has no config.json", "name the repository of a model")
+    return _no_weights(repo, names)
+
+
 def _no_weights(repo: str, names: Collection[str]) -> WeightsError:
-    ggufs = sorted(name for name in names if name.endswith(".gguf"))
-    if ggufs:
-        return WeightsError(f"{repo} holds GGUF files", f'name one, such as file = "{ggufs[0]}"')
-    others = sorted({Path(n).suffix for n in names} & {".bin", ".pt", ".pth", ".ckpt", ".h5"})
-    only = f", only {' and '.join(others)} files, which can run code" if others else ""
-    return WeightsError(f"{repo} has no safetensors weights{only}", "choose a repository that has")
+    if ggufs := _whole_ggufs(names):
+        usual = next((name for name in ggufs if "Q4_K_M" in name), ggufs[0])
+        return WeightsError(
+            f"{repo} holds GGUF files",
+            f'name one: `bench add {repo}:{usual}`, or file = "{usual}" in models.toml',
+        )
+    at_root = {name for name in names if "/" not in name and name.endswith(".safetensors")}
+    if at_root:
+        listing = ", ".join(sorted(at_root)[:3])
+        return WeightsError(
+            f"{repo} has its weights under names that vLLM does not load ({listing})",
+            "name a copy in the format of transformers: one that has model.safetensors",
+        )
+    others = sorted({Path(n).suffix for n in names} & _WEIGHTS - {".safetensors"})
+    if others:
+        return WeightsError(
+            f"{repo} has no safetensors weights, only {' and '.join(others)} files, "
+            "which can run code",
+            "choose a repository that has",
+        )
+    return WeightsError(
+        f"{repo} has no safetensors weights on this branch",
+        "some keep one size on each branch: name one as revision in models.toml, "
+        "or choose another repository",
+    )
+
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5"}

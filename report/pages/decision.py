@@ -66,7 +66,7 @@ def _panel(results: Results, decision: Decision) -> Panel:
     if all(each.is_random for each in decision.variants):
         about.append("Random weights: speed and memory only.")
     taken = decision.choices[0].take if decision.choices else decision.variants[0]
-    identifier = f"{decision.source}-{decision.hardware}-{decision.family}"
+    identifier = f"{decision.source}-{decision.hardware}_{decision.family}"
     return Panel(
         escape.identifier(identifier.lower()),
         decision.family,

@@ -51,7 +51,7 @@ def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
         groups.setdefault((row.hardware, row.task), []).append(row)
     made = []
     for (hardware, task), own in groups.items():
-        place = f"{hardware}-{task}"
+        place = f"{hardware}_{task}"  # an id of hardware holds no underscore
         tables = [
             _table(place, [row for row in own if row.metric == metric], verdicts)
             for metric in dict.fromkeys(row.metric for row in own)

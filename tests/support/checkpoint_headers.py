@@ -18,7 +18,7 @@ from published_checkpoints import CHECKPOINTS, LLAMA_70B, write
 from bench.config import ServeOptions, Variant
 from bench.modelsfile.problems import load_experiment
 from bench.plan import fit
-from bench.weights import sizes
+from bench.weights import contents, sizes
 
 GGUF = "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF:Meta-Llama-3.1-70B-Instruct-{}.gguf"
 GGUF_BYTES = {"Q4_K_M": 42_520_000_000, "IQ2_S": 22_240_000_000}  # on the repository's card
@@ -43,7 +43,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, sizes.Sizes
         }
         repos[repo] = Repo(files)
     with pytest.MonkeyPatch.context() as patch, serve_client(repos, patch, root) as server:
-        found = {repo: sizes.read_hub(variant(repo), root / "cache") for repo in CHECKPOINTS}
+        read = {repo: contents.read_hub(variant(repo), root / "cache") for repo in CHECKPOINTS}
+        found = {repo: one.sizes for repo, one in read.items() if one.sizes}
         ranges = [byte_range for _, _, byte_range, _ in server.asked("/cdn/")]
     assert ranges
     assert all(ranges)

@@ -392,3 +392,34 @@ def test_last_words_of_anything(log: str, count: int) -> None:
     words = last_words(log, count)
     assert 1 <= len(words) <= count
     assert all(word.strip() for word in words)
+
+
+PREFIX = "(APIServer pid=311) "
+REFUSED = (
+    "Traceback (most recent call last):\n"
+    '  File "/engine/bin/vllm", line 10, in <module>\n'
+    "    sys.exit(main())\n"
+    "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+    "  Value error, a context of 65536 is more than 32768. [type=value_error, input_value=X]\n"
+    "    For further information visit https://errors.pydantic.dev/2.12/v/value_error\n"
+)
+
+
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+def test_the_reason_below_an_exception_s_own_line_is_told(prefix: str) -> None:
+    log = "".join(f"{prefix}{line}" for line in REFUSED.splitlines(keepends=True))
+    assert last_words(log) == [
+        "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+        "Value error, a context of 65536 is more than 32768.",
+    ]
+    assert last_words(log, 1) == ["Value error, a context of 65536 is more than 32768."]
+
+
+def test_the_reason_of_one_field_too() -> None:
+    log = (
+        "pydantic_core.ValidationError: 2 validation errors for CacheConfig\nblock_size\n"
+        "  Input should be 16 [type=literal_error]\n"
+        "    For further information visit https://errors.pydantic.dev\n"
+        "cache_dtype\n  Field required [type=missing]\n"
+    )
+    assert last_words(log)[1:] == ["Input should be 16", "Field required"]

@@ -79,6 +79,15 @@ def test_an_error_is_told_with_the_libraries_last_words(client: Client, tmp_path
     assert ask(client, "prepare_speed") == {}  # it goes on
 
 
+def test_a_failure_does_not_repeat_the_lines_of_an_earlier_one(client: Client) -> None:
+    for name in ("first", "second"):
+        with pytest.raises(MeasurementError) as failed:
+            ask(client, "prepare_quality", tasks={name: {}})
+        assert (
+            failed.value.message == f"prepare_quality: KeyError: '{name}'\n    KeyError: '{name}'"
+        )
+
+
 def test_arguments_that_are_refused(client: Client) -> None:
     with pytest.raises(MeasurementError) as failed:
         ask(client, "speed", argv=["--no-such-option"])

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nvml_fakes import Gpus, NoNvml
 
 from bench.errors import MachineError
 from bench.measure import machine
@@ -169,3 +170,12 @@ def test_on_github_actions_outside_a_repository(tmp_path: Path) -> None:
     made = machine.provenance(NOW, NOW, tmp_path, variables)
     assert (made.commit, made.dirty) == (None, None)
     assert (made.workflow, made.run_id, made.run_attempt) == ("benchmark", "123", 2)
+
+
+def test_a_machine_without_a_gpu_is_seen_before_the_engine_is_installed() -> None:
+    machine.check("cpu", NoNvml())
+    with pytest.raises(MachineError, match="NVML"):
+        machine.check("cuda", NoNvml())
+    with pytest.raises(MachineError, match="this machine has no NVIDIA GPU"):
+        machine.check("cuda", Gpus())
+    machine.check("cuda", Gpus(("NVIDIA L40", 44.5)))

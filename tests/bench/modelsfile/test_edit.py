@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoint_headers import gguf, safetensors
 from hub_server import Hub, Repo, serve_client
 from published_checkpoints import QWEN3_8B
 
@@ -58,7 +59,11 @@ name = "Bundled"
 family = "Tiny"
 bundled = "smollm2-135m-bf16"
 # the end, without a newline"""
-WEIGHTS: dict[str, Any] = {"model.safetensors": b"x" * 2**20, "tokenizer.json": {}}
+TENSORS = {"a.weight": {"dtype": "BF16", "shape": [512, 1024], "data_offsets": [0, 2**20]}}
+WEIGHTS: dict[str, Any] = {
+    "model.safetensors": safetensors(TENSORS) + b"x" * 2**20,
+    "tokenizer.json": {},
+}
 
 
 def repo(config: dict[str, Any], base: str | None = None, **files: Any) -> Repo:
@@ -77,7 +82,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         "acme/tiny-awq": repo(quantized(quant_method="awq", bits=4), "acme/tiny"),
         "acme/tiny-fp8": repo(quantized(quant_method="fp8"), "acme/tiny"),
         "acme/tiny-gguf": Repo.of(
-            {"tiny-Q4_K_M.gguf": b"GGUF"}, card={"license": "mit", "base_model": ["acme/tiny"]}
+            {"tiny-Q4_K_M.gguf": gguf({"general.architecture": "llama"})},
+            card={"license": "mit", "base_model": ["acme/tiny"]},
         ),
         "other/Big-7B-Instruct-GPTQ-Int4": repo(quantized(quant_method="gptq", bits=4)),
     }
@@ -116,7 +122,7 @@ def test_a_variant_of_a_known_family_is_five_lines(hub: Hub, models: Path, tmp_p
     assert added.text.count("\n") == 5
     assert (added.name, added.family, added.new_family) == ("tiny-fp8", "Tiny", False)
     assert added.license == "apache-2.0"
-    assert added.download_gib == pytest.approx(2**-10, rel=0.01)
+    assert added.sizes.download_bytes == pytest.approx(2**20, rel=0.01)
     assert problems.load_experiment(models).variant[-1].revision == commit
     assert models.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -194,7 +200,7 @@ def test_a_base_model_that_is_no_name_is_none(
     base: Any, hub: Hub, models: Path, tmp_path: Path
 ) -> None:
     hub.repos["acme/New"] = Repo.of(
-        {"config.json": quantized(bits=4)} | WEIGHTS, card={"base_model": base}
+        {"config.json": quantized(quant_method="gptq", bits=4)} | WEIGHTS, card={"base_model": base}
     )
     assert edit.add(models, "acme/New", cache=tmp_path / "cache").family == "New"
 
@@ -261,7 +267,7 @@ def test_windows_line_ends_stay(models: Path, tmp_path: Path) -> None:
 
 def test_pin_writes_commits_and_keeps_every_comment(hub: Hub, models: Path) -> None:
     tiny, awq = hub.repos["acme/tiny"].commit, hub.repos["acme/tiny-awq"].commit
-    assert edit.pin(models) == [
+    assert edit.pin(models)[0] == [
         edit.Pinned("Tiny BF16", "revision", None, tiny),
         edit.Pinned("Tiny AWQ INT4", "revision", "main", awq),
     ]
@@ -298,7 +304,7 @@ tokenizer = "acme/tiny"
 tokenizer_revision = "main"
 """
     )
-    assert edit.pin(models)[2:] == [
+    assert edit.pin(models)[0][2:] == [
         edit.Pinned("Above", "tokenizer_revision", None, tiny),
         edit.Pinned("Above", "revision", None, gguf),
         edit.Pinned("Pinned in part", "revision", None, gguf),
@@ -308,7 +314,7 @@ tokenizer_revision = "main"
     assert (above.revision, above.tokenizer_revision) == (gguf, tiny)
     assert (part.revision, part.tokenizer_revision) == (gguf, tiny)
     assert f'# before its repo\ntokenizer_revision = "{tiny}"\nrepo' in models.read_text()
-    assert edit.pin(models) == []
+    assert edit.pin(models)[0] == []
 
 
 def test_pin_keeps_sizes_where_there_is_a_checkpoint(
@@ -331,7 +337,7 @@ def test_pin_leaves_commits_where_they_are(hub: Hub, models: Path) -> None:
     before = models.read_text()
     hub.repos["acme/tiny"].files["config.json"] = hub.repos["acme/tiny-awq"].files["config.json"]
     hub.requests.clear()
-    assert edit.pin(models) == []
+    assert edit.pin(models)[0] == []
     assert models.read_text() == before
     assert hub.requests == []
 
@@ -351,8 +357,84 @@ def test_pin_refuses_a_layout_without_lines(models: Path) -> None:
     assert models.read_text() == text
 
 
-def test_pin_of_a_revision_that_is_gone(hub: Hub, models: Path) -> None:
+def test_pin_writes_what_can_be_and_says_what_cannot(hub: Hub, models: Path) -> None:
     hub.repos["acme/tiny-awq"].branches = ("v2",)
-    with pytest.raises(WeightsError, match="no revision 'main'"):
-        edit.pin(models)
+    pinned, failed = edit.pin(models)
+    assert [row.name for row in pinned] == ["Tiny BF16"]
+    assert [error.message for error in failed] == [
+        "Tiny AWQ INT4: not pinned: acme/tiny-awq has no revision 'main'"
+    ]
+    assert changes(models) == [
+        f'+ revision = "{hub.repos["acme/tiny"].commit}"',
+    ]
+
+
+# -- what add says and refuses -------------------------------------------------------------------
+
+
+def test_add_says_how_the_checkpoint_is_stored(hub: Hub, models: Path, tmp_path: Path) -> None:
+    added = edit.add(models, "acme/tiny-fp8", cache=tmp_path / "cache")
+    assert added.format.name == "FP8 dynamic"
+    assert (added.sizes.format, added.checkpoint) == ("FP8 dynamic", "acme/tiny-fp8")
+    assert added.base is None  # the family is there
+
+
+def test_what_no_server_would_serve_is_not_written(hub: Hub, models: Path, tmp_path: Path) -> None:
+    hub.repos["acme/tiny-exl3"] = repo(quantized(quant_method="exl3", bits=4.0), "acme/tiny")
+    with pytest.raises(WeightsError, match=r"is quantized with exl3 .* does not have") as caught:
+        edit.add(models, "acme/tiny-exl3", cache=tmp_path / "cache")
+    assert caught.value.fix.startswith("ExLlamaV3 (TabbyAPI) serves it; choose a checkpoint in")
+    hub.repos["acme/bare"] = repo({})
+    hub.repos["acme/bare"].files.pop("tokenizer.json")
+    with pytest.raises(WeightsError, match="acme/bare has no tokenizer files"):
+        edit.add(models, "acme/tiny-gguf", GGUF, tokenizer="acme/bare", cache=tmp_path / "cache")
     assert models.read_text() == MODELS
+
+
+def test_a_second_row_of_a_checkpoint_is_proposed_and_not_written(
+    hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="acme/tiny is there already: 'Tiny BF16'") as caught:
+        edit.add(models, "acme/tiny", cache=tmp_path / "cache")
+    assert models.read_text() == MODELS
+    _, *tables = caught.value.fix.split("\n\n")
+    assert len(tables) == 3
+    for table in tables:
+        models.write_text(f"{MODELS}\n\n{table}")
+        *_, row = problems.load_experiment(models).variant
+        assert (row.family, row.repo, row.revision) == (
+            "Tiny",
+            "acme/tiny",
+            hub.repos["acme/tiny"].commit,
+        )
+        assert row.serve.model_fields_set
+        assert row.name.startswith("Tiny BF16, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "family"),
+    [
+        ("else/Copy-FP8", "unsloth/Copy", "Tiny"),  # a copy's child: the copy was made of tiny
+        ("else/TINY_FP8", None, "Tiny"),  # nothing is stated, its name begins with a known one's
+        ("else/Other-FP8", None, "Other-FP8"),
+        ("else/Other-FP8", "ACME/Tiny", "Tiny"),
+        ("else/Other-FP8", "gone/Base", "Base"),
+    ],
+)
+def test_a_quantized_child_of_a_known_model_gets_no_family_of_its_own(
+    name: str, base: str | None, family: str, hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    hub.repos["unsloth/Copy"] = repo({}, "acme/tiny")
+    hub.repos[name] = repo(quantized(quant_method="fp8"), base)
+    assert edit.add(models, name, cache=tmp_path / "cache").family == family
+
+
+def test_a_family_that_a_quantized_model_heads_names_what_it_was_made_from(
+    hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    hub.repos["else/Big-FP8"] = repo(quantized(quant_method="fp8"), "else/Big")
+    added = edit.add(models, "else/Big-FP8", cache=tmp_path / "cache")
+    assert (added.family, added.new_family, added.base) == ("Big", True, "else/Big")
+
+
+GGUF = "tiny-Q4_K_M.gguf"

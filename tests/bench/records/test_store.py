@@ -19,7 +19,7 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import ConfigError, MachineError
+from bench.errors import ConfigError, MachineError, MeasurementError
 from bench.records import store
 from bench.records.record import Record, canonical_json
 
@@ -317,3 +317,16 @@ def test_two_sessions_that_end_in_the_same_second_have_two_names(tmp_path: Path)
     assert store.file_name(RECORD.model_copy(update={"session": 2})) == (
         plain.removesuffix(".json") + "-s2.json"
     )
+
+
+def test_nothing_is_written_that_would_be_refused_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_SIDECAR_TEXT_BYTES", 10)
+    with pytest.raises(MeasurementError, match="10 is the most taken"):
+        store.write(tmp_path, RECORD, ATTACHED)
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "MAX_RECORD_BYTES", 100)
+    with pytest.raises(MeasurementError, match="100 is the most taken"):
+        store.write(tmp_path, RECORD, ATTACHED)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -112,6 +112,7 @@ def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     assert how == {
         "quant_method": "gguf",
         "architecture": "llama",
+        "file_type": "Q4_K",
         "tensors": {"F32": 1, "Q4_K": 1},
     }
 
@@ -132,3 +133,23 @@ def test_a_header_cut_off_gives_no_number(tmp_path: Path) -> None:
 def test_a_type_that_came_later_keeps_its_number() -> None:
     header = headers.gguf(content(LLAMA, [("a", (64, 2), 99)]), 1000)
     assert header.types == {"type 99": 1}
+
+
+@pytest.mark.parametrize(("number", "name"), [(34, "TQ1_0"), (35, "TQ2_0"), (39, "MXFP4")])
+def test_a_type_of_tensor_that_the_engine_cannot_unpack_is_refused(
+    tokenizer: Path, number: int, name: str
+) -> None:
+    path = tokenizer / "x.gguf"
+    path.write_bytes(content(LLAMA, [("blk.0.ffn_up.weight", (64, 128), number)]))
+    with pytest.raises(WeightsError, match=f"tensors in {name}, which the engine does not load"):
+        gguf.check(path, tokenizer)
+
+
+def test_a_type_is_looked_for_in_every_part_of_a_split_file(tokenizer: Path) -> None:
+    first, second = (tokenizer / f"x-0000{n}-of-00002.gguf" for n in (1, 2))
+    first.write_bytes(content(LLAMA, [("blk.0.ffn_up.weight", (64, 128), Q4_K)]))
+    second.write_bytes(content({}, [("blk.1.ffn_up.weight", (64, 128), Q4_K)]))
+    gguf.check(first, tokenizer)
+    second.write_bytes(content({}, [("blk.1.ffn_up.weight", (64, 128), 34)]))
+    with pytest.raises(WeightsError, match=r"x-00002-of-00002\.gguf has tensors in TQ1_0"):
+        gguf.check(first, tokenizer)

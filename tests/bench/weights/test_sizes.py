@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from published_checkpoints import LLAMA_70B, QWEN3_8B, gguf_rows
 
 from bench.errors import ConfigError, WeightsError
-from bench.weights import headers, sizes
+from bench.weights import contents, headers, sizes
 
 __all__ = ["published"]  # a fixture
 
@@ -47,7 +47,9 @@ def kept_facts(published: dict[str, sizes.Sizes]) -> dict[str, sizes.Sizes]:
     )
     for kind, size in GGUF_BYTES.items():
         padded = size + sizes.padding_bytes(gguf_rows(kind))
-        facts[GGUF.format(kind)] = sizes.Sizes(padded, 0, 0, size, "gguf", llama.shape, basis)
+        facts[GGUF.format(kind)] = sizes.Sizes(
+            padded, 0, 0, size, "gguf", llama.shape, basis, f"GGUF {kind}"
+        )
     return facts
 
 
@@ -106,7 +108,8 @@ def test_the_gguf_header_is_read_by_a_range(hub: Hub, tmp_path: Path) -> None:
         file.write(gguf(LLAMA_GGUF))
         file.truncate(42_520_000_000)
     hub.repos["acme/gguf"] = Repo({"big.gguf": Content(path=path, stated_sha256="0" * 64)})
-    facts = sizes.read_hub(variant("acme/gguf", "big.gguf"), tmp_path / "cache")
+    facts = contents.read_hub(variant("acme/gguf", "big.gguf"), tmp_path / "cache").sizes
+    assert facts
     assert facts == replace(
         sizes.from_gguf(gguf(LLAMA_GGUF), 42_520_000_000, ""), basis=facts.basis
     )

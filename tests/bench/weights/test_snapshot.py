@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,7 +317,22 @@ def test_a_wrong_file_name_gets_the_near_ones(hub: Hub) -> None:
     error = refusal(file="tiny-Q4_KM.gguf")
     assert error.message == "acme/tiny has no file tiny-Q4_KM.gguf"
     assert error.fix.startswith("did you mean tiny-Q4_K_M.gguf")
-    assert refusal().fix == 'name one, such as file = "tiny-IQ2_S.gguf"'
+    usual = "tiny-Q4_K_M.gguf"
+    assert refusal().fix == (
+        f'name one: `bench add acme/tiny:{usual}`, or file = "{usual}" in models.toml'
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_the_type_of_a_gguf_file_finds_the_files_of_that_type(hub: Hub) -> None:
+    parts = {f"BF16/tiny-BF16-0000{n}-of-00002.gguf": b"1" for n in (1, 2)}
+    names = ("tiny-IQ4_XS.gguf", "tiny-Q4_K_M.gguf", "tiny-Q4_K_S.gguf", "mmproj-Q4_K_M.gguf")
+    hub.repos["acme/tiny"] = Repo.of(parts | dict.fromkeys(names, b"2"))
+    assert refusal(file="Q4_K_M.gguf").fix == "did you mean tiny-Q4_K_M.gguf?"
+    assert refusal(file="BF16.gguf").fix == "did you mean BF16/tiny-BF16-00001-of-00002.gguf?"
+    late = refusal(file="BF16/tiny-BF16-00002-of-00002.gguf")
+    assert late.message == "BF16/tiny-BF16-00002-of-00002.gguf is part 2 of 2"
+    assert late.fix == "name BF16/tiny-BF16-00001-of-00002.gguf"
 
 
 @pytest.mark.usefixtures("here")
@@ -324,7 +340,22 @@ def test_a_wrong_file_name_gets_the_near_ones(hub: Hub) -> None:
     ("files", "message"),
     [
         ({"config.json": {}, "pytorch_model.bin": b"x"}, "only .bin files, which can run code"),
-        ({"config.json": {}}, "has no safetensors weights"),
+        ({"config.json": {}}, "has no safetensors weights on this branch"),
+        ({"README.md": "see the branches"}, "has no safetensors weights on this branch"),
+        ({"model.safetensors": b"x"}, "has no config.json"),
+        (
+            {"params.json": {}, "consolidated.safetensors": b"x", "tekken.json": {}},
+            "is in Mistral's own format (params.json, consolidated.safetensors)",
+        ),
+        (
+            {"config.json": {}, "consolidated.safetensors": b"x"},
+            "under names that vLLM does not load (consolidated.safetensors)",
+        ),
+        (
+            {"adapter_config.json": {}, "adapter_model.safetensors": b"x"},
+            "is an adapter (LoRA), not a model",
+        ),
+        ({"model_index.json": {}, "unet/a.safetensors": b"x"}, "makes pictures"),
         ({"model.safetensors.index.json": {"weight_map": {}}}, "has no weight_map"),
         ({"model.safetensors.index.json": "]"}, "is not a JSON object"),
         ({"model.safetensors.index.json": {"weight_map": {"a": "../x.py"}}}, "lacks ../x.py"),
@@ -397,7 +428,7 @@ def test_offline_with_half_a_model_in_the_cache(
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     hub.repos["acme/tiny"] = Repo.of(
         {"model.safetensors.index.json": index, "model-1.safetensors": b"1"}
-        | {"model-2.safetensors": b"2"}
+        | {"model-2.safetensors": b"2", "config.json": {}}
     )
     (weights.resolve(variant(), tmp_path).path / "model-2.safetensors").unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -476,3 +507,18 @@ def test_what_another_program_downloaded_is_hashed_once_before_it_is_believed(
     with pytest.raises(WeightsError, match="was corrupted"):
         weights.resolve(variant(), tmp_path)
     assert not note.exists()
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_is_in_the_cache_is_read_without_a_lock(
+    pinned: bool, hub: Hub, tmp_path: Path
+) -> None:
+    """A complete cache on a volume that only reads serves too."""
+    first = weights.resolve(variant(), tmp_path)
+    asked = variant(revision=first.facts.revision) if pinned else variant()
+    shutil.rmtree(tmp_path / ".locks")
+    before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+    hub.requests.clear()
+    assert weights.resolve(asked, tmp_path).path == first.path
+    assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert not hub.asked("/resolve/")
