@@ -19,10 +19,10 @@ pytestmark = pytest.mark.actions
 DEMO = [f"smollm2-135m-{variant}" for variant in ("bf16", "int4-awq-format", "int4-w4a16",
                                                   "int8-w8a8")]  # fmt: skip
 OWN = sorted(f"github-hosted/{variant}/{stage}" for variant in DEMO
-             for stage in ("quality", "speed"))  # fmt: skip
+             for stage in ("quality", "speed", "speed"))  # fmt: skip
 JOBS = {
     "Plan": "success",
-    **{f"{variant} on github-hosted": "success" for variant in DEMO},
+    **{f"{v} on github-hosted, session {n}": "success" for v in DEMO for n in (1, 2)},
     "Commit": "success",
     "Publish/Build": "success",
     "Publish/Deploy": "success",
@@ -81,7 +81,7 @@ def test_init_push_and_the_page_has_this_copys_own_records_only(workshop: Worksh
     assert workshop.results() == OWN
     assert len(pages(workshop)) == len(OWN)
     history = workshop.git("log", "--reverse", "--format=%s", "main", at=workshop.origin)
-    assert history.splitlines() == ["Initial commit", "Make it ours", "Add 8 results"]
+    assert history.splitlines() == ["Initial commit", "Make it ours", "Add 12 results"]
     workshop.sync()
     again = bench(workshop, "init", "--measure-on", "github")
     assert "nothing to change" in again.stdout

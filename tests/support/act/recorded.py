@@ -11,8 +11,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.plan.jobs import Job
 
 sys.path.insert(0, os.environ["RECORDED"])
 STATE = Path(os.environ["STANDIN"])
@@ -28,7 +33,7 @@ def run() -> int:
     from bench.records import store
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("--session", type=int, required=True)
+    parser.add_argument("--session", type=int)  # all that are missing, where it is left out
     parser.add_argument("--beside", type=Path)
     for name in ("models", "results", "hardware"):
         parser.add_argument(f"--{name}", required=True)
@@ -49,9 +54,7 @@ def run() -> int:
         session=asked.session,
         elsewhere=asked.beside,
     )
-    for job in jobs:
-        if not job.needed:
-            continue
+    for job, session in planned(jobs, asked.session):
         family = next(f for f in experiment.family if f.name == job.variant.family)
         variant = Variant(
             job.variant.name, family.name, family.baseline == job.variant.name,
@@ -59,7 +62,7 @@ def run() -> int:
         )  # fmt: skip
         machine = Machine(job.hardware.id, job.hardware.name)
         record, sidecars = (
-            synthetic.speed_record(variant, machine)
+            synthetic.speed_record(variant, machine, rates=job.speed.request_rates)
             if job.stage == "speed"
             else synthetic.quality_record(variant, machine, documents=40, split=40)
         )
@@ -69,7 +72,7 @@ def run() -> int:
             update={
                 "spec": job.spec,
                 "key": job.key,
-                "session": asked.session if job.stage == "speed" else None,
+                "session": session,
                 "provenance": record.provenance.model_copy(update=times),
             }
         )
@@ -85,6 +88,17 @@ def run() -> int:
             print("error: the server died: out of memory", file=sys.stderr)
             return 5
     return 0
+
+
+def planned(jobs: list[Job], session: int | None) -> Iterator[tuple[Job, int | None]]:
+    """Each stage that is measured, speed with the number of its session."""
+    for job in jobs:
+        if not job.needed:
+            continue
+        if job.stage == "quality":
+            yield job, None
+        else:
+            yield from ((job, n) for n in ([session] if session else sorted(job.missing)))
 
 
 def _replace_plan() -> None:
