@@ -42,6 +42,9 @@ import json, sys
 if sys.argv[1] in ("-P", "-c"):
     print(json.dumps({{"vllm": "0.33.0", "lm_eval": "0.4.13"}}))
     raise SystemExit
+if sys.argv[1].endswith("dump_tasks.py"):  # its lm-eval has the tasks of today's
+    json.load(open(sys.argv[2]))
+    raise SystemExit
 build, path = sys.argv[2:]
 if build == "cuda":
     import vllm  # laid over the CPU build's environment

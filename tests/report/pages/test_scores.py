@@ -142,7 +142,7 @@ def test_a_perplexity_is_better_the_lower_and_never_in_percent(results: Results)
     told = compare.cells(found)
     assert "pp" not in " ".join(told)
     sections = {each.id: each for each in quality.sections(results.quality, verdicts)}
-    [table] = sections["l40-wikitext"].tables
+    [table] = sections["l40_wikitext"].tables
     score = table.columns[1]
     assert (score.unit, score.better, score.scale) == ("perplexity", "lower", "ratio")
     assert [row.cells[0].text for row in table.rows] == [
@@ -166,12 +166,12 @@ def test_the_decision_is_the_mean_over_tasks_and_groups(results: Results) -> Non
 
 def test_seeds_and_settings_are_told(results: Results) -> None:
     sections = {each.id: each for each in quality.sections(results.quality, Verdicts(results))}
-    asked = sections["l40-gsm8k"].asked
+    asked = sections["l40_gsm8k"].asked
     assert "in the model's chat template" in asked
     assert "temperature 0.6, max gen toks 256, 3 seeds" in asked
-    [table] = sections["l40-gsm8k"].tables
+    [table] = sections["l40_gsm8k"].tables
     assert [column.key for column in table.columns][2] == "seeds"
     assert table.rows[0].cells[1].text == "10.00"
-    [score, parts] = sections["l40-mmlu"].tables
+    [score, parts] = sections["l40_mmlu"].tables
     assert score.rows[0].cells[0].text == "50.00"
     assert [row.head.text for row in parts.rows] == ["mmlu_art", "mmlu_law"]
