@@ -161,7 +161,7 @@ def test_which_hardware_entries_this_machine_can_be(
 ) -> None:
     checks = looked_at(tmp_path, FakeNvml(), hardware=hardware)
     assert [check.ok for name, check in checks.items() if name.startswith("hardware ")] == found
-    assert stops(checks) == stop
+    assert stops(checks) - {"disk space"} == stop  # of the machine that runs the test
 
 
 def test_the_checkpoints_need_room_in_the_hubs_cache(
