@@ -19,7 +19,7 @@ import psutil
 
 from bench import places
 from bench.errors import MachineError
-from bench.measure.telemetry import load_nvml
+from bench.measure.telemetry import load_nvml, opened
 from bench.records import record
 
 GIB = 2**30
@@ -82,15 +82,9 @@ def check(build: Literal["cpu", "cuda"], nvml: Any = None) -> None:
     if build != "cuda":
         return
     nvml = nvml or load_nvml()
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        raise MachineError(f"NVML: {error}", "run `bench doctor`") from error
-    try:
+    with opened(nvml):
         if not nvml.nvmlDeviceGetCount():
             raise MachineError("this machine has no NVIDIA GPU", "run `bench doctor`")
-    finally:
-        nvml.nvmlShutdown()
 
 
 def _versions(python: Path | None) -> tuple[str, dict[str, str]]:
@@ -142,11 +136,7 @@ def _cpus() -> int:
 def _gpus(nvml: Any = None) -> dict[str, Any]:
     """The GPUs' part of the description; memory and power limit are of one GPU, the smallest."""
     nvml = nvml or load_nvml()
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        raise MachineError(f"NVML: {error}", "run `bench doctor`") from error
-    try:
+    with opened(nvml):
         handles = [
             nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())
         ]
@@ -161,8 +151,6 @@ def _gpus(nvml: Any = None) -> dict[str, Any]:
             "driver": nvml.nvmlSystemGetDriverVersion(),
             "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
         }
-    finally:
-        nvml.nvmlShutdown()
 
 
 def _power_limits_w(nvml: Any, handles: list[Any]) -> list[float]:

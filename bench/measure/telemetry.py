@@ -106,6 +106,26 @@ def watch(
         nvml.nvmlShutdown()
 
 
+@contextmanager
+def opened(nvml: Any) -> Iterator[None]:
+    """NVML while it is asked, closed afterwards.
+
+    Args:
+        nvml: the `pynvml` module.
+
+    Raises:
+        MachineError: it does not answer.
+    """
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise MachineError(f"NVML: {error}", "run `bench doctor`") from error
+    try:
+        yield
+    finally:
+        nvml.nvmlShutdown()
+
+
 def load_nvml() -> Any:
     """The `pynvml` module, imported only where it is needed."""
     import pynvml
