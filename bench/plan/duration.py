@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median_high
 
-from bench.config import Hardware, QualityOptions, ServeOptions, SpeedOptions
+from bench.config import Hardware, QualityOptions, ServeOptions, SpeedOptions, TaskOptions
 from bench.plan import fit
 from bench.records.pace import Pace, prompts
 from bench.records.record import Record
@@ -109,10 +110,10 @@ def load(sizes: Sizes, records: Iterable[Record] = ()) -> Part:
     Args:
         records: of the same hardware.
     """
-    seen = sorted(speed for record in records if (speed := _bytes_per_s(record)) is not None)
+    seen = [speed for record in records if (speed := _bytes_per_s(record)) is not None]
     if seen:
         return Part(
-            "weights at the speed of earlier loads", sizes.download_bytes / _median(seen), 1.5
+            "weights at the speed of earlier loads", sizes.download_bytes / median_high(seen), 1.5
         )
     seconds = sizes.download_bytes / _DISK_BYTES_PER_S
     return Part("weights at a disk's usual speed, a guess", seconds, _DISK_SPREAD)
@@ -120,13 +121,13 @@ def load(sizes: Sizes, records: Iterable[Record] = ()) -> Part:
 
 def start(options: ServeOptions, records: Iterable[Record] = ()) -> Part:
     """A server's start but for the weights: as earlier ones on this hardware, else the usual."""
-    seen = sorted(
+    seen = [
         record.engine.startup_s - (record.engine.load_s or 0.0)
         for record in records
         if record.engine and record.engine.startup_s > (record.engine.load_s or 0.0)
-    )
+    ]
     if seen:
-        return Part("start as earlier ones", _median(seen), 1.3)
+        return Part("start as earlier ones", median_high(seen), 1.3)
     compiling = 0.0 if options.enforce_eager else _COMPILE_S
     return Part("start and compilation as usual", _PROCESSES_S + compiling, 1.6)
 
@@ -136,20 +137,27 @@ def quality(
 ) -> Part | None:
     """A quality stage, or None where the GPU, the model or a task is not known."""
     gpu, shape = find_gpu(hardware), sizes.shape
-    if gpu is None or shape is None or not all(task in TASKS for task in asked.tasks):
+    tables = asked.asked()
+    if gpu is None or shape is None or not all(_is_known(table) for table in tables):
         return None
     seconds = _STAGE_S
-    for name in asked.tasks:
-        task = TASKS[name]
-        given = task.documents if asked.documents == "all" else asked.documents
-        requests = min(given, task.documents) * task.requests
-        each = task.first_tokens if asked.selection == "first" and given < 1000 else None
-        tokens = (each or task.tokens) * (1 + asked.num_fewshot)
+    for table in tables:
+        task = TASKS[table.name]
+        given = table.documents if isinstance(table.documents, int) else task.documents
+        requests = min(given, task.documents) * task.requests * table.seeds
+        each = task.first_tokens if table.selection == "first" and given < 1000 else None
+        tokens = (each or task.tokens) * (1 + (table.num_fewshot or 0))
         together = min(asked.concurrency, options.max_num_seqs or asked.concurrency)
         seconds += requests * seconds_per_request(
             tokens, task.answer_tokens, together, sizes, options, hardware
         )
     return Part("requests by the GPU's data sheet", seconds, 2.0)
+
+
+def _is_known(table: TaskOptions) -> bool:
+    """Whether it is known what a task asks: how many examples, and answers of the usual length."""
+    usual = table.num_fewshot is not None and table.generation.max_gen_toks is None
+    return table.name in TASKS and usual
 
 
 def speed(
@@ -244,7 +252,3 @@ def _bytes_per_s(record: Record) -> float | None:
         if file.name.endswith((".safetensors", ".gguf"))
     )
     return weights / record.engine.load_s if weights else None
-
-
-def _median(values: Sequence[float]) -> float:
-    return values[len(values) // 2]

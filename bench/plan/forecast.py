@@ -14,7 +14,7 @@ from bench.plan import duration, fit
 from bench.plan.jobs import Job
 from bench.records import store
 from bench.records.pace import of_load
-from bench.records.record import Record
+from bench.records.record import QualityResult, Record
 from bench.weights import sizes
 from bench.weights.sizes import Sizes
 
@@ -206,8 +206,7 @@ def _finished(results: Path) -> list[Record]:
 def _missing_s(job: Job, record: Record) -> float:
     """Seconds for what is missing of a job, going by a record; where nothing is, the record's."""
     if record.quality:
-        count = sum(task.documents_effective for task in record.quality.tasks)
-        return _took_s(record) * (job.left or count) / count
+        return job.left * _document_s(record.quality, record) if job.left else _took_s(record)
     if not job.missing or record.speed is None:
         return _took_s(record)
     had = {
@@ -227,8 +226,7 @@ def _deciding_minutes(job: Job, need: Need, record: Record) -> float:
     """Minutes of what a decision needs beyond what there is, going by a record."""
     more = max(0, need.count - job.measured)
     if record.quality:
-        count = sum(task.documents_effective for task in record.quality.tasks)
-        seconds = _took_s(record) * more / count
+        seconds = more * _document_s(record.quality, record)
     else:
         seconds = (_took_s(record) + _start_s(record)) * more
     return round(seconds / 60, 1)
@@ -253,12 +251,17 @@ def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[f
     return sum(parts.values()), " + ".join(words for words, s in parts.items() if s) or "unknown"
 
 
+def _document_s(quality: QualityResult, record: Record) -> float:
+    """What a document of the stage took."""
+    return _took_s(record) / sum(task.documents_effective for task in quality.tasks)
+
+
 def _asks_no_more(record: Record, job: Job) -> bool:
     """Whether a record is of the same questions put the same way, and of no more of them."""
     told = record.spec["quality"] if record.stage == "quality" else {}
     asked = job.spec["quality"]
-    same = ("tasks", "num_fewshot", "apply_chat_template")
-    return all(told.get(key) == asked[key] for key in same) and _count(told) <= _count(asked)
+    same = ("tasks", "task", "num_fewshot", "apply_chat_template")
+    return all(told.get(key) == asked.get(key) for key in same) and _count(told) <= _count(asked)
 
 
 def _count(quality: dict[str, Any]) -> float:

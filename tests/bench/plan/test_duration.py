@@ -104,6 +104,25 @@ def test_what_is_not_known_is_not_guessed() -> None:
     assert duration.quality(QualityOptions(tasks=("own",)), facts, options, L40) is None
 
 
+def test_a_task_with_a_table_of_its_own_takes_its_time_too() -> None:
+    """As often as it is asked; whose examples or answers are its own is not known."""
+    facts, options = known(MEASURED[0]), ServeOptions()
+
+    def seconds(*tasks: str, **table: object) -> float | None:
+        own = [{"name": "gsm8k", "num_fewshot": 0, "documents": 100, **table}] if table else []
+        asked = QualityOptions.model_validate_json(json.dumps({"tasks": tasks, "task": own}))
+        part = duration.quality(asked, facts, options, L40)
+        return part.seconds if part else None
+
+    alone, both = seconds("hellaswag"), seconds("hellaswag", seeds=1)
+    often = seconds("hellaswag", seeds=3)
+    assert alone and both and often and alone < both
+    assert often - alone == pytest.approx(3 * (both - alone))
+    assert seconds("hellaswag", num_fewshot=None) is None
+    assert seconds("hellaswag", generation={"max_gen_toks": 9000}) is None
+    assert seconds("hellaswag", name="own") is None
+
+
 def test_a_rate_that_is_kept_takes_its_time_and_one_that_is_not_takes_the_server_s() -> None:
     facts = known(MEASURED[0])
 
