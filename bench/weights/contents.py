@@ -114,10 +114,8 @@ def keep_from_hub(variants: Iterable[Variant], cache: Path) -> list[WeightsError
 def _of_config(
     repo: str, config: Mapping[str, Any], form: Format, measured: Sizes | None
 ) -> Contents:
-    text = config.get("text_config")
-    text = text if isinstance(text, dict) else config
     named = config.get("architectures")
-    heads = text.get("num_attention_heads")
+    heads = sizes.text_of(config).get("num_attention_heads")
     return Contents(
         repo,
         form,

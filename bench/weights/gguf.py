@@ -19,7 +19,7 @@ from bench.errors import WeightsError
 from bench.weights import formats, headers
 from bench.weights.checkpoint import Checkpoint
 
-PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")  # its number, and how many there are
 _ASIDE = "measure its safetensors, or check the architecture and add it to bench/weights/gguf.py"
 
 
@@ -180,11 +180,16 @@ def describe(path: Path) -> tuple[int | None, dict[str, Any]]:
 
 def parts(path: Path) -> list[Path]:
     """The file itself, or all files of one that is split."""
-    split = PART.search(path.name)
+    return [path.with_name(name) for name in part_names(path.name)]
+
+
+def part_names(name: str) -> list[str]:
+    """The file's own name, or those of all files of one that is split."""
+    split = PART.search(name)
     if not split:
-        return [path]
-    stem, last = path.name[: split.start()], split[1]
-    return [path.with_name(f"{stem}-{n:05d}-of-{last}.gguf") for n in range(1, int(last) + 1)]
+        return [name]
+    stem, last = name[: split.start()], split[2]
+    return [f"{stem}-{n:05d}-of-{last}.gguf" for n in range(1, int(last) + 1)]
 
 
 def _read(path: Path) -> headers.Gguf:

@@ -188,10 +188,15 @@ def shape_of(config: Mapping[str, Any]) -> Shape | None:
     )
 
 
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a config.json that is of the language model: all of it, if it has no parts."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
 def context_of(config: Mapping[str, Any]) -> int | None:
     """The longest sequence that vLLM takes a config.json to allow, in tokens."""
-    text = config.get("text_config")
-    text = text if isinstance(text, dict) else config
+    text = text_of(config)
     lengths = [text[key] for key in _CONTEXT_KEYS if is_size(text.get(key))]
     if not lengths:
         return None

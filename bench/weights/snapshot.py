@@ -18,6 +18,7 @@ from bench.errors import ConfigError, WeightsError
 from bench.records.record import ModelFacts, ModelFile
 from bench.weights import download, formats, hub
 from bench.weights.checkpoint import Checkpoint
+from bench.weights.gguf import PART, part_names
 
 INDEX, CONFIG = "model.safetensors.index.json", "config.json"
 # Configuration and tokenizer. No pickles, no Python: nothing that runs is ever downloaded.
@@ -30,7 +31,6 @@ _COMPANIONS = (
     "tokenizer.model",
     "vocab.txt",
 )
-_GGUF_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 ReadIndex = Callable[[], Collection[str]]
 Choice = Callable[[download.Files, ReadIndex], download.Files]
@@ -299,13 +299,9 @@ def _companions(names: Iterable[str]) -> set[str]:
 
 
 def _gguf_parts(repo: str, gguf: str, names: Collection[str]) -> list[str]:
-    if (split := _GGUF_PART.search(gguf)) is None:
-        parts = [gguf]
-    else:
-        stem, last = gguf[: split.start()], split[2]
-        parts = [f"{stem}-{n:05d}-of-{last}.gguf" for n in range(1, int(last) + 1)]
-        if gguf in names and gguf != parts[0]:
-            raise FileError(f"{gguf} is part {int(split[1])} of {int(last)}", f"name {parts[0]}")
+    split, parts = PART.search(gguf), part_names(gguf)
+    if split and gguf in names and gguf != parts[0]:
+        raise FileError(f"{gguf} is part {int(split[1])} of {int(split[2])}", f"name {parts[0]}")
     for part in parts:
         if part not in names:
             near = _nearest_ggufs(part, names)
@@ -318,7 +314,7 @@ def _whole_ggufs(names: Iterable[str]) -> list[str]:
     """The GGUF files that can be named: models, and of a split one its first part."""
     found = []
     for name in sorted(names):
-        split = _GGUF_PART.search(name)
+        split = PART.search(name)
         is_model = name.endswith(".gguf") and "mmproj" not in name.lower()
         if is_model and (split is None or int(split[1]) == 1):
             found.append(name)

@@ -162,16 +162,22 @@ def pool(root: Path, rows: Sequence[QualityRow]) -> QualityRow:
     if len(rows) == 1:
         return newest
     records = tuple(row.record for row in rows)
-    batches = [
-        (root / where, task)
-        for where in records
-        for task in _tasks(store.read(root / where))
-        if task.name == newest.task
-    ]
-    whole = answers.read(batches)
+    whole = _answers(root, records, newest.task)
     if newest.metric not in whole.scores or newest.aggregation is None:
         return newest
     return replace(newest, records=records, **_estimated(newest, whole))
+
+
+def _answers(root: Path, records: Sequence[str], name: str) -> answers.Answers:
+    """What was answered to a task in records below `root`, the oldest first."""
+    return answers.read(
+        [
+            (root / where, task)
+            for where in records
+            for task in _tasks(store.read(root / where))
+            if task.name == name
+        ]
+    )
 
 
 def _estimated(row: QualityRow, whole: answers.Answers) -> dict[str, Any]:
@@ -229,17 +235,7 @@ def group_rows(
             settings=identity.task_settings(record.spec, group.name, group.name),
         )
         if len(records) > 1:
-            batches = {
-                row.task: answers.read(
-                    [
-                        (root / where, task)
-                        for where in row.records
-                        for task in _tasks(store.read(root / where))
-                        if task.name == row.task
-                    ]
-                )
-                for row in parts
-            }
+            batches = {row.task: _answers(root, row.records, row.task) for row in parts}
             alike = () if metric.weight_by_size else (metric.name,)
             of_all = answers.of_group(batches, alike)
             if metric.name in of_all.scores and whole.aggregation is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from models_texts import VALID
 from synthetic import BF16, FP8, MARLIN, START
 
 from bench.config import Experiment
@@ -21,20 +22,8 @@ from report.rows.results import load
 from report.stats import recovery
 from report.stats.planning import Design, sessions_needed
 
-MODELS = """
-[[hardware]]
-id = "l40"
-name = "NVIDIA L40"
-engine = "cuda"
-runner = ["x"]
-gpu_memory_gib = 44.5
-[[family]]
-name = "Qwen3-8B"
-baseline = "Qwen3-8B BF16"
-[[variant]]
-name = "Qwen3-8B BF16"
-family = "Qwen3-8B"
-repo = "Qwen/Qwen3-8B"
+ALONE = VALID.partition('[[variant]]\nname = "B"')[0]
+MODELS = f"""{ALONE}
 [[variant]]
 name = "Qwen3-8B FP8"
 family = "Qwen3-8B"
