@@ -24,7 +24,8 @@ class Supervised:
 
     Args:
         argv: the program and its arguments.
-        environment: what to set on top of this process's own environment.
+        environment: what to set on top of what it inherits.
+        inherited: what it gets of this process's own environment; all of it by default.
         stdin, stdout, stderr: as for `subprocess.Popen`.
         cwd: where it runs; a folder of its own, so that it finds none of our modules.
         grace_s: how long it may take to end when it is asked to.
@@ -35,6 +36,7 @@ class Supervised:
         argv: Sequence[str],
         *,
         environment: Mapping[str, str],
+        inherited: Mapping[str, str] = os.environ,
         cwd: Path,
         stdin: int | IO[Any] = subprocess.DEVNULL,
         stdout: int | IO[Any],
@@ -53,7 +55,7 @@ class Supervised:
                 cwd=cwd,
                 # Several processes import the same large packages: compiled once, they load faster,
                 # also where this variable of the caller's says not to keep what was compiled.
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **environment},
+                env={**inherited, "PYTHONDONTWRITEBYTECODE": "", **environment},
                 pass_fds=(reading,),
                 start_new_session=True,  # a Ctrl-C in the terminal reaches the tool only
                 encoding="utf-8",

@@ -13,7 +13,7 @@ from bench.config import Build, ServeOptions
 from bench.engine import arguments, installed
 from bench.engine import facts as server_facts
 from bench.engine.installed import Engine
-from bench.engine.server import Server
+from bench.engine.server import Server, kept
 from bench.errors import MeasurementError
 from bench.progress import say
 from bench.records.record import EngineFacts
@@ -89,7 +89,7 @@ def inherited(variables: Mapping[str, str]) -> dict[str, str]:
     """
     return {
         name: value
-        for name, value in sorted(variables.items())
+        for name, value in sorted(kept(variables).items())
         if not _PRIVATE.search(name)
         and any(re.fullmatch(n, name) and re.fullmatch(v, value) for n, v in _INHERITED)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -22,6 +23,15 @@ HOST = "127.0.0.1"
 # Asks the server itself, whatever proxy this machine reaches others by, and keeps no connection: a
 # server that is to stop waits for those it has.
 _HTTP = httpx2.Client(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
+# What a server gets of this program's environment. It parses strangers' weights and is offline, so it
+# gets what programs, compilers, GPUs and its libraries are found and tuned by, and nothing else.
+_KEPT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_[A-Z]+|TZ|TMPDIR|XDG_(CACHE_HOME|RUNTIME_DIR)|CC|CXX"
+    r"|LD_(LIBRARY_PATH|PRELOAD)|LIBRARY_PATH|CPATH|C(PLUS)?_INCLUDE_PATH|PYTHON[A-Z]+|HF_HOME"
+    r"|(VLLM|CUDA|NVIDIA|NCCL|CUBLAS|CUDNN|CUTLASS|FLASHINFER|FLASH_ATTN|TRITON|TORCH|TORCHINDUCTOR"
+    r"|PYTORCH|OMP|GOMP|KMP|MKL|OPENBLAS|NUMBA|TOKENIZERS|TRANSFORMERS|MALLOC|TCMALLOC|GLIBC)_\w+"
+)
+_SECRET = re.compile(r"KEY|TOKEN(?!IZERS_)|SECRET|PASSW|CREDENTIAL|AUTH")
 # What the log says while the server starts, in the order it happens, in words for a person.
 _PHASES = (
     ("Starting to load model", "loading weights"),
@@ -151,6 +161,15 @@ class Server:
         return ServerError(f"the vLLM server ended {ended}:\n    {words}", _see(self.log))
 
 
+def kept(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of this program's environment variables that a server gets: no token, no secret."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if _KEPT.fullmatch(name) and not _SECRET.search(name)
+    }
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
@@ -185,7 +204,7 @@ def serving(
 
     Args:
         command: `vllm serve MODEL …` without host and port.
-        environment: what to set for it.
+        environment: what to set for it; of this program's own it gets what is `kept`.
         folder: for its log.
         port: the port to listen on; a free one by default.
         limit_s: how long it may take to become healthy.
@@ -202,7 +221,12 @@ def serving(
     began = time.monotonic()
     with log.open("wb") as output:  # what is read from the log is said of this server
         process = Supervised(
-            argv, environment=environment, cwd=folder, stdout=output, stderr=output
+            argv,
+            environment=environment,
+            inherited=kept(os.environ),
+            cwd=folder,
+            stdout=output,
+            stderr=output,
         )
     server = Server(f"http://{HOST}:{port}", argv, log, process)
     try:

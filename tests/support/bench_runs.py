@@ -79,7 +79,7 @@ class Place:
             "BENCH_CACHE": str(self.folder / "cache"),
             "HF_HOME": str(self.folder / "hf"),
             "HF_HUB_OFFLINE": "1",
-            "STANDIN": str(self.folder / "standin"),
+            "VLLM_STANDIN": str(self.folder / "standin"),
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONPATH": str(ROOT),
         }
@@ -155,7 +155,7 @@ class Place:
 
     def living(self) -> dict[int, str]:
         """All processes that any run here started, tools included, with their command lines."""
-        mark = f"STANDIN={self.folder / 'standin'}".encode()
+        mark = f"VLLM_STANDIN={self.folder / 'standin'}".encode()
         return {
             pid: _read(pid, "cmdline").replace(b"\0", b" ").decode()
             for pid in supervise.processes()

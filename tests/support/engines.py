@@ -20,6 +20,6 @@ def engine_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(engine_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """The stand-in's engine, with a cache of the test's own and its moments in `tmp_path`."""
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("STANDIN", str(tmp_path))
+    monkeypatch.setenv("VLLM_STANDIN", str(tmp_path))
     version = standin_engine.VLLM.partition("+")[0]
     return Engine("cpu", engine_python, version, standin_engine.LM_EVAL, "0" * 64)

@@ -7,13 +7,13 @@ and /v1/completions, has an engine process of its own and shared memory, and the
 finds `vllm.benchmarks.serve.main` and `lm_eval.simple_evaluate`. Latencies are measured, answers
 are those that SmolLM2-135M gave in BF16 (100 documents of HellaSwag, seed 1234).
 
-What it does is told by the environment:
-    STANDIN       a folder; every moment is appended to its file `moments` as "NAME PID". Where a
-                  file `hold-NAME` is in it, the moment lasts until that file is gone; with
-                  `hold-NAME-N` only the Nth such moment of a process does.
-    STANDIN_MODE  words out of: dies, never-healthy, deaf (ignores SIGTERM), detached (the engine
-                  process leads a session of its own), long (a prompt has more tokens than fit),
-                  no-logprobs (of prompts), dies-at-logprobs.
+What it does is told by the environment, by names that a server's environment keeps:
+    VLLM_STANDIN       a folder; every moment is appended to its file `moments` as "NAME PID". Where
+                       a file `hold-NAME` is in it, the moment lasts until that file is gone; with
+                       `hold-NAME-N` only the Nth such moment of a process does.
+    VLLM_STANDIN_MODE  words out of: dies, never-healthy, deaf (ignores SIGTERM), detached (the
+                       engine process leads a session of its own), long (a prompt has more tokens
+                       than fit), no-logprobs (of prompts), dies-at-logprobs.
 
 Standard library only: this file runs as it is inside that environment.
 """
@@ -85,7 +85,7 @@ def make(folder: Path) -> Path:
 def moment(name: str) -> None:
     """Says that this moment has come, and stays in it for as long as the test wants."""
     _moments[name] += 1
-    if folder := os.environ.get("STANDIN"):
+    if folder := os.environ.get("VLLM_STANDIN"):
         with Path(folder, "moments").open("a") as file:
             file.write(f"{name} {os.getpid()}\n")
         holds = [Path(folder, f"hold-{name}"), Path(folder, f"hold-{name}-{_moments[name]}")]
@@ -94,8 +94,8 @@ def moment(name: str) -> None:
 
 
 def mode(word: str) -> bool:
-    """Whether STANDIN_MODE has this word."""
-    return word in os.environ.get("STANDIN_MODE", "").split()
+    """Whether VLLM_STANDIN_MODE has this word."""
+    return word in os.environ.get("VLLM_STANDIN_MODE", "").split()
 
 
 # -- vllm serve ----------------------------------------------------------------------------------

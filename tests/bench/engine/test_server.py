@@ -26,7 +26,7 @@ from targets import target
 
 from bench.config import SpeedOptions
 from bench.engine.installed import Engine
-from bench.engine.server import Server, check_port, free_port, last_words, phase, serving
+from bench.engine.server import Server, check_port, free_port, kept, last_words, phase, serving
 from bench.errors import MeasurementError, ServerError
 from bench.measure.client import Client
 from bench.measure.speed import arguments
@@ -47,7 +47,7 @@ def serve(
     """The stand-in's server."""
     return serving(
         engine.command("serve", "model", "--served-model-name", "name"),
-        environment={"STANDIN_MODE": mode},
+        environment={"VLLM_STANDIN_MODE": mode},
         folder=folder / "server",
         port=port,
         limit_s=limit_s,
@@ -100,6 +100,46 @@ def test_a_proxy_is_not_asked(
     monkeypatch.delenv("no_proxy", raising=False)
     with serve(engine, tmp_path) as server:
         assert "vllm:" in server.get("/metrics")
+
+
+SECRETS = (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "GH_TOKEN", "ACTIONS_RUNTIME_TOKEN"),
+    *("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_CLIENT_SECRET"),
+    *("WANDB_API_KEY", "OPENAI_API_KEY", "VLLM_API_KEY", "VLLM_S3_TOKEN", "TORCH_PASSWORD"),
+    *("SSH_AUTH_SOCK", "GITHUB_ENV", "GITHUB_PATH", "RUNNER_TEMP", "HTTPS_PROXY", "NETRC"),
+)
+
+
+def test_no_process_of_a_server_has_a_secret_of_its_caller(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "of the caller")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with serve(engine, tmp_path) as server:
+        below = descendants(server.process.pid)
+        assert len(below) == 2
+        for pid in (server.process.pid, *below):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"of the caller" not in environment
+            assert b"OMP_NUM_THREADS=2" in environment
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z_]{1,8}_?(TOKEN|SECRET|API_KEY|PASSWORD)"), st.text()))
+def test_nothing_that_is_called_a_secret_is_kept(variables: dict[str, str]) -> None:
+    assert kept(variables) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("PATH", "HOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "PYTHONPATH"),
+        *("NVIDIA_VISIBLE_DEVICES", "VLLM_CPU_KVCACHE_SPACE", "TOKENIZERS_PARALLELISM", "LC_ALL"),
+    ],
+)
+def test_what_an_engine_is_found_and_tuned_by_is_kept(name: str) -> None:
+    assert kept({name: "x"}) == {name: "x"}
 
 
 def test_a_server_that_dies_while_it_starts_says_why(engine: Engine, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def run(folder: Path, python: Path, mode: str) -> tuple[int, str, Record]:
     """`bench run` of one quality stage: the exit status, what was said, the record."""
     place = Place(folder, python)
     asked = ("--variants", "A", "--stages", "quality")
-    status, said = place.run(*asked, STANDIN_MODE=mode)
+    status, said = place.run(*asked, VLLM_STANDIN_MODE=mode)
     place.check_nothing_left()
     [(_, record)] = store.records(place.results)
     return status, said, record

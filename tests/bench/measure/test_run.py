@@ -243,7 +243,7 @@ def test_a_busy_port(place: Place) -> None:
 
 def test_a_server_that_never_becomes_healthy(place: Place) -> None:
     status, said = place.run(
-        "--variants", "A", "--server-timeout", "1", STANDIN_MODE="never-healthy"
+        "--variants", "A", "--server-timeout", "1", VLLM_STANDIN_MODE="never-healthy"
     )
     assert status == 5
     assert "was not healthy after 1 s" in said
@@ -264,7 +264,7 @@ def test_a_container_images_digest_is_in_the_record(place: Place) -> None:
 
 
 def test_a_server_that_dies_while_it_starts(place: Place) -> None:
-    status, said = place.run("--variants", "A", STANDIN_MODE="dies")
+    status, said = place.run("--variants", "A", VLLM_STANDIN_MODE="dies")
     assert status == 5
     assert "ValueError: Failed to find a kernel that can implement the WNA16 linear layer" in said
     assert "Quant type (uint8b128) not supported by CPUWNA16" in said
@@ -364,7 +364,7 @@ def test_the_next_run_continues_with_the_sessions_that_are_missing(place: Place)
 
 def test_a_server_that_cannot_start_is_started_once(place: Place) -> None:
     """It failed for a reason, which is said and recorded once, not once for each round."""
-    status, said = place.run("--sessions", "3", STANDIN_MODE="dies")
+    status, said = place.run("--sessions", "3", VLLM_STANDIN_MODE="dies")
     assert status == 5
     assert said.count("error: the vLLM server ended") == 2
     assert sorted(sessions(place)) == [
