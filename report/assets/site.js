@@ -237,17 +237,23 @@
     figure.append(button);
   };
 
-  // -- decisions: one is open at a time, the one that the address names ----------------------
-  const panels = () => [...document.querySelectorAll("details.decision")];
-  const open = () => {
-    const named = panels().find((panel) => `#${panel.id}` === decodeURIComponent(location.hash));
-    if (!named) return;
-    panels().forEach((panel) => { panel.open = panel === named; });
-    document.querySelectorAll(".chips a").forEach((chip) => {
-      chip.hash === `#${named.id}` ? chip.setAttribute("aria-current", "true") : chip.removeAttribute("aria-current");
+  // -- decisions: the style sheet shows what the address names; chips keep the purpose -----------
+  const purposed = () => {
+    const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const purpose = named?.matches(".take") ? named.classList[1] : "";
+    document.querySelectorAll(".decision").forEach((panel) => {
+      panel.querySelectorAll(".purposes a").forEach((link) => {
+        const on = link.classList.contains(panel.querySelector(`.take.${purpose || "none"}`) ? purpose : panel.dataset.first);
+        on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+      });
+      panel.querySelectorAll(".chips:not(.purposes) a").forEach((chip) => {
+        chip.dataset.to ??= chip.hash;
+        const own = `${chip.dataset.to}-${purpose}`;
+        chip.hash = purpose && document.getElementById(own.slice(1)) ? own : chip.dataset.to;
+      });
     });
   };
-  addEventListener("hashchange", open);
+  addEventListener("hashchange", purposed);
   const copyable = (line) => {
     const text = line.querySelector("code").textContent;
     const button = make("button", {
@@ -276,7 +282,7 @@
     document.querySelectorAll("table[data-choose]").forEach(choose);
     document.querySelectorAll("figure[data-chart]").forEach(interactive);
     if (navigator.clipboard) document.querySelectorAll(".command").forEach(copyable);
-    open();
+    purposed();
     show();
     const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target) target.scrollIntoView();

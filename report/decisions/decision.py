@@ -219,7 +219,7 @@ def _safest(variants: Sequence[VariantSummary]) -> Iterator[Choice]:
     ]
     if keeps:
         _, first = max(keeps, key=lambda each: each[0])
-        yield Choice("safest", first, (), None, True, f"{first.name} {quality_text(first)}")
+        yield Choice("safest", first, (), None, True, f"{first.name}: {quality_text(first)}")
     elif base and any(each.scores for each in variants if not each.row.is_baseline):
         name = base[0].name
         yield Choice(

@@ -55,6 +55,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
     loads = _arranged(results.speed, lambda row: (row.pace, ""))
     scores = _arranged(results.quality, lambda row: row.asked)
     found = findings(verdicts)
+    coverage = overview.coverage(results.runs)
     drawn: list[Chart] = []
 
     def place(chart: Chart | None) -> escape.Markdown:
@@ -73,7 +74,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
             published=takeaways.listed(found, "published"),
             count=len(found),
             pictures=charts.trade_offs(loads, scores),
-            coverage=overview.coverage(results.runs),
+            coverage=coverage,
             newest=overview.newest(results.runs),
         ),
         _takeaways(found, shared),
@@ -103,6 +104,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
             frames={name: what for name, (_, what) in FRAMES.items()},
             formats=FORMATS,
             published=[(each, overview.published(each)) for each in results.references],
+            coverage=coverage,
             records=overview.files(results.runs),
         ),
     ]

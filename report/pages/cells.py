@@ -124,8 +124,13 @@ def against(found: Difference) -> Cell:
         verdict.estimate - verdict.null,
         f"{form(ends.low)} to {form(ends.high)}" if ends else "",
         "; ".join([word, *(["unpaired"] if found.unpaired else []), *mind]),
-        tone=_TONES.get(word, ""),
+        tone=tone(found),
     )
+
+
+def tone(found: Difference) -> Tone:
+    """Whether a verdict is good or bad news."""
+    return _TONES.get(found.word, "")
 
 
 def against_baseline(row: Result, found: Difference | None) -> Cell:

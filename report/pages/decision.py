@@ -1,37 +1,71 @@
-"""The decision as the first page shows it: what to take for each purpose, and the table for it."""
+"""The decision as the first page shows it: what to take for each purpose, and the table for it.
+
+Model, machine and purpose stand in the address's fragment, and the style sheet shows the panel and
+the purpose that it names: the page works the same without scripts.
+"""
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+
+from markupsafe import Markup
 
 from report import escape, numbers
-from report.decisions.decision import PURPOSES, Choice, Decision
+from report.decisions.decision import PURPOSES, Choice, Decision, Purpose
 from report.decisions.summary import VariantSummary, quality_text
 from report.pages import cells, tables
-from report.pages.tables import Cell, Column, Row, Table
+from report.pages.tables import Cell, Column, Row, Table, Tone
 from report.rows.results import Results
+from report.rows.rows import Metric
 
-_QUALITY = Column("kept", "Quality kept", "%", title="Of the baseline's, with its 95 % interval")
-_TPOT = Column("tpot", "Time per token", "against baseline")
-_OUTPUT = Column("output", "Output", "against baseline")
+_QUALITY = Column("kept", "Quality kept", title="Of the baseline's, with its 95 % interval")
+_TPOT = Column("tpot", "Time per token", title="Against the baseline, with its 95 % interval")
+_OUTPUT = Column("output", "Output", title="Against the baseline, with its 95 % interval")
 _MEMORY = Column("gib", "Weights", "GiB")
 _CACHE = Column("kv", "KV cache", "tokens")
-_COST = Column("usd", "Cost", "$ per million tokens")
+_COST = Column("usd", "Cost", "$/million", title="US dollars for a million output tokens")
 _MOST = 12  # rows of a table that is to be taken in at once
+_SHORT: dict[Purpose, str] = {
+    "latency": "wait",
+    "throughput": "output",
+    "memory": "memory",
+    "cost": "cost",
+    "safest": "quality",
+}
+_TONES: dict[str, Tone] = {"keeps": "better", "loses": "worse"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A link to another panel, or to this one."""
+
+    text: str
+    href: str
+    here: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What to take for one purpose, said in one sentence."""
+    """What to take for one purpose: its name, and the rest of the sentence."""
 
-    purpose: str
+    purpose: Purpose
     label: str
     name: str
-    sentence: str
     href: str
-    sure: bool
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to type to serve a variant as it was served, and to measure it, for these purposes."""
+
+    purposes: str
+    serve: str
+    measure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,113 +73,228 @@ class Panel:
     """Everything that decides between the variants of one family on one machine."""
 
     id: str
-    family: str
-    machine: str
+    title: str
+    models: tuple[Chip, ...]
+    machines: tuple[Chip, ...]
     about: str
     takes: tuple[Take, ...]
     table: Table
-    serve: str
-    measure: str
+    more: int
+    commands: tuple[Command, ...]
 
 
 def panels(results: Results, found: Sequence[Decision]) -> list[Panel]:
     """One for each decision, in their order."""
-    return [_panel(results, each) for each in found]
+    return [_panel(results, each, found) for each in found]
 
 
 def html(value: Sequence[Panel]) -> escape.Markdown:
-    """The panels as a raw HTML block, the first one open."""
+    """The panels as a raw HTML block."""
     shown = [(panel, tables.html(panel.table)) for panel in value]
     return escape.html_block(tables.fragment("decisions.html.j2", panels=shown))
 
 
-def _panel(results: Results, decision: Decision) -> Panel:
-    about = []
-    if decision.source == "published":
-        about.append("Published elsewhere: one run each, nothing measured here.")
-    if all(each.is_random for each in decision.variants):
-        about.append("Random weights: speed and memory only.")
-    taken = decision.choices[0].take if decision.choices else decision.variants[0]
-    identifier = f"{decision.source}-{decision.hardware}_{decision.family}"
+def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> Panel:
     return Panel(
-        escape.identifier(identifier.lower()),
-        decision.family,
-        decision.hardware_name,
-        " ".join(about),
+        _identifier(decision),
+        f"{decision.family} on {_machine(decision)}",
+        tuple(_models(decision, found)),
+        tuple(
+            Chip(_machine(each), f"#{_identifier(each)}", each is decision)
+            for each in found
+            if each.family == decision.family
+        ),
+        _about(decision),
         tuple(_take(each) for each in decision.choices),
-        _table(identifier, decision),
-        *_commands(results, taken),
+        _table(decision),
+        max(0, len(decision.variants) - _MOST),
+        tuple(_commands(results, decision)),
     )
 
 
+def _identifier(decision: Decision) -> str:
+    place = f"{decision.source}-{decision.hardware}-{decision.family}"
+    return escape.identifier(place.lower())
+
+
+def _machine(decision: Decision) -> str:
+    published = ", published" if decision.source == "published" else ""
+    return f"{decision.hardware_name}{published}"
+
+
+def _models(decision: Decision, found: Sequence[Decision]) -> Iterable[Chip]:
+    """Every family: on this machine where it was measured here, else where it comes first."""
+    for family in dict.fromkeys(each.family for each in found):
+        own = [each for each in found if each.family == family]
+        here = [
+            each
+            for each in own
+            if (each.source, each.hardware) == (decision.source, decision.hardware)
+        ]
+        target = (here or own)[0]
+        yield Chip(family, f"#{_identifier(target)}", target is decision)
+
+
+def _about(decision: Decision) -> str:
+    about = []
+    if decision.source == "published":
+        about.append("Published elsewhere, one run each: not tested.")
+    if all(each.is_random for each in decision.variants):
+        about.append("Random weights: speed and memory only.")
+    return " ".join(about)
+
+
 def _take(choice: Choice) -> Take:
-    names = [choice.take.name, *(each.name for each in choice.ties)]
-    name = " or ".join(names) if len(names) < 3 else f"{names[0]} or {len(names) - 1} others"
-    label = PURPOSES[choice.purpose]
-    href = choice.take.row.page
-    return Take(choice.purpose, label, name, f"{choice.sentence}.", href, choice.sure)
+    name = choice.take.name
+    rest = choice.sentence.removeprefix(name)
+    return Take(choice.purpose, PURPOSES[choice.purpose], name, choice.take.row.page, f"{rest}.")
 
 
-def _table(identifier: str, decision: Decision) -> Table:
+def _commands(results: Results, decision: Decision) -> Iterable[Command]:
+    """What to type for each variant that is taken; nobody can serve what was only published."""
+    if decision.source == "published":
+        return
+    for each in decision.variants:
+        best, _ = _purposes(decision, each)
+        if not best and (decision.choices or each is not decision.variants[0]):
+            continue
+        row = each.row
+        record = results.record(row.record)
+        serve = shlex.join(record.engine.argv) if record.engine else ""
+        measure = f"bench run --variant {row.variant} --hardware {row.hardware}"
+        yield Command(" ".join(best), serve, measure)
+
+
+def _purposes(decision: Decision, of: VariantSummary) -> tuple[list[Purpose], list[Purpose]]:
+    """What a variant is taken for, and what it ties for with the one that is."""
+    best = [each.purpose for each in decision.choices if each.take is of]
+    tied = [each.purpose for each in decision.choices if any(of is one for one in each.ties)]
+    return best, tied
+
+
+def _table(decision: Decision) -> Table:
     """The variants, those that are taken first; columns that nobody knows are left out."""
-    taken: dict[str, list[str]] = {}
-    for choice in decision.choices:
-        for each in (choice.take, *choice.ties):
-            taken.setdefault(each.name, []).append(PURPOSES[choice.purpose].lower())
+
+    def rank(of: VariantSummary) -> tuple[bool, bool, bool, float]:
+        best, tied = _purposes(decision, of)
+        ratio = of.tpot.verdict.estimate if of.tpot else None
+        return not best, not tied, not of.row.is_baseline, ratio or math.inf
+
+    variants = sorted(decision.variants, key=rank)[:_MOST]
     filled = [
-        (_QUALITY, [_quality(each) for each in decision.variants]),
-        (_TPOT, [cells.against_baseline(each.row, each.tpot) for each in decision.variants]),
-        (_OUTPUT, [cells.against_baseline(each.row, each.output) for each in decision.variants]),
-        (_MEMORY, [cells.amount(each.weights_gib) for each in decision.variants]),
-        (_CACHE, [cells.amount(each.kv_cache_tokens, numbers.whole) for each in decision.variants]),
-        (_COST, [cells.amount(each.usd_per_million) for each in decision.variants]),
+        (_QUALITY, _drawn([_quality(each) for each in variants], _margin(variants))),
+        (_TPOT, _drawn([_speed(each, Metric.TPOT_MEAN) for each in variants], 1.0)),
+        (_OUTPUT, _drawn([_speed(each, Metric.OUTPUT) for each in variants], 1.0)),
+        (_MEMORY, [cells.amount(each.weights_gib) for each in variants]),
+        (_CACHE, [cells.amount(each.kv_cache_tokens, numbers.whole) for each in variants]),
+        (_COST, [cells.amount(each.usd_per_million) for each in variants]),
     ]
     known = [(column, own) for column, own in filled if any(cell.tone != "unknown" for cell in own)]
     rows = [
         Row(
-            Cell(each.name, href=each.row.page, tag=", ".join(taken.get(each.name, ()))),
+            Cell(each.name, href=each.row.page, tag=_tag(decision, each)),
             [own[i] for _, own in known],
-            id="",
             variant=each.row.variant,
-            baseline=each.row.is_baseline,
-            published=decision.source == "published",
+            marks=" ".join(chain(*_purposes(decision, each))),
         )
-        for i, each in enumerate(decision.variants)
+        for i, each in enumerate(variants)
     ]
-    rows.sort(key=lambda row: not row.head.tag)
-    caption = f"{decision.family} on {decision.hardware_name}"
-    name = escape.identifier(f"decision-{identifier.lower()}")
     columns = (cells.VARIANT, *(column for column, _ in known))
-    return Table(name, caption, columns, rows[:_MOST], quiet=True)
+    caption = f"{decision.family} on {_machine(decision)}"
+    name = f"decision-{_identifier(decision)}"
+    return Table(name, caption, columns, rows, quiet=True, dense=True)
+
+
+def _tag(decision: Decision, of: VariantSummary) -> str:
+    """What marks a row: whether it is the baseline or published, and what it is taken for."""
+    marks = ["baseline"] if of.row.is_baseline else []
+    marks += ["published"] if decision.source == "published" else []
+    best, tied = _purposes(decision, of)
+    if best and len(best) == len(decision.choices):
+        return "; ".join([*marks, "best for all"])
+    for word, purposes in (("best", best), ("tie", tied)):
+        marks += [f"{word}: {', '.join(_SHORT[each] for each in purposes)}"] if purposes else []
+    return "; ".join(marks)
 
 
 def _quality(of: VariantSummary) -> Cell:
-    """What was kept of the baseline's quality, and the decision on it."""
+    """The decision on its quality and what it kept, the interval under it; a baseline's score."""
     if of.row.is_baseline:
-        return Cell("baseline", tone="unknown")
+        first = next(iter(of.scores), None)
+        if first is None:
+            return Cell("", tone="unknown")
+        value = first.value.value
+        own = f"{numbers.share(value, 1)} %" if first.unit == "share" else numbers.number(value)
+        return Cell(own, note=f"on {first.task}", tone="unknown")
+    tone, quality = _TONES.get(of.outcome, ""), of.quality
     if of.unpaired:
-        cell = cells.against(of.unpaired[0])
-        return replace(cell, text=f"{cell.text} pp") if of.unpaired[0].unit == "share" else cell
-    kept = of.quality.kept if of.quality else None
-    if kept is None or kept.interval is None:
-        return Cell(quality_text(of), tone="unknown")
-    form = numbers.points if of.quality and of.quality.in_points else numbers.share
-    low, high = (form(end, 1) for end in (kept.interval.low, kept.interval.high))
+        verdict = of.unpaired[0].verdict
+        gap, ends = verdict.estimate, verdict.interval
+        if of.unpaired[0].unit != "share" or gap is None or ends is None:
+            return replace(cells.against(of.unpaired[0]), tone=tone)
+        shown = f"{numbers.points(ends.low, 1)} to {numbers.points(ends.high, 1)}, unpaired"
+        text = f"{of.outcome} {numbers.points(gap, 1)} pp"
+        return Cell(text, gap, shown, tone=tone, ends=(ends.low, ends.high))
+    if quality is None or quality.kept is None or quality.kept.interval is None:
+        return Cell(quality_text(of).removeprefix("quality "), tone="unknown")
+    form, unit = (numbers.points, "pp") if quality.in_points else (numbers.share, "%")
+    low, high = quality.kept.interval.low, quality.kept.interval.high
+    shown = f"{form(low, 1)} to {form(high, 1)}"
+    text = f"{of.outcome} {form(quality.kept.estimate, 1)} {unit}"
+    return Cell(text, quality.kept.estimate, shown, tone=tone, ends=(low, high))
+
+
+def _margin(of: Iterable[VariantSummary]) -> float:
+    """What a variant has to keep: where the column's line stands."""
+    return next((each.quality.least for each in of if each.quality), 0.0)
+
+
+def _speed(of: VariantSummary, metric: Metric) -> Cell:
+    """A ratio to the baseline, the interval under it; the baseline has its own value."""
+    row, found = (of.highest, of.output) if metric is Metric.OUTPUT else (of.usual, of.tpot)
+    if of.row.is_baseline:
+        known = row.metrics.get(metric) if row else None
+        own = f"{numbers.number(known.value)} {metric.unit}" if known else ""
+        return Cell(own, tone="unknown")
+    if found is None or found.verdict.estimate is None:
+        return cells.unknown()
+    ratio, ends = found.verdict.estimate, found.verdict.interval
+    if ends is None:
+        return Cell(numbers.change(ratio), ratio, found.word)
+    same = found.verdict.outcome == "noise"
     return Cell(
-        form(kept.estimate, 1),
-        kept.estimate,
-        f"{low} to {high}",
-        of.outcome,
-        tone="better" if of.outcome == "keeps" else "worse" if of.outcome == "loses" else "",
-        ends=(kept.interval.low, kept.interval.high),
+        "no difference" if same else numbers.change(ratio),
+        ratio,
+        f"{numbers.signed(100 * ends.low - 100)} to {numbers.signed(100 * ends.high - 100)}",
+        tone="" if same else cells.tone(found),
+        ends=(ends.low, ends.high),
     )
 
 
-def _commands(results: Results, taken: VariantSummary) -> tuple[str, str]:
-    """What to type to serve the variant, as it was served here, and to measure it again."""
-    row = taken.row
-    if row.source == "published":
-        return "", ""
-    record = results.record(row.record)
-    serve = shlex.join(record.engine.argv) if record.engine else ""
-    return serve, f"bench run --variant {row.variant} --hardware {row.hardware}"
+def _drawn(column: Sequence[Cell], at: float) -> list[Cell]:
+    """The cells with their intervals drawn on one scale, a line where nothing is changed or lost.
+
+    Ends far out are cut at four times the middle one's distance, or one wild row would make
+    dots of all others.
+    """
+    reach = sorted(max(abs(end - at) for end in each.ends) for each in column if each.ends)
+    if not reach:
+        return list(column)
+    most = min(reach[-1], 4 * reach[len(reach) // 2]) or 1.0
+
+    def x(value: float) -> float:
+        return round(50 + 48 * max(-1.0, min(1.0, (value - at) / most)), 1)
+
+    return [
+        replace(each, drawn=_range(x(each.ends[0]), x(each.value or 0.0), x(each.ends[1]), each))
+        if each.ends
+        else each
+        for each in column
+    ]
+
+
+def _range(low: float, middle: float, high: float, cell: Cell) -> Markup:
+    return Markup(
+        '<svg class="range {}" viewBox="0 0 100 10" aria-hidden="true"><path d="M50 0v10"/>'
+        '<line x1="{}" x2="{}" y1="5" y2="5"/><circle cx="{}" cy="5" r="3"/></svg>'
+    ).format(cell.tone, low, high, middle)

@@ -13,7 +13,7 @@ from report.rows.published import Reference
 from report.rows.results import Results
 from report.rows.rows import QualityRow, Result, RunRow, Stage
 
-NEWEST = 12
+NEWEST = 6
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

@@ -44,7 +44,8 @@ class Column:
 class Cell:
     """What a cell shows: its text, the interval under it, a note, and the numbers behind both.
 
-    `links` are further texts with where they lead, shown after the first.
+    `links` are further texts with where they lead, shown after the first; `drawn` is a picture of
+    the interval.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Cell:
     tone: Tone = ""
     ends: tuple[float, float] | None = None
     links: Sequence[tuple[str, str]] = ()
+    drawn: Markup | None = None
 
     @property
     def sort_value(self) -> str:
@@ -70,7 +72,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; ratios are taken between rows of one `group`, named by `variant`."""
+    """One row; ratios are taken between rows of one `group`, named by `variant`.
+
+    `marks` are the purposes that it is taken for.
+    """
 
     head: Cell
     cells: Sequence[Cell]
@@ -81,11 +86,15 @@ class Row:
     published: bool = False
     where: str = ""
     pair: str = ""
+    marks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A captioned table of measurements; the first column is the rows' heads."""
+    """A captioned table of measurements; the first column is the rows' heads.
+
+    A `dense` one is small enough to be taken in at once.
+    """
 
     id: str
     caption: str
@@ -94,6 +103,7 @@ class Table:
     baselines: bool = False
     choose: bool = False
     quiet: bool = False
+    dense: bool = False
 
 
 def render(table: Table) -> escape.Markdown:
@@ -130,6 +140,7 @@ def _row(row: Row, columns: Sequence[Column]) -> str:
         "data-variant": row.variant,
         "data-where": row.where,
         "data-pair": row.pair,
+        "data-for": row.marks,
         "class": " ".join(names),
     }
     cells = zip((row.head, *row.cells), columns, strict=True)
@@ -140,9 +151,11 @@ def _row(row: Row, columns: Sequence[Column]) -> str:
 def _cell(cell: Cell, column: Column, first: bool) -> str:
     kind = "num" if column.numeric else ""
     attributes = {"class": kind, "data-v": cell.sort_value, "data-ends": cell.sort_ends}
+    if not first:
+        attributes["data-label"] = f"{column.label}, {column.unit}" if column.unit else column.label
     shown = [_linked(cell.text, cell.href, cell.tone)] if cell.text else []
     shown += [_linked(text, href) for text, href in cell.links]
-    content = ", ".join(shown)
+    content = f"{cell.drawn or ''}{', '.join(shown)}"
     if cell.interval:
         content += f'<span class="ci">{escape.html(cell.interval)}</span>'
     if cell.tag:

@@ -11,7 +11,7 @@ from report.pages import compare, tables
 from report.rows.rows import HistoryRow, RunRow, Source, SpeedRow
 
 _TONES = {"shown": "sure", "likely": "likely", "interval": "likely", "one run": "warn"}
-_MOST_FINDINGS = 12
+_MOST_FINDINGS = 5
 _MOST_LINKS = 6
 
 
@@ -32,9 +32,9 @@ def listed(found: Iterable[Finding], source: Source, most: int = _MOST_FINDINGS)
     return [_shown(each) for each in found if each.scope.source == source][:most]
 
 
-def html(value: Sequence[Shown]) -> escape.Markdown:
-    """Findings as a raw HTML block."""
-    return escape.html_block(tables.fragment("findings.html.j2", value=value))
+def html(value: Sequence[Shown], *, brief: bool = False) -> escape.Markdown:
+    """Findings as a raw HTML block; how they are known is left out where it is to be brief."""
+    return escape.html_block(tables.fragment("findings.html.j2", value=value, brief=brief))
 
 
 def _shown(finding: Finding) -> Shown:

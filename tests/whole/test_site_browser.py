@@ -342,6 +342,83 @@ def test_hostile_text_runs_nothing(visit: Visit) -> None:
         assert page.locator("img").count() == 0
 
 
+def texts_beside_the_table(page: Page) -> str:
+    """What the first screen says in words: the title, the sentence and what it is about."""
+    return " ".join(page.locator("h1, .take:visible, .about:visible").all_inner_texts())
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_first_screen_is_the_decision(browser: Browser, address: str, scripts: bool) -> None:
+    for width, height, rows in ((1440, 900, None), (390, 844, 3)):
+        size: Any = {"width": width, "height": height}
+        context = browser.new_context(viewport=size, java_script_enabled=scripts)
+        made = Visit(context, address)
+        page = made.go("index.html#measured-l40-qwen3-8b")
+        expect(page.locator(".decision:visible")).to_have_count(1)
+        expect(page.locator(".take:visible")).to_have_count(1)
+        expect(page.locator(".take:visible")).to_contain_text("Take Qwen3-8B BF16: least time")
+        assert len(texts_beside_the_table(page).split()) <= 60
+        for shown in (*page.locator(".chips:visible").all(), page.locator(".take:visible")):
+            box = shown.bounding_box()
+            assert box and box["y"] >= 0 and box["y"] + box["height"] <= height
+        body = page.locator(".decision:visible tbody tr")
+        boxes = [row.bounding_box() for row in body.all()[:rows]]
+        assert len(boxes) >= 3
+        assert all(box and box["y"] + box["height"] <= height for box in boxes), (width, boxes)
+        assert all(box and box["x"] + box["width"] <= width for box in boxes), (width, boxes)
+        context.close()
+        assert made.troubles == []
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_chips_and_purposes_are_in_the_address(
+    browser: Browser, address: str, scripts: bool
+) -> None:
+    context = browser.new_context(java_script_enabled=scripts)
+    made = Visit(context, address)
+    page = made.go("index.html")
+    first = page.locator(".decision:visible h2").inner_text()
+    page.locator(".decision:visible .chips").first.get_by_role("link", name="Qwen3-8B").click()
+    expect(page.locator(".decision:visible h2")).to_have_text("Qwen3-8B on NVIDIA L40")
+    page.locator(".decision:visible").get_by_role("link", name="Least memory").click()
+    expect(page.locator(".take:visible")).to_contain_text("least memory")
+    assert page.url.endswith("#measured-l40-qwen3-8b-memory")
+    page.reload()
+    expect(page.locator(".take:visible")).to_contain_text("least memory")
+    page.go_back()
+    expect(page.locator(".take:visible")).to_contain_text("least time per token")
+    page.go_back()
+    expect(page.locator(".decision:visible h2")).to_have_text(first)
+    page.go_forward()
+    if scripts:  # a chip keeps the purpose
+        page.locator(".decision:visible").get_by_role("link", name="Least memory").click()
+        chips = page.locator(".decision:visible .chips").first
+        chips.get_by_role("link", name="Qwen3-0.6B").click()
+        expect(page.locator(".take:visible")).to_contain_text("least memory")
+        assert page.url.endswith("#measured-l40-qwen3-0-6b-memory")
+    context.close()
+    assert made.troubles == []
+
+
+def test_a_command_is_copied(browser: Browser, address: str) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    made = Visit(context, address)
+    page = made.go("index.html#measured-l40-qwen3-8b")
+    line = page.locator(".command:visible").first
+    line.get_by_role("button").click()
+    expect(line.get_by_role("button")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == line.locator("code").inner_text()
+    assert copied.startswith("vllm serve ")
+    context.close()
+    assert made.troubles == []
+
+
+def test_the_overview_is_short(visit: Visit) -> None:
+    page = visit.go("index.html")
+    assert len(page.locator("main").inner_text().split()) <= 1_000
+
+
 def test_the_overview_weighs_little(visit: Visit) -> None:
     sizes: list[int] = []
     visit.page.on("response", lambda response: sizes.append(len(response.body())))

@@ -31,7 +31,8 @@ def test_a_table_has_caption_scopes_units_and_a_frame_that_scrolls() -> None:
     assert '<th scope="col" data-key="tpot" class="num" data-better="lower"' in text
     assert '<span class="unit">ms</span>' in text
     assert '<th scope="row">A</th>' in text
-    assert 'data-v="50.1" data-ends="48.2 52">50.1<span class="ci">48.2 – 52.0</span></td>' in text
+    shown = 'data-v="50.1" data-ends="48.2 52" data-label="TPOT mean, ms">50.1<span class="ci">'
+    assert f"{shown}48.2 – 52.0</span></td>" in text
     assert 'role="region" aria-label="Speed" tabindex="0"' in text
 
 
