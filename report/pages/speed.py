@@ -96,15 +96,6 @@ _COST: list[Filled] = [
         lambda row: cells.text(row.sustained),
     ),
     (
-        Column(
-            "memory",
-            "Peak memory",
-            "GiB",
-            title="On a GPU what vLLM reserves, KV cache included: near the limit it is given",
-        ),
-        lambda row: cells.amount(row.peak_memory_gib, note=row.memory_kind or ""),
-    ),
-    (
         Column("energy", "Energy", "J/output token", better="lower", scale="ratio"),
         lambda row: cells.amount(row.energy_per_output_token_j),
     ),

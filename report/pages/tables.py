@@ -7,7 +7,7 @@ table of facts is Markdown by `tabulate`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -112,7 +112,11 @@ def render(table: Table) -> escape.Markdown:
 
 
 def html(table: Table) -> Markup:
-    """The table as HTML; rows are written here, not by a template, as there are thousands."""
+    """The table as HTML, less the columns that no row knows anything of.
+
+    Rows are written here, not by a template, as there are thousands.
+    """
+    table = _known(table)
     rows = Markup("".join(_row(row, table.columns) for row in table.rows))  # noqa: S704 - escaped
     return fragment("table.html.j2", table=table, rows=rows)
 
@@ -130,6 +134,20 @@ def facts(rows: Iterable[tuple[str, str | None]]) -> escape.Markdown:
     ]
     body = tabulate(shown, headers=["", ""], tablefmt="pipe", disable_numparse=True)
     return escape.Markdown(f"::: {{.facts}}\n{body}\n:::\n")
+
+
+def _known(table: Table) -> Table:
+    """The table without the columns that are unknown in every row."""
+    keep = [
+        i
+        for i in range(len(table.columns) - 1)
+        if not table.rows or any(row.cells[i].text != numbers.UNKNOWN for row in table.rows)
+    ]
+    if len(keep) == len(table.columns) - 1:
+        return table
+    columns = (table.columns[0], *(table.columns[i + 1] for i in keep))
+    rows = [replace(row, cells=[row.cells[i] for i in keep]) for row in table.rows]
+    return replace(table, columns=columns, rows=rows)
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:

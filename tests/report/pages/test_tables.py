@@ -62,6 +62,15 @@ def test_a_measured_cell_is_its_value_and_interval_and_without_them_unknown() ->
     assert cells.amount(0.0) == Cell("0", 0.0)
 
 
+def test_a_column_that_no_row_knows_is_left_out() -> None:
+    known = Row(Cell("A"), [Cell("50.1", 50.1)])
+    unknown = Row(Cell("B"), [cells.unknown()])
+    assert 'data-key="tpot"' in tables.html(table(known, unknown))
+    text = tables.html(table(unknown))
+    assert 'data-key="tpot"' not in text
+    assert '<th scope="row">B</th></tr>' in text
+
+
 def test_facts_are_markdown_and_missing_ones_unknown() -> None:
     text = tables.facts([("Repository", "Qwen/Qwen3-8B"), ("License", None), ("Note", HOSTILE)])
     assert re.search(r"\| Repository +\| Qwen\\/Qwen3-8B", text)
