@@ -23,8 +23,8 @@ HOST = "127.0.0.1"
 # Asks the server itself, whatever proxy this machine reaches others by, and keeps no connection: a
 # server that is to stop waits for those it has.
 _HTTP = httpx2.Client(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
-# What a server gets of this program's environment. It parses strangers' weights and is offline, so it
-# gets what programs, compilers, GPUs and its libraries are found and tuned by, and nothing else.
+# What a server gets of this program's environment. It parses strangers' weights and is offline, so
+# it gets what programs, compilers, GPUs and its libraries are found and tuned by, nothing else.
 _KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_[A-Z]+|TZ|TMPDIR|XDG_(CACHE_HOME|RUNTIME_DIR)|CC|CXX"
     r"|LD_(LIBRARY_PATH|PRELOAD)|LIBRARY_PATH|CPATH|C(PLUS)?_INCLUDE_PATH|PYTHON[A-Z]+|HF_HOME"

@@ -113,7 +113,7 @@ def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> P
 
 
 def _identifier(decision: Decision) -> str:
-    place = f"{decision.source}-{decision.hardware}-{decision.family}"
+    place = f"{decision.source}-{decision.hardware}_{decision.family}"
     return escape.identifier(place.lower())
 
 
