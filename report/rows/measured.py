@@ -473,18 +473,23 @@ def _telemetry(load: Load) -> dict[str, Any]:
 
 
 def _server_times(load: Load, output_tokens: int) -> dict[str, Any]:
-    """What the server counted by its own clock, over the repeats that have it."""
+    """What the server counted by its own clock, over the repeats that have it.
+
+    What the client saw beyond it is set against the same session: others may lack it.
+    """
 
     def mean(name: str) -> float | None:
         known = [getattr(r.server, name) for r in load.repeats if r.server]
         known = [value for value in known if value is not None]
         return math.fsum(known) / len(known) if known else None
 
-    decode_ms = mean("decode_ms")
+    decode_ms, seen_ms = mean("decode_ms"), _mean(load, Metric.TPOT_MEAN).value
+    own_ms = None if decode_ms is None else decode_ms / (output_tokens - 1)
     return {
         "server_queue_ms": mean("queue_ms"),
         "server_prefill_ms": mean("prefill_ms"),
-        "server_tpot_ms": None if decode_ms is None else decode_ms / (output_tokens - 1),
+        "server_tpot_ms": own_ms,
+        "front_end_share": None if own_ms is None else 1 - own_ms / seen_ms,
         "tokens_per_iteration": mean("tokens_per_iteration"),
     }
 

@@ -235,6 +235,7 @@ class SpeedRow(ResultRow):
     server_prefill_ms: float | None = None
     server_tpot_ms: float | None = None
     tokens_per_iteration: float | None = None
+    front_end_share: float | None = None  # of the time per token, outside the engine
     by_session: Mapping[Metric, tuple[float | None, ...]] = field(
         default_factory=dict, metadata=HIDDEN
     )
@@ -258,12 +259,6 @@ class SpeedRow(ResultRow):
     def workload(self) -> Workload:
         """What two rows must share to be compared."""
         return self.pace, self.input_tokens, self.output_tokens
-
-    @property
-    def front_end_share(self) -> float | None:
-        """The share of the time per token that passes outside the engine: in the front end."""
-        seen, own = self.metrics.get(Metric.TPOT_MEAN), self.server_tpot_ms
-        return None if seen is None or own is None or not seen.value else 1 - own / seen.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,6 +142,7 @@ def pool(rows: Sequence[SpeedRow]) -> SpeedRow:
         server_prefill_ms=_mean(row.server_prefill_ms for row in rows),
         server_tpot_ms=_mean(row.server_tpot_ms for row in rows),
         tokens_per_iteration=_mean(row.tokens_per_iteration for row in rows),
+        front_end_share=_mean(row.front_end_share for row in rows),
         repeats=sum(row.repeats for row in rows),
         metrics={metric: _plain(values) for metric, values in by_session.items()},
         by_session=by_session,

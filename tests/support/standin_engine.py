@@ -13,7 +13,8 @@ What it does is told by the environment, by names that a server's environment ke
                        `hold-NAME-N` only the Nth such moment of a process does.
     VLLM_STANDIN_MODE  words out of: dies, never-healthy, deaf (ignores SIGTERM), detached (the
                        engine process leads a session of its own), long (a prompt has more tokens
-                       than fit), no-logprobs (of prompts), dies-at-logprobs.
+                       than fit), no-logprobs (of prompts), dies-at-logprobs, nan-later (once it
+                       has worked).
 
 Standard library only: this file runs as it is inside that environment.
 """
@@ -185,6 +186,9 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if "prompt_logprobs" in asked and mode("dies-at-logprobs"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if "logprobs" in asked and mode("nan-later") and self.generation_tokens > 50:
+            self.reply('{"error": {"message": "not JSON compliant: nan"}}', 400)
+            return
         prompt = asked["prompt"]
         tokens = prompt if isinstance(prompt, list) else [len(word) for word in prompt.split()]
         with self.lock:

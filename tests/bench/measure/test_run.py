@@ -362,6 +362,15 @@ def test_the_next_run_continues_with_the_sessions_that_are_missing(place: Place)
     assert sorted(sessions(place)) == sorted([*before, "a/speed2 ok", "b/speed2 ok"])
 
 
+def test_a_model_that_computes_nan_once_it_was_used_has_no_speed(place: Place) -> None:
+    """As CUDA kernels did that left memory unwritten: the first prompt was answered well."""
+    status, said = place.run("--variants", "A", "--stages", "speed", STANDIN_MODE="nan-later")
+    assert status == 6
+    assert "neither its answers nor its speed mean anything" in said
+    [(_, record)] = store.records(place.results)
+    assert (record.status, record.speed) == ("failed", None)
+
+
 def test_a_server_that_cannot_start_is_started_once(place: Place) -> None:
     """It failed for a reason, which is said and recorded once, not once for each round."""
     status, said = place.run("--sessions", "3", VLLM_STANDIN_MODE="dies")
