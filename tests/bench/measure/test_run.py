@@ -364,7 +364,7 @@ def test_the_next_run_continues_with_the_sessions_that_are_missing(place: Place)
 
 def test_a_model_that_computes_nan_once_it_was_used_has_no_speed(place: Place) -> None:
     """As CUDA kernels did that left memory unwritten: the first prompt was answered well."""
-    status, said = place.run("--variants", "A", "--stages", "speed", STANDIN_MODE="nan-later")
+    status, said = place.run("--variants", "A", "--stages", "speed", VLLM_STANDIN_MODE="nan-later")
     assert status == 6
     assert "neither its answers nor its speed mean anything" in said
     [(_, record)] = store.records(place.results)
