@@ -52,12 +52,12 @@ from bench.records.record import (
     canonical_json,
     spec_key,
 )
+from bench.records.sense import find_nonsense
 
 MAX_FILES = 2_000
 # Of an artifact: its files, and again what its sidecars unpack to.
 MAX_TOTAL_BYTES = 256 * 2**20
 _LIMITS = f"one may to {store.MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
-MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a number still
 CLOCK_SKEW = timedelta(hours=1)
 _PATH = re.compile(
     r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*/"
@@ -253,34 +253,15 @@ def _check_once(records: Sequence[Record]) -> None:
 
 def _check_sense(name: str, record: Record) -> None:
     """What the schema cannot say but the report relies on."""
-    parts = {"speed": record.speed, "quality": record.quality}
-    if record.status == "ok" and parts[record.stage] is None:
-        raise refused(name, f"says ok and has no {record.stage} part")
-    if any(part for stage, part in parts.items() if stage != record.stage):
-        raise refused(name, "has a part of another stage")
-    if record.stage == "quality" and record.session is not None:
-        raise refused(name, "is of quality and has the number of a session")
-    if any(abs(number) > MAX_NUMBER for number in _numbers(record.model_dump(mode="json"))):
-        raise refused(name, f"has a number beyond {MAX_NUMBER:g}")
-    loads = record.speed.loads if record.speed else ()
-    if any(repeat.duration_s < 1e-6 for load in loads for repeat in load.repeats):
-        raise refused(name, "has a repeat that took no time")
-    started, finished = record.provenance.started_at, record.provenance.finished_at
-    if not started <= finished <= datetime.now(UTC) + CLOCK_SKEW:
-        raise refused(name, "its times are out of order or in the future")
+    if fault := find_nonsense(record):
+        raise refused(name, fault)
+    if record.provenance.finished_at > datetime.now(UTC) + CLOCK_SKEW:
+        raise refused(name, "its time is in the future")
     for value in (record.variant_name, record.family, record.hardware_name):
         try:
             _NAME.validate_python(value)
         except ValidationError as error:
             raise refused(name, f"{value[:80]!r} is not a name") from error
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(part)
-    elif isinstance(value, int | float):
-        yield value
 
 
 def _beside(name: str, sidecar: Sidecar) -> str:

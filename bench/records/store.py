@@ -196,6 +196,10 @@ def _write_once(path: Path, data: bytes) -> bool:
     return True
 
 
+class NewerSchemaError(ConfigError):
+    """A record that only a newer version of this program can read."""
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
@@ -212,7 +216,7 @@ def parse(text: str | bytes, path: Path) -> Record:
         if not isinstance(version, int) or isinstance(version, bool):
             raise ConfigError(f"{path}: schema_version is missing", "this is not a result record")
         if version > SCHEMA_VERSION:
-            raise ConfigError(
+            raise NewerSchemaError(
                 f"{path}: written with schema {version}, this program knows {SCHEMA_VERSION}",
                 "update this program (git pull)",
             )

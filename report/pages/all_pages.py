@@ -106,6 +106,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
             published=[(each, overview.published(each)) for each in results.references],
             coverage=coverage,
             records=overview.files(results.runs),
+            left_out=overview.left_out(results),
         ),
     ]
     for newest, machines in variant.variants(verdicts, loads, scores):

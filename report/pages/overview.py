@@ -27,6 +27,7 @@ class Counts:
     failed: int
     newest: str | None
     published: int
+    left_out: int
 
 
 def counts(results: Results) -> Counts:
@@ -40,6 +41,7 @@ def counts(results: Results) -> Counts:
         failed=sum(run.status == "failed" for run in runs),
         newest=max((run.finished_at or "" for run in runs), default=None),
         published=len({row.variant for row in rows if row.source == "published"}),
+        left_out=len(results.left_out),
     )
 
 
@@ -170,6 +172,11 @@ def files(runs: Sequence[RunRow]) -> Table:
     return Table(
         "files", "The newest record of each stage, and what is made from it", columns, body
     )
+
+
+def left_out(results: Results) -> list[str]:
+    """The records that cannot be shown, each with the reason, one line per record."""
+    return [f"{each.record}: {each.reason}" for each in results.left_out]
 
 
 def served(rows: Sequence[Result]) -> list[str]:

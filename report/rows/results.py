@@ -2,7 +2,7 @@
 
 Nothing here depends on the order of files, on absolute paths or on the time of day, so two clones
 give equal rows. Superseded records give their history from their JSON alone; only current ones
-have their sidecars opened.
+have their sidecars opened. A record that cannot be shown is left out and named: it spoils no other.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from bench.errors import ConfigError
-from bench.records import identity, store
+from bench.errors import BenchError, ConfigError
+from bench.records import identity, sense, store
 from bench.records.pace import of_load
 from bench.records.record import Record, TaskResult
 from report.rows import answers, measured, published, sessions
@@ -26,6 +26,14 @@ from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, S
 Row = TypeVar("Row", SpeedRow, QualityRow)
 
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
+
+
+@dataclass(frozen=True, order=True)
+class LeftOut:
+    """A record that is stored and cannot be shown: its path below the store, and why."""
+
+    record: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Results:
     parts: the same for tasks that are told as part of a group: described and never judged.
     repeats: one row per repeat of the current speed records.
     history: one row per record, load or task (`series`) and metric.
+    left_out: records that cannot be shown.
     """
 
     root: Path
@@ -47,6 +56,7 @@ class Results:
     parts: Sequence[QualityRow]
     repeats: Sequence[RepeatRow]
     history: Sequence[HistoryRow]
+    left_out: Sequence[LeftOut] = ()
     references: tuple[published.Reference, ...] = ()
     _records: dict[str, Record] = field(default_factory=dict, init=False, repr=False)
     _answers: dict[tuple[tuple[str, ...], str], answers.Answers] = field(
@@ -99,7 +109,7 @@ def load(results: Path, reference: Path | None) -> Results:
     """The results under `results`, beside the published ones under `reference` if given.
 
     Raises:
-        ConfigError: a record or reference cannot be read, or is of a newer schema.
+        ConfigError: a reference cannot be read, or a record is of a newer schema.
     """
     found = _gather(results)
     places = sessions.machines(found.speed)
@@ -109,6 +119,7 @@ def load(results: Path, reference: Path | None) -> Results:
     for each in references:
         found.speed += published.speed_rows(each, level)
         found.quality += published.quality_rows(each)
+    found.left_out.sort()
     found.runs.sort(key=lambda r: (r.hardware, r.variant, r.stage, r.finished_at, r.record))
     found.speed.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.pace))
     for scores in (found.quality, found.parts):
@@ -131,6 +142,7 @@ class _Rows:
     parts: list[QualityRow] = field(default_factory=list)
     repeats: list[RepeatRow] = field(default_factory=list)
     history: list[HistoryRow] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def add(self, other: _Rows) -> None:
         """Appends the other's rows."""
@@ -156,13 +168,55 @@ def _gather(root: Path) -> _Rows:
 
 
 def _variant(root: Path, paths: list[Path]) -> _Rows:
-    """Everything of one variant on one hardware: what its newest records ask, over all that ask it.
+    """Everything of one variant on one hardware, without the records that cannot be shown."""
+    found, left_out = [], []
+    for path in sorted(paths):
+        where = path.relative_to(root).as_posix()
+        try:
+            record = _read(path)
+        except store.NewerSchemaError:
+            raise  # this program is too old: its site would lack the newest without need
+        except BenchError as error:
+            left_out.append(LeftOut(where, _reason(root, error)))
+            continue
+        if fault := sense.find_nonsense(record):
+            left_out.append(LeftOut(where, fault))
+        else:
+            found.append(_Found(where, path, record))
+    found.sort(key=lambda each: (each.record.provenance.finished_at, each.where))
+    rows, unshown = _shown(root, found)
+    rows.left_out += left_out + unshown
+    return rows
+
+
+def _shown(root: Path, found: Sequence[_Found]) -> tuple[_Rows, list[LeftOut]]:
+    """The rows of these records, of one variant, the oldest first; and those that have none."""
+    with suppress(Exception):  # which record it is, and why, is found out below and told
+        return _together(root, found), []
+    sound: list[_Found] = []
+    left_out = []
+    for each in found:
+        try:
+            _together(root, [*sound, each])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be shown
+            left_out.append(LeftOut(each.where, _reason(root, error)))
+        else:
+            sound.append(each)
+    return _together(root, sound), left_out
+
+
+def _reason(root: Path, error: Exception) -> str:
+    """Why a record is left out, without this machine's folders."""
+    text = error.message if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+    return text.replace(f"{root}/", "")
+
+
+def _together(root: Path, found: Sequence[_Found]) -> _Rows:
+    """What the newest of the records ask, over all that ask it.
 
     Records of the same identity on the same machine add up: sessions of a load, documents of a
     task. A partial record counts only where no complete one does.
     """
-    found = [_Found(path.relative_to(root).as_posix(), path, _read(path)) for path in sorted(paths)]
-    found.sort(key=lambda each: (each.record.provenance.finished_at, each.where))
     usable = [each for each in found if each.record.status != "failed"]
     rows = _Rows()
     for sessions_of_load in _add_up([each for each in usable if each.record.speed], _loads):
@@ -171,12 +225,14 @@ def _variant(root: Path, paths: list[Path]) -> _Rows:
         rows.quality.append(measured.pool(root, batches))
     shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
     rows.quality, rows.parts = fold(root, rows.quality, [each.record for each in usable])
-    for where, _, record in found:
+    for where, path, record in found:
         current = where in shown
         rows.runs.append(measured.run_row(record, where, current))
         rows.history += measured.history_rows(record, where, current)
         if current:
             rows.repeats += measured.repeat_rows(record, where)
+            for task in _tasks(record):
+                answers.read([(path, task)])  # what pairs are made of: told now if it is not there
     return rows
 
 

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import hostile
+import nonsense
 import pytest
 import synthetic
+from folders import ROOT
 
 from bench.errors import ConfigError, RefusedError
 from bench.ingest import Asked, Ticket, find_fault, read_plan, store_results
 from bench.modelsfile import problems
 from bench.records import store
 from bench.records.record import Fidelity, Record, Sidecar, canonical_json
+from bench.records.sense import find_nonsense
 
 
 def listing(folder: Path) -> list[str]:
@@ -91,6 +94,21 @@ def test_hostile_artifacts_are_refused_whole(case: str, tmp_path: Path) -> None:
     assert "\n" not in refused.value.message
     assert refused.value.exit_code == 7
     assert listing(tmp_path) == sorted(["in", *(f"in/{name}" for name in listing(source))])
+
+
+@pytest.mark.parametrize("kind", nonsense.RECORDS)
+def test_a_record_that_makes_no_sense_is_refused(kind: str, tmp_path: Path) -> None:
+    raw, sidecars = nonsense.make(kind)
+    source = hostile.write_files(tmp_path / "in", hostile.pack(raw, sidecars))
+    plan = {Ticket(raw["hardware"], raw["variant"], raw["stage"]): Asked(raw["key"])}
+    with pytest.raises(RefusedError):
+        store_results(source, plan, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("path", store.paths(ROOT / "bench" / "results"), ids=lambda p: p.stem)
+def test_every_committed_record_makes_sense(path: Path) -> None:
+    assert find_nonsense(store.read(path)) is None
 
 
 def sessions(*numbers: int | None, status: str = "ok") -> dict[str, bytes]:

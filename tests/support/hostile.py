@@ -106,7 +106,7 @@ MODELS: dict[str, tuple[str, str]] = {
 def record_files() -> dict[str, bytes]:
     """A sound artifact: one speed record and its sidecar."""
     record, sidecars = synthetic.speed_record(VARIANT)
-    return _files(record.model_dump(mode="json"), sidecars)
+    return pack(record.model_dump(mode="json"), sidecars)
 
 
 def plan() -> dict[Ticket, Asked]:
@@ -116,7 +116,8 @@ def plan() -> dict[Ticket, Asked]:
     return {ticket: Asked(record.key, frozenset({1}))}
 
 
-def _files(raw: dict[str, Any], sidecars: list[bytes]) -> dict[str, bytes]:
+def pack(raw: dict[str, Any], sidecars: list[bytes]) -> dict[str, bytes]:
+    """An artifact's files: one record, as JSON, and its sidecars."""
     finished = datetime.fromisoformat(raw["provenance"]["finished_at"])
     name = f"{raw['stage']}-{finished:%Y%m%dT%H%M%SZ}-{raw['key'][:8]}.json"
     folder = f"{raw['hardware']}/{raw['variant']}"
@@ -129,7 +130,7 @@ def edited(change: Callable[[dict[str, Any]], object]) -> dict[str, bytes]:
     record, sidecars = synthetic.speed_record(VARIANT)
     raw = record.model_dump(mode="json")
     change(raw)
-    return _files(raw, sidecars)
+    return pack(raw, sidecars)
 
 
 def _respec(raw: dict[str, Any]) -> None:
@@ -156,7 +157,7 @@ def _swap_sidecar(
     raw = record.model_dump(mode="json")
     raw["speed"]["requests"] = entry
     raw["provenance"]["finished_at"] = finished
-    return _files(raw, [data])
+    return pack(raw, [data])
 
 
 def _bomb() -> bytes:
