@@ -195,13 +195,13 @@ def _shown(root: Path, found: Sequence[_Found]) -> tuple[_Rows, list[LeftOut]]:
         return _together(root, found), []
     sound: list[_Found] = []
     left_out = []
-    for each in found:
+    for each in reversed(found):  # the newest first: of those it supersedes less is asked
         try:
-            _together(root, [*sound, each])
+            _together(root, [each, *sound])
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be shown
             left_out.append(LeftOut(each.where, _reason(root, error)))
         else:
-            sound.append(each)
+            sound.insert(0, each)
     return _together(root, sound), left_out
 
 

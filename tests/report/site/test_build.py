@@ -211,6 +211,19 @@ def test_a_record_of_a_newer_schema_is_refused_and_no_site_is_touched(tmp_path: 
     assert (tmp_path / "site" / "site.json").read_text() == "{}"
 
 
+def test_a_record_that_cannot_be_shown_is_named_and_the_rest_is_built(tmp_path: Path) -> None:
+    sites.one(tmp_path / "results")
+    (sound,) = store.paths(tmp_path / "results")
+    broken = sound.with_name("speed-20270101T000000Z-00000000.json")
+    broken.write_text("{}")
+    site = build.build(tmp_path / "results", tmp_path / "site", renderer="pandoc", reference=None)
+    read = read_all(site.path)
+    assert list(sites.broken_links(read, site.path)) == []
+    assert "1 record cannot be shown and is left out" in " ".join(read["index.html"].text.split())
+    assert f"{broken.name}: schema_version is missing" in read["data.html"].text
+    assert len([name for name in read if name.startswith("variants/")]) == 1
+
+
 def test_hostile_text_is_shown_as_text_on_every_page(hostile_site: Path) -> None:
     read = read_all(hostile_site)
     assert list(sites.broken_links(read, hostile_site)) == []
