@@ -17,7 +17,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,9 +33,9 @@ from pydantic import (
     ValidationError,
 )
 
-from bench import config
 from bench.archive import members, read_capped, refused
 from bench.errors import ConfigError
+from bench.plan.jobs import Description
 from bench.records import store
 from bench.records.pace import of_load
 from bench.records.record import (
@@ -64,7 +64,6 @@ _PATH = re.compile(
     r"(?:(?:speed|quality)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:-s\d{1,6})?\.json"
     r"|[0-9a-f]{64}\.json\.gz)"
 )
-_NAME = TypeAdapter(config.Name)
 
 
 class _PlanRow(BaseModel):
@@ -77,6 +76,7 @@ class _PlanRow(BaseModel):
     stage: Literal["speed", "quality"]
     key: Sha256
     needed: bool
+    description: Description
     sessions: tuple[int, ...] = ()
 
 
@@ -94,9 +94,13 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for of a stage: the key of its spec, and which sessions, if not any."""
+    """What was asked for of a stage: the key of its spec, and which sessions, if not any.
+
+    `description` is what its records must say of themselves.
+    """
 
     key: str
+    description: Description
     sessions: frozenset[int] | None = None
 
 
@@ -113,7 +117,9 @@ def read_plan(path: Path) -> dict[Ticket, Asked]:
             f"{path}: not a plan: {error}", "make it with `bench plan --json`"
         ) from error
     return {
-        Ticket(row.hardware, row.variant, row.stage): Asked(row.key, frozenset(row.sessions))
+        Ticket(row.hardware, row.variant, row.stage): Asked(
+            row.key, row.description, frozenset(row.sessions)
+        )
         for row in rows
         if row.needed
     }
@@ -234,8 +240,34 @@ def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, Asked]) -> Rec
     sessions = asked.sessions if record.stage == "speed" else None
     if sessions is not None and (record.session or 1) not in sessions:
         raise refused(name, "the plan did not ask for this session")
+    for part, value in asdict(asked.description).items():
+        if getattr(record, part) != value:
+            raise refused(name, f"the plan has another {part}")
+    for part, said, value in _served(record):
+        if value is not None and said is not None and said != value:
+            raise refused(name, f"its spec asks for another {part}")
+    if record.status != "failed" and not (record.engine and record.model):
+        raise refused(name, "has a result and does not say what was served")
     _check_sense(name, record)
     return record
+
+
+def _served(record: Record) -> Iterator[tuple[str, Any, Any]]:
+    """What a record says was served and sent, and what its spec, which the plan knows, asks for."""
+    if engine := record.engine:
+        asked = record.spec.get("engine", {})
+        yield "engine build", engine.build, asked.get("build")
+        yield "engine version", engine.version.partition("+")[0], asked.get("version")
+    if model := record.model:
+        asked = record.spec.get("model", {})
+        for part in ("repo", "file", "bundled"):
+            yield part, getattr(model, part), asked.get(part)
+        if re.fullmatch("[0-9a-f]{40}", asked.get("revision", "")):
+            yield "revision", model.revision, asked["revision"]
+    if record.speed:
+        asked = record.spec.get("speed", {})
+        for part in ("input_tokens", "output_tokens", "prompts", "warmup_prompts"):
+            yield part, getattr(record.speed.workload, part), asked.get(part)
 
 
 def _check_once(records: Sequence[Record]) -> None:
@@ -257,11 +289,6 @@ def _check_sense(name: str, record: Record) -> None:
         raise refused(name, fault)
     if record.provenance.finished_at > datetime.now(UTC) + CLOCK_SKEW:
         raise refused(name, "its time is in the future")
-    for value in (record.variant_name, record.family, record.hardware_name):
-        try:
-            _NAME.validate_python(value)
-        except ValidationError as error:
-            raise refused(name, f"{value[:80]!r} is not a name") from error
 
 
 def _beside(name: str, sidecar: Sidecar) -> str:

@@ -122,7 +122,8 @@ def make_plan(
     adopted: list[Path] = []
     if name == "push":
         taken = {  # any session: the pull request's plan asked for those that were missing then
-            Ticket(job.hardware.id, job.variant.id, job.stage): Asked(job.key) for job in select()
+            Ticket(job.hardware.id, job.variant.id, job.stage): Asked(job.key, job.description)
+            for job in select()
         }
         incoming.adopt(event, Api.from_environment(), taken, out / "adopted")
         adopted = incoming.write_missing(out / "adopted", results)

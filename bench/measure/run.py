@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
@@ -520,8 +520,7 @@ class Attempt:
         error: BenchError | None = None,
     ) -> Record:
         """The stage's record; with an error and a result it is partial, with an error failed."""
-        job, experiment = self.job, self.run.experiment
-        family = next(entry for entry in experiment.family if entry.name == job.variant.family)
+        job = self.job
         finished = _now()
         return Record(
             key=job.key,
@@ -530,15 +529,8 @@ class Attempt:
             session=self.number,
             error=None if error is None else _failure(error, self.run.settings.folder),
             variant=job.variant.id,
-            variant_name=job.variant.name,
-            family=family.name,
-            baseline=family.baseline == job.variant.name,
             hardware=job.hardware.id,
-            hardware_name=job.hardware.name,
-            price_per_hour_usd=job.hardware.price_per_hour_usd,
-            service_level=experiment.service_level.model_dump(),
-            decision=experiment.decision.asked(),
-            reproduces=job.variant.reproduces,
+            **asdict(job.description),
             spec=job.spec,
             model=self.target.checkpoint.facts if self.target else None,
             engine=self.engine,

@@ -11,7 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.plan import duration, fit
-from bench.plan.jobs import Job
+from bench.plan.jobs import Description, Job
 from bench.records import store
 from bench.records.pace import of_load
 from bench.records.record import QualityResult, Record
@@ -47,6 +47,7 @@ class Forecast:
     """What is known of a job before it runs, as `bench plan --json` gives it; None is unknown.
 
     Attributes:
+        description: what its record must say of itself.
         state: what is missing, or "current".
         measured, asked: sessions of speed or documents of quality: those there are of those wanted.
         decisive: how many a decision needs, where that was worked out; `guessed` where nothing
@@ -65,7 +66,7 @@ class Forecast:
 
     variant: str
     checkpoint: str | None
-    variant_name: str
+    description: Description
     hardware: str
     stage: str
     needed: bool
@@ -77,7 +78,6 @@ class Forecast:
     deciding_minutes: float | None
     sessions: tuple[int, ...]
     key: str
-    reproduces: str | None
     expected_minutes: float | None
     least_minutes: float | None
     likely_minutes: tuple[float, float] | None
@@ -144,7 +144,7 @@ def _forecast(
     return Forecast(
         variant=job.variant.id,
         checkpoint=sizes.key(job.variant) if job.variant.repo else job.variant.bundled,
-        variant_name=job.variant.name,
+        description=job.description,
         hardware=job.hardware.id,
         stage=job.stage,
         needed=job.needed,
@@ -156,7 +156,6 @@ def _forecast(
         deciding_minutes=_deciding_minutes(job, need, earlier[-1]) if need and earlier else None,
         sessions=tuple(sorted(job.missing)),
         key=job.key,
-        reproduces=job.variant.reproduces,
         expected_minutes=None if expected_s is None else round(expected_s / 60, 1),
         least_minutes=round(least_s / 60, 1) if least_s else None,
         likely_minutes=_minutes(likely_s) if likely_s else None,

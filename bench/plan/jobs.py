@@ -37,12 +37,27 @@ _NOTHING = "not measured yet"
 
 
 @dataclass(frozen=True)
+class Description:
+    """What a record says of itself beside what was measured: models.toml alone decides it."""
+
+    variant_name: str
+    family: str
+    baseline: bool
+    hardware_name: str
+    price_per_hour_usd: float | None
+    service_level: Mapping[str, float]
+    decision: Mapping[str, float]
+    reproduces: str | None
+
+
+@dataclass(frozen=True)
 class Job:
     """One stage of one variant on one kind of hardware, and the evidence that there is of it.
 
     Attributes:
         serve, speed, quality: the options that apply to the two, all layers laid over each other.
         spec: everything that decides what is measured, as JSON; `key` is its hash.
+        description: what its record will say of itself.
         measured, asked: sessions of speed, of the load that has fewest, or documents of quality,
             of all tasks together; None where nobody knows yet how many documents there are.
         missing: of speed, the loads to measure by the number of the session.
@@ -58,6 +73,7 @@ class Job:
     quality: QualityOptions
     spec: dict[str, Any]
     key: str
+    description: Description
     measured: int
     asked: int | None
     missing: Mapping[int, tuple[Pace, ...]]
@@ -160,11 +176,26 @@ def _job(
         quality=quality,
         spec=asked,
         key=spec_key(asked),
+        description=_describe(experiment, variant, hardware),
         measured=evidence.measured,
         asked=evidence.asked,
         missing=evidence.missing,
         answered=evidence.answered,
         reason=reason,
+    )
+
+
+def _describe(experiment: Experiment, variant: Variant, hardware: Hardware) -> Description:
+    family = next(entry for entry in experiment.family if entry.name == variant.family)
+    return Description(
+        variant_name=variant.name,
+        family=family.name,
+        baseline=family.baseline == variant.name,
+        hardware_name=hardware.name,
+        price_per_hour_usd=hardware.price_per_hour_usd,
+        service_level=experiment.service_level.model_dump(),
+        decision=experiment.decision.asked(),
+        reproduces=variant.reproduces,
     )
 
 

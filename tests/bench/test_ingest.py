@@ -8,6 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ def test_hostile_artifacts_are_refused_whole(case: str, tmp_path: Path) -> None:
 def test_a_record_that_makes_no_sense_is_refused(kind: str, tmp_path: Path) -> None:
     raw, sidecars = nonsense.make(kind)
     source = hostile.write_files(tmp_path / "in", hostile.pack(raw, sidecars))
-    plan = {Ticket(raw["hardware"], raw["variant"], raw["stage"]): Asked(raw["key"])}
+    told = hostile.describe(Record.model_validate_json(canonical_json(raw)))
+    plan = {Ticket(raw["hardware"], raw["variant"], raw["stage"]): Asked(raw["key"], told)}
     with pytest.raises(RefusedError):
         store_results(source, plan, tmp_path / "results")
     assert not (tmp_path / "results").exists()
@@ -133,7 +135,7 @@ def as_bytes(record: Record) -> bytes:
 def take(folder: Path, files: dict[str, bytes], *asked: int) -> int:
     """How many records are stored of an artifact, where these sessions were asked for."""
     ((ticket, sound),) = hostile.plan().items()
-    plan = {ticket: Asked(sound.key, frozenset(asked))}
+    plan = {ticket: Asked(sound.key, sound.description, frozenset(asked))}
     store_results(hostile.write_files(folder / "in", files), plan, folder / "results")
     return len(store.paths(folder / "results"))
 
@@ -179,12 +181,20 @@ def test_one_bad_record_spoils_all(tmp_path: Path) -> None:
 
 
 def test_the_plan_is_what_bench_plan_prints(tmp_path: Path) -> None:
-    row = {"variant": "v", "hardware": "h", "stage": "speed", "key": "a" * 64, "needed": True}
-    row["sessions"] = [1, 3]
+    row: dict[str, Any] = {
+        "variant": "v",
+        "hardware": "h",
+        "stage": "speed",
+        "key": "a" * 64,
+        "needed": True,
+    }
+    told = hostile.plan().popitem()[1].description
+    row |= {"sessions": [1, 3], "description": asdict(told)}
     other = {**row, "stage": "quality", "key": "b" * 64, "needed": False, "state": "current"}
     path = tmp_path / "plan.json"
     path.write_text(json.dumps([row, other]))
-    assert read_plan(path) == {Ticket("h", "v", "speed"): Asked("a" * 64, frozenset({1, 3}))}
+    asked = Asked("a" * 64, told, frozenset({1, 3}))
+    assert read_plan(path) == {Ticket("h", "v", "speed"): asked}
     path.write_text(json.dumps([{**row, "key": "x"}]))
     with pytest.raises(ConfigError, match="not a plan"):
         read_plan(path)

@@ -9,7 +9,10 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ import hostile_archives
 import synthetic
 
 from bench.ingest import Asked, Ticket
+from bench.plan.jobs import Description
 from bench.records import store
-from bench.records.record import canonical_json, spec_key
+from bench.records.record import Record, canonical_json, spec_key
 
 VARIANT = synthetic.BF16
 HARDWARE = "l40"
@@ -113,7 +117,12 @@ def plan() -> dict[Ticket, Asked]:
     """The plan that asked for `record_files`."""
     record, _ = synthetic.speed_record(VARIANT)
     ticket = Ticket(record.hardware, record.variant, record.stage)
-    return {ticket: Asked(record.key, frozenset({1}))}
+    return {ticket: Asked(record.key, describe(record), frozenset({1}))}
+
+
+def describe(record: Record) -> Description:
+    """What the plan of a sound record says of it."""
+    return Description(**{each.name: getattr(record, each.name) for each in fields(Description)})
 
 
 def pack(raw: dict[str, Any], sidecars: list[bytes]) -> dict[str, bytes]:
@@ -192,6 +201,18 @@ def _text(change: Callable[[str], str]) -> dict[str, bytes]:
     return {**files, record: change(files[record].decode()).encode()}
 
 
+# What a record may claim of itself and models.toml does not say.
+OTHERWISE: dict[str, Any] = {
+    "variant_name": "Qwen3-8B-BF16",
+    "family": "Another",
+    "baseline": False,
+    "hardware_name": "Another",
+    "price_per_hour_usd": 0.01,
+    "service_level": {"ttft_p90_ms": 1.0, "tpot_p90_ms": 50.0},
+    "decision": {"recovery": 0.01},
+    "reproduces": "l40-2025-awq",
+}
+
 # An artifact's files, and words of the refusal.
 ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     "a workflow": (lambda: {".github/workflows/x.yml": b"on: push"}, "not the path of a record"),
@@ -221,6 +242,11 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     ),
     "a future schema": (lambda: edited(lambda raw: raw.update(schema_version=99)), "schema 99"),
     "ok without numbers": (lambda: edited(lambda raw: raw.update(speed=None)), "no speed part"),
+    **{
+        f"another {part}": (partial(edited, methodcaller("update", {part: value})),
+                            f"the plan has another {part}")
+        for part, value in OTHERWISE.items()
+    },
     "a number that overflows": (
         lambda: edited(lambda raw: _first_repeat(raw).update(output_throughput_tps=1e308)),
         "beyond 1e+15",
@@ -230,7 +256,7 @@ ARTIFACTS: dict[str, tuple[Callable[[], dict[str, bytes]], str]] = {
     ),
     "from the future": (lambda: edited(_in_the_future), "in the future"),
     "a name that is HTML": (
-        lambda: edited(lambda raw: raw.update(variant_name="<script>")), "is not a name",
+        lambda: edited(lambda raw: raw.update(variant_name="<script>")), "another variant_name",
     ),
     "a missing sidecar": (
         lambda: {n: d for n, d in record_files().items() if n.endswith(".json")}, "missing",

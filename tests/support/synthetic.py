@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from typing import Any
 import synthetic_parts as parts
 from synthetic_parts import Machine, Variant
 
+from bench.plan.jobs import Job
 from bench.records import store
-from bench.records.record import Record, Sidecar, canonical_json
+from bench.records.record import ModelFacts, Record, Sidecar, canonical_json
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ENGINE = "0.32.0"
+SENT = ("input_tokens", "output_tokens", "prompts", "warmup_prompts")
 
 
 L40 = Machine()
@@ -100,6 +102,24 @@ def speed_record(
     return parts.record(
         "speed", variant, machine, finished=finished, engine=engine, asked=workload, speed=speed
     ), [data]
+
+
+def of_job(record: Record, job: Job) -> Record:
+    """The record as one of a job: what it says was asked and served is what the job asks for."""
+    spec, made = job.spec, record.engine
+    assert made
+    asked = {"version": spec["engine"]["version"], "build": spec["engine"]["build"]}
+    served = {part: spec["model"].get(part) for part in ("repo", "file", "bundled")}
+    update: dict[str, Any] = {
+        **{"variant": job.variant.id, "hardware": job.hardware.id, **asdict(job.description)},
+        **{"spec": spec, "key": job.key, "engine": made.model_copy(update=asked)},
+        "model": ModelFacts(source="hub", **served),
+    }
+    if record.speed:
+        sent = {name: spec["speed"][name] for name in SENT}
+        workload = record.speed.workload.model_copy(update=sent)
+        update["speed"] = record.speed.model_copy(update={"workload": workload})
+    return record.model_copy(update=update)
 
 
 def quality_record(

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -189,9 +190,7 @@ def measured(folder: Path, state: State, models: str, *stages: str, number: int 
                 if job.stage == "speed"
                 else synthetic.quality_record(variant, split=200)
             )
-            names = {"variant": "v", "hardware": "h", "variant_name": "V"}
-            record = record.model_copy(update={**names, "spec": job.spec, "key": job.key})
-            store.write(theirs, record, sidecars)
+            store.write(theirs, synthetic.of_job(record, job), sidecars)
         for path in theirs.rglob("*.json*"):
             archive.write(path, path.relative_to(theirs))
     head = {"sha": f"{number:x}" * 40}
@@ -326,7 +325,8 @@ def test_what_main_has_by_now_is_not_measured_unless_forced(
 
 def keep(folder: Path) -> Result:
     ((ticket, asked),) = hostile.plan().items()
-    row = {**vars(ticket), "key": asked.key, "needed": True, "sessions": [1]}
+    told = {"key": asked.key, "description": asdict(asked.description)}
+    row = {**vars(ticket), **told, "needed": True, "sessions": [1]}
     (folder / "plan").mkdir()
     (folder / "plan" / "plan.json").write_text(json.dumps([row]))
     return invoke(
@@ -382,7 +382,8 @@ class Main:
         store.write(run / "incoming" / "results-h-v", record, sidecars)
         (run / "plan").mkdir()
         row = {"variant": record.variant, "hardware": record.hardware, "stage": record.stage}
-        rows = [{**row, "key": record.key, "needed": True, "sessions": [1]}]
+        told = {"key": record.key, "description": asdict(hostile.describe(record))}
+        rows = [{**row, **told, "needed": True, "sessions": [1]}]
         (run / "plan" / "plan.json").write_text(json.dumps(rows))
         answer = invoke(
             run, "commit", str(run / "incoming"), "--plan", str(run / "plan"),

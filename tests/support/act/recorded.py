@@ -68,10 +68,8 @@ def run() -> int:
         )
         now = datetime.now(UTC)
         times = {"started_at": now - timedelta(minutes=3), "finished_at": now}
-        record = record.model_copy(
+        record = synthetic.of_job(record, job).model_copy(
             update={
-                "spec": job.spec,
-                "key": job.key,
                 "session": session,
                 "provenance": record.provenance.model_copy(update=times),
             }
