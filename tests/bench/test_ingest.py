@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import tomllib
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,9 +20,11 @@ import pytest
 import synthetic
 from folders import ROOT
 
+from bench.config import Experiment, parse
 from bench.errors import ConfigError, RefusedError
 from bench.ingest import Asked, Ticket, find_fault, read_plan, store_results
 from bench.modelsfile import problems
+from bench.plan.jobs import find_jobs
 from bench.records import store
 from bench.records.record import Fidelity, Record, Sidecar, canonical_json
 from bench.records.sense import find_nonsense
@@ -106,6 +109,58 @@ def test_a_record_that_makes_no_sense_is_refused(kind: str, tmp_path: Path) -> N
     with pytest.raises(RefusedError):
         store_results(source, plan, tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+SERVED: dict[str, Callable[[Record], Record]] = {
+    "engine version": lambda r: _with(r, "engine", version="0.31.0"),
+    "engine build": lambda r: _with(r, "engine", build="cpu"),
+    "repo": lambda r: _with(r, "model", repo="another/one"),
+    "file": lambda r: _with(r, "model", file="another.gguf"),
+    "revision": lambda r: _with(r, "model", revision="b" * 40),
+    "prompts": lambda r: _sent(r, prompts=1),
+    "input_tokens": lambda r: _sent(r, input_tokens=1),
+    "output_tokens": lambda r: _sent(r, output_tokens=2),
+    "warmup_prompts": lambda r: _sent(r, warmup_prompts=0),
+}
+
+
+def _with(record: Record, part: str, **change: object) -> Record:
+    return record.model_copy(update={part: getattr(record, part).model_copy(update=change)})
+
+
+def _sent(record: Record, **change: object) -> Record:
+    assert record.speed
+    return _with(record, "speed", workload=record.speed.workload.model_copy(update=change))
+
+
+def take_job(folder: Path, change: Callable[[Record], Record]) -> list[Path]:
+    """What is stored of a real job's record, with this change to it."""
+    text = hostile.models(f'repo = "a/b"\nrevision = "{"a" * 40}"\nfile = "c.gguf"')
+    text = text.replace('"cpu"', '"cuda"\ngpu_memory_gib = 48.0').replace(
+        "file =", 'tokenizer = "a/b"\nfile ='
+    )
+    job = find_jobs(parse(Experiment, tomllib.loads(text)), folder / "none", stages=["speed"])[0]
+    record, sidecars = synthetic.speed_record(hostile.VARIANT)
+    record = change(_with(synthetic.of_job(record, job), "model", revision="a" * 40))
+    files = hostile.pack(record.model_dump(mode="json"), sidecars)
+    plan = {Ticket(job.hardware.id, job.variant.id, "speed"): Asked(job.key, job.description)}
+    return store_results(hostile.write_files(folder / "in", files), plan, folder / "results")
+
+
+def test_a_record_of_what_was_asked_is_stored(tmp_path: Path) -> None:
+    assert len(take_job(tmp_path, lambda record: record)) == 2
+
+
+@pytest.mark.parametrize("part", SERVED)
+def test_a_record_of_something_else_served_or_sent_is_refused(part: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=f"its spec asks for another {part}"):
+        take_job(tmp_path, SERVED[part])
+
+
+@pytest.mark.parametrize("part", ["engine", "model"])
+def test_a_result_that_does_not_say_what_was_served_is_refused(part: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="does not say what was served"):
+        take_job(tmp_path, lambda record: record.model_copy(update={part: None}))
 
 
 @pytest.mark.parametrize("path", store.paths(ROOT / "bench" / "results"), ids=lambda p: p.stem)
