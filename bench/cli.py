@@ -17,7 +17,14 @@ import click
 
 from bench import places
 from bench.config import STAGES
-from bench.errors import BenchError, ConfigError, MachineError, UnsupportedError, WeightsError
+from bench.errors import (
+    BenchError,
+    ConfigError,
+    MachineError,
+    UnsupportedError,
+    WeightsError,
+    visible,
+)
 from bench.github.actions import actions
 
 if TYPE_CHECKING:
@@ -247,7 +254,7 @@ def validate(file: Path, as_json: bool, online: bool) -> int:
         click.echo(json.dumps(rows, indent=2))
     elif found:
         for problem in found:
-            click.echo(f"{file}:{problem}", err=True)
+            click.echo(visible(f"{file}:{problem}"), err=True)
         click.echo(f"{len(found)} problem(s) in {file}", err=True)
     elif experiment:
         click.echo(f"{file}: valid, {len(experiment.variant)} variants")
@@ -698,7 +705,7 @@ def invoke(group: click.Group) -> None:
     except OSError as error:  # nobody closer knew more about it
         place = f"{error.filename}: " if error.filename else ""
         fix = "check that it is there, may be read and written, and that the disk has space"
-        click.echo(f"error: {place}{error.strerror or error}\n  fix: {fix}", err=True)
+        click.echo(visible(f"error: {place}{error.strerror or error}\n  fix: {fix}"), err=True)
         sys.exit(MachineError.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted: finished stages are kept; the same command continues", err=True)

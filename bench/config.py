@@ -426,10 +426,6 @@ class Variant(Model):
         """Whether a GGUF file is served."""
         return self.file is not None or self.bundled in GGUF
 
-    def runs_on(self, hardware: Hardware) -> bool:
-        """Whether it is to be measured on this hardware."""
-        return self.hardware is None or hardware.id in self.hardware
-
 
 class Experiment(Model):
     """The whole of models.toml."""
@@ -453,10 +449,14 @@ class Experiment(Model):
 
     def pairs(self) -> Iterator[tuple[Variant, Hardware]]:
         """Every variant with every hardware it is to be measured on, in the file's order."""
+        on: dict[str, list[Variant]] = {hardware.id: [] for hardware in self.hardware}
+        for variant in self.variant:
+            for known in on if variant.hardware is None else variant.hardware:
+                if known in on:
+                    on[known].append(variant)
         for hardware in self.hardware:
-            for variant in self.variant:
-                if variant.runs_on(hardware):
-                    yield variant, hardware
+            for variant in on[hardware.id]:
+                yield variant, hardware
 
     def with_sessions(self, sessions: int) -> Experiment:
         """This experiment with so many sessions of every load, whatever its tables say."""

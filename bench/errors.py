@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # of Unicode's categories
+
+
+def visible(text: str) -> str:
+    """Text for a terminal: what would steer it, or hide or reorder what is read, is U+FFFD."""
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in _UNSEEN and c not in "\n\t" else c for c in text
+    )
+
 
 class BenchError(Exception):
     """What went wrong, and the fix; never shown with a traceback.
@@ -19,7 +30,7 @@ class BenchError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.message}\n  fix: {self.fix}" if self.fix else self.message
+        return visible(f"{self.message}\n  fix: {self.fix}" if self.fix else self.message)
 
 
 class ConfigError(BenchError):

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from bench.errors import visible
+
 _HEARTBEAT_S = 60.0
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _begin = time.monotonic()
@@ -20,7 +22,7 @@ _begin = time.monotonic()
 
 def say(message: str) -> None:
     """One line, with the time since the program began."""
-    _console.print(f"[{_clock(time.monotonic() - _begin)}] {message}", markup=False)
+    _console.print(f"[{_clock(time.monotonic() - _begin)}] {visible(message)}", markup=False)
 
 
 class Step:
@@ -43,7 +45,7 @@ class Step:
     def text(self) -> str:
         """The title, what it is doing, and for how long."""
         detail = f": {self.detail}" if self.detail else ""
-        return f"{self.title}{detail} ({_clock(self.elapsed_s)})"
+        return f"{visible(self.title + detail)} ({_clock(self.elapsed_s)})"
 
 
 @contextmanager

@@ -62,10 +62,11 @@ def disagreements(experiment: Experiment) -> Iterator[Disagreement]:
         message = f"{len(variants)} variants on {len(hardware)} kinds of hardware are too many"
         yield ("variant",), message, f"keep to {_MOST_PAIRS:,} pairs; use a second file"
         return
+    place = {entry.id: h for h, entry in enumerate(hardware)}
     for i, variant in enumerate(variants):
-        for h, entry in enumerate(hardware):
-            if variant.runs_on(entry):
-                yield from _pair(experiment, i, h)
+        for known in place if variant.hardware is None else variant.hardware:
+            if known in place:
+                yield from _pair(experiment, i, place[known])
 
 
 def unpublished(variants: Sequence[Variant], known: Sequence[str]) -> Iterator[Disagreement]:
@@ -198,11 +199,12 @@ def _serve_tables(
     yield ("serve",), experiment.serve, hardware
     for h, entry in enumerate(hardware):
         yield ("hardware", h, "serve"), entry.serve, [entry]
+    by_id = {entry.id: entry for entry in hardware}
     for i, variant in enumerate(experiment.variant):
-        its = [entry for entry in hardware if variant.runs_on(entry)]
+        its = [by_id[name] for name in variant.hardware or by_id if name in by_id]
         yield ("variant", i, "serve"), variant.serve, its
         for name, changes in variant.on.items():
-            its = [entry for entry in hardware if entry.id == name]
+            its = [by_id[name]] if name in by_id else []
             yield ("variant", i, "on", name, "serve"), changes.serve, its
 
 

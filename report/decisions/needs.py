@@ -41,8 +41,11 @@ def needs(experiment: Experiment, verdicts: Verdicts) -> dict[Key, Need]:
     A variant alone has nothing to be set against.
     """
     found: dict[Key, Need] = {}
+    on: dict[str, list[Variant]] = {hardware.id: [] for hardware in experiment.hardware}
+    for variant, where in experiment.pairs():
+        on[where.id].append(variant)
     for hardware in experiment.hardware:
-        here = [variant for variant, where in experiment.pairs() if where.id == hardware.id]
+        here = on[hardware.id]
         for family in experiment.family:
             own = [variant for variant in here if variant.family == family.name]
             timed = [variant for variant in own if "speed" in variant.stages]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
+from collections import Counter
 from typing import Any
 
 import jsonschema
@@ -142,3 +144,28 @@ def test_the_committed_files_are_valid_for_the_program_and_for_editors(path: str
     schema = config.schema()
     raw = json.loads(json.dumps(tomllib.loads(text)).replace("Infinity", "1e9"))
     jsonschema.validate(raw, schema)
+
+
+def test_a_thousand_variants_on_a_machine_each_are_a_thousand_pairs() -> None:
+    """In the file's order, and without asking each of a million whether it is one."""
+    count = 1000
+    machine = {"name": "H", "engine": "cpu", "runner": ["x"]}
+    table = {
+        "hardware": [{"id": f"h{i}", **machine} for i in range(count)],
+        "family": [{"name": "F", "baseline": "V0"}],
+        "variant": [
+            {"name": f"V{i}", "family": "F", "repo": "a/b", "hardware": [f"h{count - 1 - i}"]}
+            for i in range(count)
+        ],
+    }
+    experiment = config.parse(config.Experiment, table)
+    looked = Counter[str]()
+    found = []
+    sys.setprofile(lambda _, event, __: looked.update([event]))
+    try:
+        found = list(experiment.pairs())
+    finally:
+        sys.setprofile(None)
+    assert [hardware.id for _, hardware in found] == [f"h{i}" for i in range(count)]
+    assert [variant.name for variant, _ in found] == [f"V{count - 1 - i}" for i in range(count)]
+    assert looked.total() < 20 * count

@@ -13,6 +13,7 @@ import pytest
 from folders import ROOT
 
 from bench import progress
+from bench.errors import ConfigError
 
 CLOCK = r"^\[\d\d:\d\d\] "
 
@@ -79,3 +80,16 @@ def test_on_a_terminal_the_step_under_way_is_shown_as_it_is_written() -> None:
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "00:00"), (59.9, "00:59"), (6000, "100:00")])
 def test_the_clock_counts_minutes(seconds: float, shown: str) -> None:
     assert progress._clock(seconds) == shown
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jgone", "\x1b]0;owned\x07", "a\rb", "\u202egnp", "\x9b1m"])
+def test_nothing_that_is_said_steers_a_terminal(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress.say(text)
+    with progress.step(text) as current:
+        current.note(text)
+        told = current.text()
+    shown = capsys.readouterr().err + told + str(ConfigError(f"a {text}", f"b {text}"))
+    assert "\ufffd" in shown
+    assert not set(text) & set("\x1b\x07\r\u202e\x9b") & set(shown)
