@@ -16,7 +16,7 @@ MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a 
 _LEAST = 1e-6  # of a duration in seconds, a latency in milliseconds, a rate per second
 _MAX_TEXT = 10_000  # characters of one text, such as an error
 # lm-eval's metrics that are shares of documents; a filter's name may follow after a comma.
-SHARES = frozenset({"acc", "acc_norm", "exact_match", "em", "pass@1", "prompt_level_strict_acc"})
+SHARES = frozenset({"acc", "acc_norm", "exact_match"})
 
 
 def find_nonsense(record: Record) -> str | None:
