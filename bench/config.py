@@ -426,6 +426,10 @@ class Variant(Model):
         """Whether a GGUF file is served."""
         return self.file is not None or self.bundled in GGUF
 
+    def runs_on(self, hardware: Hardware) -> bool:
+        """Whether it is to be measured on this hardware."""
+        return self.hardware is None or hardware.id in self.hardware
+
 
 class Experiment(Model):
     """The whole of models.toml."""

@@ -15,7 +15,7 @@ from bench.records.record import Load, QualityResult, Record, Repeat, SpeedResul
 MAX_NUMBER = 1e15  # of any unit here; its square, which the report takes, is a number still
 _LEAST = 1e-6  # of a duration in seconds, a latency in milliseconds, a rate per second
 _MAX_TEXT = 10_000  # characters of one text, such as an error
-# lm-eval's metrics that are shares of documents; a filter's name may follow after a comma.
+# Shares of documents in records that do not say units; a filter's name may follow after a comma.
 SHARES = frozenset({"acc", "acc_norm", "exact_match"})
 
 
@@ -130,8 +130,13 @@ def _task(task: TaskResult) -> Iterator[str]:
     if not names or len(set(names)) < len(names):
         yield "has a task with no metric, or one twice"
     for metric in task.metrics:
-        if metric.name.partition(",")[0] in SHARES and not 0 <= metric.value <= 1:
+        share = metric.unit == "share" or (
+            metric.unit is None and metric.name.partition(",")[0] in SHARES
+        )
+        if share and not 0 <= metric.value <= 1:
             yield f"has a share of documents that is none ({metric.value:g})"
+        if metric.unit == "perplexity" and metric.value < 1:
+            yield f"has a perplexity below 1 ({metric.value:g})"
         if metric.stderr is not None and metric.stderr < 0:
             yield "has a negative standard error"
 
