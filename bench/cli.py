@@ -414,6 +414,7 @@ def compare(
 )
 @click.argument("repository", metavar="REPO[:FILE]")
 @models_option
+@click.option("--revision", help="A branch, tag or commit; its commit of today is written.")
 @click.option("--name", help="Instead of the repository's or the file's own.")
 @click.option("--family", help="Instead of that of the model it was quantized from.")
 @click.option("--tokenizer", help="For a GGUF file: the repository that has its tokenizer.")
@@ -421,6 +422,7 @@ def compare(
 def add(
     repository: str,
     models: Path,
+    revision: str | None,
     name: str | None,
     family: str | None,
     tokenizer: str | None,
@@ -439,6 +441,7 @@ def add(
         repo,
         file or None,
         cache=hub.default_cache(),
+        revision=revision,
         name=name,
         family=family,
         tokenizer=tokenizer,

@@ -10,6 +10,7 @@ from bench.config import QualityOptions, TaskOptions
 from bench.demo import datasets
 from bench.errors import MeasurementError
 from bench.measure.client import Client, TaskRefusedError
+from bench.records import store
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Tasks:
         """The tasks once they are loaded; nothing runs in the worker afterwards.
 
         Raises:
-            MeasurementError: a name is none of a task, or its data cannot be had.
+            MeasurementError: a name is none of a task, its data cannot be had, or it has more
+                documents than a record takes and all of them are asked.
         """
         if self._asked is not None and self._loaded is None:
             asked, self._asked = self._asked, None  # what failed is asked for again
@@ -80,9 +82,21 @@ class Tasks:
             except MeasurementError as error:
                 names = "quality.tasks must be names that `lm_eval ls tasks` shows"
                 raise MeasurementError(error.message, f"{names}; else {error.fix}") from error
-            self._loaded = {name: _data(name, asked, found) for name, found in answer.items()}
-            self._asked = asked
+            loaded = {name: _data(name, asked, found) for name, found in answer.items()}
+            _check_sizes(loaded, asked)
+            self._asked, self._loaded = asked, loaded
         return self._loaded or {}
+
+
+def _check_sizes(loaded: dict[str, TaskData], options: QualityOptions) -> None:
+    """Raises MeasurementError where all documents are asked and are more than a record takes."""
+    everything = {table.name for table in options.asked() if table.documents == "all"}
+    for name, task in loaded.items():
+        if task.asked in everything and task.size > store.MAX_DOCUMENTS:
+            raise MeasurementError(
+                f"{name} has {task.size:,} documents, more than one record takes",
+                f"set its documents to {store.MAX_DOCUMENTS:,} or fewer in models.toml",
+            )
 
 
 def _data(name: str, options: QualityOptions, found: dict[str, Any]) -> TaskData:

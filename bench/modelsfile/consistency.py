@@ -255,15 +255,17 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
                 f"ask for {store.MAX_REQUESTS:,} or fewer: more are not taken from a runner",
             )
     if "quality" in variant.stages:
-        documents = experiment.quality_options(variant, hardware).documents
-        if documents != "all" and documents > store.MAX_DOCUMENTS:
+        quality = experiment.quality_options(variant, hardware)
+        asked = [table.documents for table in quality.asked()]
+        documents = max((count for count in asked if isinstance(count, int)), default=0)
+        if documents > store.MAX_DOCUMENTS:
             yield (
-                _narrowest(places, "documents"),
-                f"{documents:,} documents of each task in one record",
+                _narrowest(places, "documents", "task"),
+                f"{documents:,} documents of a task in one record",
                 f"ask for {store.MAX_DOCUMENTS:,} or fewer: more are not taken from a runner",
             )
         try:
-            datasets.check(experiment.quality_options(variant, hardware))
+            datasets.check(quality)
         except ConfigError as error:
             place = _narrowest(places, "data", "tasks", "num_fewshot")
             yield place, error.message, error.fix

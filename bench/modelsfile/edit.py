@@ -66,6 +66,7 @@ def add(
     file: str | None = None,
     *,
     cache: Path,
+    revision: str | None = None,
     name: str | None = None,
     family: str | None = None,
     tokenizer: str | None = None,
@@ -75,6 +76,8 @@ def add(
 
     Args:
         repo, file: the repository, and the GGUF file in it if that is what is to be served.
+        revision: a branch, tag or commit; the default branch where it is None. Its commit of today
+            is written.
         name: by default the repository's own, or the file's.
         family: by default that of a variant from the same repository or from the model that this
             one was quantized from, or one named after that model.
@@ -86,12 +89,20 @@ def add(
         WeightsError: the Hub, or what cannot be served; see `bench.modelsfile.online`.
     """
     experiment = problems.load_experiment(path)
-    found = hub.describe(repo)
-    if there := [v for v in experiment.variant if (v.repo, v.file) == (repo, file)]:
+    found = hub.describe(repo, revision)
+    there = [v for v in experiment.variant if (v.repo, v.file) == (repo, file)]
+    if revision:  # another branch is another checkpoint
+        there = [v for v in there if v.revision in (None, revision, found.commit)]
+    if there:
         raise _there_already(there, found.commit, name)
-    asked = Variant.model_construct(name="new", family="new", repo=repo, file=file)
+    asked = Variant.model_construct(
+        name="new", family="new", repo=repo, file=file, revision=revision
+    )
     contents = read_hub(asked, cache, found)
-    name = name or Path(file or repo).name.removesuffix(".gguf")
+    if name is None:
+        name = Path(file or repo).name.removesuffix(".gguf")
+        if revision and not hub.is_commit(revision):
+            name += f" {revision}"
     family = family or _family(experiment, found, quantized=contents.format.method is not None)
     tables = ""
     if new_family := family not in {known.name for known in experiment.family}:

@@ -19,6 +19,7 @@ from bench.engine.installed import Engine
 from bench.errors import MeasurementError, ServerError
 from bench.measure.client import Client
 from bench.measure.tasks import Tasks
+from bench.records import store
 from bench.supervise import descendants
 
 pytestmark = pytest.mark.process
@@ -191,3 +192,16 @@ def test_the_tasks_are_asked_for_once_and_again_when_they_failed(client: Client)
             tasks.wait()
     tasks.load(good)
     assert list(tasks.wait()) == ["hellaswag"]
+
+
+def test_a_task_of_more_documents_than_a_record_takes_is_refused_once_it_is_loaded(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_DOCUMENTS", 10_000)
+    tasks = Tasks(client)
+    tasks.load(QualityOptions(documents="all"))
+    with pytest.raises(MeasurementError, match="hellaswag has 10,042 documents") as refused:
+        tasks.wait()
+    assert "10,000 or fewer in models.toml" in refused.value.fix
+    tasks.load(QualityOptions(documents=9_999))
+    assert tasks.wait()["hellaswag"].size == 10_042

@@ -6,6 +6,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -409,6 +410,22 @@ def test_a_second_row_of_a_checkpoint_is_proposed_and_not_written(
         )
         assert row.serve.model_fields_set
         assert row.name.startswith("Tiny BF16, ")
+
+
+def test_another_branch_is_another_checkpoint_and_its_commit_is_written(
+    hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    asked = hub.repos["acme/tiny-awq"]
+    hub.repos["acme/tiny-awq"] = replace(asked, branches=("main", "4bit-32g"))
+    cache = tmp_path / "cache"
+    with pytest.raises(WeightsError, match="5bit"):
+        edit.add(models, "acme/tiny-awq", cache=cache, revision="5bit")
+    assert models.read_text() == MODELS
+    added = edit.add(models, "acme/tiny-awq", cache=cache, revision="4bit-32g")
+    *_, row = problems.load_experiment(models).variant
+    assert (added.name, row.revision) == ("tiny-awq 4bit-32g", asked.commit)
+    with pytest.raises(ConfigError, match="is there already"):
+        edit.add(models, "acme/tiny-awq", cache=cache, revision="4bit-32g")
 
 
 @pytest.mark.parametrize(
