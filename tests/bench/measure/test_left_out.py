@@ -95,5 +95,9 @@ def test_the_demo_is_whole_without_it_and_its_page_says_why(place: Place) -> Non
     assert done.returncode == 0, done.stderr
     assert f"variants left out: 1: {WORDS}" in done.stdout
     assert "error:" not in done.stderr
-    page = (place.folder / "out/site/index.html").read_text()
-    assert f"B (quality) and B (speed): {WORDS}" in " ".join(page.split())
+    site = place.folder / "out" / "site"
+    first, takeaways = (
+        " ".join((site / page).read_text().split()) for page in ("index.html", "takeaways.html")
+    )
+    assert "2 stages failed" in first
+    assert f"B (quality) and B (speed): {WORDS}" in takeaways
