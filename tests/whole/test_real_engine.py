@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import hub_server
 import psutil
@@ -17,7 +19,7 @@ from targets import target
 
 from bench.demo import inputs
 from bench.engine import installed, launch, processor
-from bench.measure import run, speed
+from bench.measure import speed
 from bench.modelsfile import problems
 from bench.records import store
 from bench.records.record import Record
@@ -26,24 +28,65 @@ pytestmark = pytest.mark.engine
 
 MODELS = ROOT / "tests" / "real" / "models.toml"
 BENCH = [sys.executable, "-m", "bench"]
-EVERYWHERE = ("smollm2-135m-bf16", "smollm2-135m-int8-w8a8")
+FROM_HUB = "smollm2-135m-int8-w8a8"
+EVERYWHERE = ("smollm2-135m-bf16", FROM_HUB)
 FOUR_BITS = "smollm2-135m-int4-w4a16"
 
 
+@dataclass(frozen=True)
+class Ran:
+    """One `bench run` of two variants, one of which a Hub has: its records, and what it asked for.
+
+    Attributes:
+        environment: by which `bench` finds the Hub.
+        repo: the variant's, whose download was cut twice.
+    """
+
+    models: Path
+    results: Path
+    environment: dict[str, str]
+    repo: hub_server.Repo
+    continued: int
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The records of one `bench run` of two variants."""
-    folder = tmp_path_factory.mktemp("real") / "results"
-    bench_run(folder, *EVERYWHERE)
-    return folder
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    """The run; its Hub stays."""
+    folder = tmp_path_factory.mktemp("real")
+    made = inputs.checkpoints(installed.ensure("cpu"), [FROM_HUB])
+    models = folder / "models.toml"
+    models.write_text(
+        MODELS.read_text().replace(f'bundled = "{FROM_HUB}"', 'repo = "stand-in/SmolLM2-INT8"')
+    )
+    repo = hub_server.Repo.of_folder(made[FROM_HUB].path)
+    half = repo.files["model.safetensors"].size // 2
+    with hub_server.serve({"stand-in/SmolLM2-INT8": repo}) as hub:
+        hub.faults.cut_after["model.safetensors"] = [half, half // 4]
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "0"}
+        bench_run(models, folder / "results", *EVERYWHERE, environment=home)
+        continued = [asked for asked in hub.asked("model.safetensors") if asked[2]]
+        yield Ran(models, folder / "results", home, repo, len(continued))
 
 
-def bench_run(results: Path, *variants: str, expected: int = 0) -> str:
+@pytest.fixture(scope="module")
+def results(ran: Ran) -> Path:
+    """Where the run's records are."""
+    return ran.results
+
+
+def bench_run(
+    models: Path,
+    results: Path,
+    *variants: str,
+    expected: int = 0,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """`bench run` as a person would call it; returns what it printed."""
     logs = results.parent / "logs"
-    argv = [*BENCH, "run", "--models", str(MODELS), "--results", str(results), "--logs", str(logs)]
+    argv = [*BENCH, "run", "--models", str(models), "--results", str(results), "--logs", str(logs)]
     argv += [argument for name in variants for argument in ("--variant", name)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    whole = {**os.environ, **environment}
+    done = subprocess.run(argv, cwd=ROOT, env=whole, capture_output=True, text=True, check=False)
     assert done.returncode == expected, done.stderr
     assert not [
         process.info for process in psutil.process_iter(["cmdline"]) if lives(process, logs)
@@ -103,7 +146,7 @@ def test_four_bits_are_measured_where_the_processor_can_and_refused_elsewhere(
 ) -> None:
     """By the same command: with AVX-512 it ends well, else in words before a server is started."""
     able = processor.serves_four_bits("cpu")
-    said = bench_run(tmp_path / "results", FOUR_BITS, expected=0 if able else 3)
+    said = bench_run(MODELS, tmp_path / "results", FOUR_BITS, expected=0 if able else 3)
     ((_, record),) = store.records(tmp_path / "results")
     if able:
         assert record.engine
@@ -137,77 +180,24 @@ def test_all_variants_answer_the_same_documents(
     assert len(hashes) == 1
 
 
-def test_nothing_is_measured_twice(results: Path, records: dict[tuple[str, str], Record]) -> None:
-    before = store.paths(results)
-    assert "0 of 4 stages to measure" in bench_run(results, *EVERYWHERE)
-    assert store.paths(results) == before
+def test_nothing_is_measured_twice(ran: Ran) -> None:
+    before = store.paths(ran.results)
+    said = bench_run(ran.models, ran.results, *EVERYWHERE, environment=ran.environment)
+    assert "0 of 4 stages to measure" in said
+    assert store.paths(ran.results) == before
 
 
-HUB_MODELS = """
-[serve]
-dtype = "bfloat16"
-max_model_len = 256
-enforce_eager = true
-
-[speed]
-input_tokens = 8
-output_tokens = 4
-prompts = 4
-request_rates = [inf]
-sessions = 1
-warmup_prompts = 1
-
-[[hardware]]
-id = "cpu"
-name = "CPU of the test machine"
-engine = "cpu"
-runner = ["ubuntu-latest"]
-
-[[family]]
-name = "SmolLM2"
-baseline = "SmolLM2 INT8"
-
-[[variant]]
-name = "SmolLM2 INT8"
-family = "SmolLM2"
-repo = "stand-in/SmolLM2-135M-INT8"
-stages = ["speed"]
-"""
-
-
-def test_a_hub_repository_is_resolved_downloaded_served_and_recorded(tmp_path: Path) -> None:
+def test_a_hub_repository_is_resolved_downloaded_and_recorded(
+    ran: Ran, records: dict[tuple[str, str], Record]
+) -> None:
     """An ordinary `repo = …` variant, the download cut twice and continued in the same run."""
-    ready = run.prepare_checkpoint(
-        problems.load_experiment(ROOT / "bench/demo/models.toml").variant[1],
-        installed.ensure("cpu"),
-        ["smollm2-135m-int8-w8a8"],
-        print,
-    )
-    models = tmp_path / "models.toml"
-    models.write_text(HUB_MODELS)
-    repo = hub_server.Repo.of_folder(ready.path)
-    half = repo.files["model.safetensors"].size // 2
-    with hub_server.serve({"stand-in/SmolLM2-135M-INT8": repo}) as hub:
-        hub.faults.cut_after["model.safetensors"] = [half, half // 4]
-        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
-        done, record = _run_against_hub(models, tmp_path, home)
-        continued = [asked for asked in hub.asked("model.safetensors") if asked[2]]
-    assert done.returncode == 0, done.stderr
-    assert len(continued) == 2
-    assert record.model is not None
-    assert (record.model.source, record.model.revision) == ("hub", repo.commit)
-    served = {file.name: file.sha256 for file in record.model.files}
-    assert served["model.safetensors"] == repo.files["model.safetensors"].sha256
-    assert record.status == "ok"
-
-
-def _run_against_hub(models: Path, folder: Path, home: dict[str, str]) -> tuple[Any, ...]:
-    results = folder / "results"
-    argv = [*BENCH, "run", "--models", str(models), "--results", str(results)]
-    done = subprocess.run(
-        argv, cwd=ROOT, env={**os.environ, **home}, capture_output=True, text=True, check=False
-    )
-    return (done, *(record for _, record in store.records(results)))
+    assert ran.continued == 2
+    for stage in ("speed", "quality"):
+        model = records[FROM_HUB, stage].model
+        assert model is not None
+        assert (model.source, model.revision) == ("hub", ran.repo.commit)
+        served = {file.name: file.sha256 for file in model.files}
+        assert served["model.safetensors"] == ran.repo.files["model.safetensors"].sha256
 
 
 PARSERS = """\
