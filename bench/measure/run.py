@@ -34,7 +34,7 @@ from bench.errors import (
     UnsupportedError,
     WeightsError,
 )
-from bench.measure import fidelity, machine, quality, speed, telemetry
+from bench.measure import fidelity, machine, prompts, quality, speed, telemetry
 from bench.measure.client import Client, Target
 from bench.measure.tasks import Tasks
 from bench.measure.telemetry import Watch
@@ -386,7 +386,7 @@ def _quality(attempt: Attempt, target: Target, client: Client, current: Step) ->
     current.note("log-probabilities of the fixed text")
     try:
         expected, data = fidelity.measure(target.server.url, target.served_name)
-    except fidelity.AbsurdError:  # what lm-eval measured is not what the checkpoint is worth
+    except prompts.AbsurdError:  # what lm-eval measured is not what the checkpoint is worth
         raise
     except BenchError as failure:  # what lm-eval measured stands without it
         error = target.server.explain(failure)

@@ -12,7 +12,7 @@ import local_server
 import pytest
 
 from bench.errors import MeasurementError
-from bench.measure import fidelity
+from bench.measure import fidelity, prompts
 from bench.records import store
 
 FIRST = {"7": {"logprob": -0.5, "rank": 1}, "9": {"logprob": -3.0, "rank": 21}}
@@ -76,7 +76,7 @@ def test_the_own_token_is_kept_and_the_most_likely_ones() -> None:
 def test_a_server_that_gives_none(status: int, body: bytes, said: str) -> None:
     with (
         answering(status, body) as url,
-        pytest.raises(MeasurementError, match="gave no log-probabilities of the fixed") as none,
+        pytest.raises(MeasurementError, match="gave no log-probabilities of a prompt") as none,
     ):
         fidelity.measure(url, "model")
     assert said in none.value.message
@@ -111,7 +111,7 @@ NAN = b'{"error":{"message":"Out of range float values are not JSON compliant: n
 def test_what_vllm_answers_for_nan_is_put_into_words(ask: Callable[[str, str], Any]) -> None:
     with (
         answering(400, NAN) as url,
-        pytest.raises(fidelity.AbsurdError, match="neither its answers nor its speed mean") as nan,
+        pytest.raises(prompts.AbsurdError, match="neither its answers nor its speed mean") as nan,
     ):
         ask(url, "model")
     assert nan.value.message.endswith("(vLLM answers: not JSON compliant: nan)")
@@ -146,6 +146,6 @@ def test_coarse_rounding_is_no_absurdity(early: float, late: float) -> None:
 
 def test_rows_in_another_order_are_one() -> None:
     """As measured of SmolLM2-135M with the rows of a GGUF file as they are stored."""
-    with pytest.raises(fidelity.AbsurdError, match=r"less the more .* -3.56 .* -4.55 further on"):
+    with pytest.raises(prompts.AbsurdError, match=r"less the more .* -3.56 .* -4.55 further on"):
         fidelity.check_context(rows(-3.56, -4.55))
     fidelity.check_context(rows(-3.56, -4.55, tokens=48))  # too short to tell

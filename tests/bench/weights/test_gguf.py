@@ -23,7 +23,7 @@ from bench.demo import inputs
 from bench.engine import installed, launch
 from bench.engine.server import serving
 from bench.errors import MeasurementError
-from bench.measure import fidelity, run
+from bench.measure import fidelity, prompts, run
 from bench.modelsfile import problems
 from bench.records.record import ModelFacts
 from bench.weights.checkpoint import Checkpoint
@@ -123,5 +123,5 @@ def test_the_rows_of_a_llama_are_put_back_and_without_our_plugin_it_is_refused(
     with serve("as stored") as server:
         with pytest.raises(MeasurementError, match="its rows are in another order"):
             launch.check_gguf(server, ready)
-        with pytest.raises(fidelity.AbsurdError, match="less the more of it"):
+        with pytest.raises(prompts.AbsurdError, match="less the more of it"):
             fidelity.measure(server.url, "x")
