@@ -338,6 +338,11 @@ def _inventory(results: Path) -> set[Path]:
 # FailFast: an error for each of millions of wrong values would take more memory than they do.
 _Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 _Numbers = Annotated[list[_Number], FailFast(), Field(min_length=1)]
+# At a place of a text, log-probabilities by label.
+_Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
+_Logprob = Annotated[float, Field(ge=-1e15, le=0)]
+_Expected = Annotated[dict[_Label, _Logprob], Field(min_length=1, max_length=100)]
+_SUM = 1 + 1e-3  # of probabilities that were rounded
 _Sizes = Annotated[list[Count], FailFast(), Field(min_length=1)]
 
 
@@ -367,6 +372,24 @@ _Value = Annotated[
 ]
 
 
+class _Text(_SidecarRow):
+    """What a model expects of a document's text: probabilities, whole and at some places."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    tokens: Annotated[int, Field(ge=1)]
+    logprob: _Logprob
+    top: Annotated[dict[_Label, _Expected], Field(min_length=1, max_length=100)]
+
+    @property
+    def fault(self) -> str | None:
+        """Why these are no probabilities of its tokens, or None."""
+        if any(int(place) >= self.tokens for place in self.top):
+            return "names a place that its text does not have"
+        if any(math.fsum(map(math.exp, top.values())) > _SUM for top in self.top.values()):
+            return "has probabilities that come to more than 1"
+        return None
+
+
 class _Document(_SidecarRow):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, _Value]  # the task's metrics
@@ -378,6 +401,7 @@ class _Document(_SidecarRow):
     loglikelihoods: _Numbers = []
     bytes: _Sizes = []
     by_seed: dict[str, list[_Value]] = {}
+    text: _Text | None = None
 
     @property
     def metrics(self) -> dict[str, float | list[float]]:
@@ -452,7 +476,13 @@ def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
         if any(len(values) != len(task.sampling_seeds) for values in row.by_seed.values()):
             return "does not hold a value for each of its record's seeds"
     faults = (_metric_fault(metric, rows) for metric in task.metrics)
-    return next(filter(None, faults), None)
+    return next(filter(None, faults), _texts_fault(task, [row.text for row in rows if row.text]))
+
+
+def _texts_fault(task: TaskResult, texts: Sequence[_Text]) -> str | None:
+    if len(texts) != (task.texts or 0):
+        return "does not hold as many texts as its record says"
+    return next(filter(None, (text.fault for text in texts)), None)
 
 
 def _metric_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:

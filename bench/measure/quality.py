@@ -13,10 +13,14 @@ from typing import Any
 
 from bench.config import QualityOptions, TaskOptions
 from bench.errors import MeasurementError
+from bench.measure import texts
 from bench.measure.client import Client, Target
+from bench.measure.prompts import AbsurdError
 from bench.measure.tasks import TaskData
 from bench.measure.telemetry import Watch
+from bench.measure.texts import Text
 from bench.plan import documents
+from bench.progress import say
 from bench.records import store
 from bench.records.record import (
     GroupMetric,
@@ -42,7 +46,7 @@ def measure(
     max_model_len: int,
     watch: Callable[[], AbstractContextManager[Watch]],
 ) -> tuple[QualityResult, list[bytes]]:
-    """Runs the whole stage.
+    """Runs the whole stage: lm-eval, then what is expected of some of the documents' own text.
 
     Args:
         client: a worker that holds these tasks.
@@ -53,23 +57,26 @@ def measure(
         The result and the bytes of each task's sidecar with every document's outcome.
 
     Raises:
+        AbsurdError: the model computes no numbers.
         MeasurementError: lm-eval failed, a document would be truncated or is missing.
         ServerError: the server died.
     """
     settings = {table.name: table for table in options.asked()}
     asked = {name: settings[task.asked] for name, task in tasks.items()}
-    wanted = {
-        name: documents.choose(task.size, documents.of_task(options, asked[name]))
-        for name, task in tasks.items()
-    }
+    how = {name: documents.of_task(options, table) for name, table in asked.items()}
+    wanted = {name: documents.choose(task.size, how[name]) for name, task in tasks.items()}
     missing = {
         name: [index for index in indices if index not in answered.get(name, ())]
         for name, indices in wanted.items()
     }
     chosen = {name: indices for name, indices in missing.items() if indices}
+    sizes = {name: task.size for name, task in tasks.items()}
+    read = documents.first_of_all(sizes, how, texts.DOCUMENTS)
+    with_text = {name: sorted(read[name].intersection(own)) for name, own in chosen.items()}
+    asking = request(target, options, asked, chosen, max_model_len)
     began = time.monotonic()
     with watch() as watching:
-        client.send("quality", **request(target, options, asked, chosen, max_model_len))
+        client.send("quality", **asking, texts=with_text)
         answer = client.receive(meanwhile=target.server.check)
     duration_s = time.monotonic() - began
     if answer["truncated"]:
@@ -77,10 +84,13 @@ def measure(
             f"{answer['truncated']} prompts do not fit in {max_model_len} tokens and would be cut",
             "raise max_model_len in models.toml: a truncated document is another document",
         )
+    told = _read_texts(target, answer["texts"], with_text, max_model_len)
     results, sidecars, requests = [], [], 0
     for name, indices in chosen.items():
         answers = [told["tasks"][name] for told in answer["rounds"] if name in told["tasks"]]
-        result, sidecar = _task_result(name, answers, indices, options, asked[name], tasks[name])
+        result, sidecar = _task_result(
+            name, answers, indices, options, asked[name], tasks[name], told.get(name)
+        )
         results.append(result)
         sidecars.append(sidecar)
         requests += sum(
@@ -141,6 +151,46 @@ def request(
     return {"model_args": model_args, "rounds": list(rounds.values())}
 
 
+def _read_texts(
+    target: Target,
+    worded: Mapping[str, Mapping[str, Any]],
+    indices: Mapping[str, list[int]],
+    max_model_len: int,
+) -> dict[str, dict[int, Text]]:
+    """What the server expects of documents' own text, by task and index.
+
+    What lm-eval measured stands without it: a task whose text cannot be put together has none, and
+    none has any where the server gives no log-probabilities. If it died, the next to ask will see.
+
+    Args:
+        worded: the worker's token ids of them.
+
+    Raises:
+        AbsurdError: they are not numbers.
+    """
+    places, asked = [], []
+    for name, told in worded.items():
+        if "lacking" in told:
+            say(f"{target.served_name}: {name} is recorded without its texts: {told['lacking']}")
+            continue
+        places += [(name, index) for index in indices[name]]
+        asked += told["tokens"]
+    try:
+        found = texts.measure(target.server.url, target.served_name, asked, max_model_len)
+    except AbsurdError:
+        raise
+    except MeasurementError as error:
+        say(f"{target.served_name}: recorded without the documents' own text: {error}")
+        return {}
+    kept: dict[str, dict[int, Text]] = {
+        name: {} for name, told in worded.items() if "lacking" not in told
+    }
+    for (name, index), text in zip(places, found, strict=True):
+        if text is not None:
+            kept[name][index] = text
+    return kept
+
+
 def sampling_seeds(table: TaskOptions) -> tuple[int, ...]:
     """The seeds of a task whose documents are asked several times; none for one asked once."""
     return tuple(range(_SEED, _SEED + table.seeds)) if table.seeds > 1 else ()
@@ -153,6 +203,7 @@ def _task_result(
     options: QualityOptions,
     table: TaskOptions,
     data: TaskData,
+    texts: Mapping[int, Text] | None = None,
 ) -> tuple[TaskResult, bytes]:
     """One task's result and sidecar from the worker's answers, one for each seed."""
     first, seeds = answers[0], sampling_seeds(table)
@@ -167,6 +218,9 @@ def _task_result(
         _row(name, list(same))
         for same in zip(*(answer["documents"] for answer in answers), strict=True)
     ]
+    for row in rows:
+        if texts and row["doc"] in texts:
+            row["text"] = texts[row["doc"]].row()
     sidecar, packed = store.pack_sidecar(rows)
     count = first["n-samples"]
     everything = len(indices) == count["original"]
@@ -193,6 +247,7 @@ def _task_result(
         apply_chat_template=table.apply_chat_template,
         generation=first["config"]["generation_kwargs"] if generates else None,
         sampling_seeds=seeds,
+        texts=None if texts is None else len(texts),
         metrics=tuple(
             Metric(**_metric(metric, [answer["metrics"][metric] for answer in answers], rows))
             for metric in sorted(first["metrics"])

@@ -79,6 +79,8 @@ def measure(
 
 
 def _text(tokens: Sequence[int], places: Sequence[prompts.Place]) -> Text:
+    if not places:
+        raise prompts.no_logprobs("none at any position")
     sha256 = hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest()
     chosen = random.Random(sha256).sample(range(len(places)), min(PLACES, len(places)))  # noqa: S311
     return Text(
@@ -96,5 +98,5 @@ def _labelled(salt: str, top: Mapping[str, float]) -> dict[str, float]:
         digest = hashlib.sha256(f"{salt} {token}".encode()).digest()
         label = str(int.from_bytes(digest[:4]) % _LABELS)
         shares = math.exp(found[label]) if label in found else 0.0
-        found[label] = round(math.log(shares + math.exp(logprob)), _DIGITS)
+        found[label] = min(0.0, round(math.log(shares + math.exp(logprob)), _DIGITS))
     return found

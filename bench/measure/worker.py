@@ -261,18 +261,19 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
         request: {"model_args": of lm-eval's local-completions, "rounds": [{"samples": {task:
             document indices}, "seed": of sampling, "apply_chat_template": bool,
             "fewshot_as_multiturn": bool, "system_instruction": text or None,
-            "chat_template_arguments": {…}, "think_end_token": text or None}]}. Each round is one
-            run of its tasks.
+            "chat_template_arguments": {…}, "think_end_token": text or None}], "texts": {task:
+            indices of some of its documents}, or left out}. Each round is one run of its tasks.
 
     Returns:
         {"truncated": prompts that would be cut to fit the model}, of a round of which nobody was
-        asked anything; if that is 0 also "special_tokens" (see `_special_tokens`) and "rounds",
-        each with {"tasks": {name: see `_task`}, "groups": {name: see `_group`}}.
+        asked anything; if that is 0 also "special_tokens" (see `_special_tokens`), "rounds",
+        each with {"tasks": {name: see `_task`}, "groups": {name: see `_group`}}, and "texts" {name:
+        see `_texts`}.
     """
     import lm_eval
 
     model = _local_completions()(**request["model_args"])
-    rounds = []
+    rounds, texts = [], {}
     for asked in request["rounds"]:
         model.ask_by(asked)
         try:
@@ -300,8 +301,13 @@ def quality(request: dict[str, Any]) -> dict[str, Any]:
                 },
             }
         )
+        for name in asked["samples"]:
+            if name not in texts:  # another seed's round has the same documents
+                found = {sample["doc_id"]: sample["doc"] for sample in out["samples"][name]}
+                documents = [found[index] for index in request.get("texts", {}).get(name, ())]
+                texts[name] = _texts(_tasks[name], documents, model.tok_encode)
     special = _special_tokens(model.tokenizer)
-    return {"truncated": 0, "special_tokens": special, "rounds": rounds}
+    return {"truncated": 0, "special_tokens": special, "rounds": rounds, "texts": texts}
 
 
 def _task(name: str, out: dict[str, Any]) -> dict[str, Any]:
@@ -564,6 +570,40 @@ def _choices(task: Any, sample: dict[str, Any]) -> dict[str, Any]:
         within = [index for index in right if isinstance(index, int) and 0 <= index < len(answers)]
         return {**kept, "targets": within} if within else kept
     return {**kept, "target": int(right)} if 0 <= int(right) < len(answers) else kept
+
+
+def _texts(task: Any, documents: list[Any], encode: Callable[[str], list[int]]) -> dict[str, Any]:
+    """The token ids of each document's text, {"tokens": …}; or {"lacking": why there are none}.
+
+    A task's functions are its own, and need not fit together this way: of a task that fails for one
+    document there are none.
+    """
+    try:
+        return {"tokens": [encode(_text(task, document)) for document in documents]}
+    except Exception as error:  # whatever a task's own code raises  # noqa: BLE001
+        traceback.print_exc()
+        return {"lacking": f"{type(error).__name__}: {error}"}
+
+
+def _text(task: Any, document: Any) -> str:
+    """A document's question with its right answer, as lm-eval joins them, without any examples.
+
+    Of several right answers the first.
+    """
+    target = task.doc_to_target(document)
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
+        return str(target)
+    question, between = task.doc_to_text(document), task.config.target_delimiter
+    if task.OUTPUT_TYPE == "loglikelihood":  # the target begins with what separates it
+        return f"{question}{target}"
+    if task.multiple_input:  # each choice is a question, and what follows is the same
+        return f"{task.doc_to_choice(document)[int(question)]}{between}{target}"
+    if isinstance(target, list):
+        target = target[0]
+    if task.OUTPUT_TYPE == "multiple_choice":
+        choices = task.doc_to_choice(document)
+        target = target if target in choices else choices[int(target)]
+    return f"{question}{between}{target}"
 
 
 _COMMANDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -33,6 +33,36 @@ def choose(size: int, options: QualityOptions) -> list[int]:
     return sorted(_drawn(size, wanted, options.seed))
 
 
+def first_of_all(
+    sizes: Mapping[str, int], options: Mapping[str, QualityOptions], count: int
+) -> dict[str, frozenset[int]]:
+    """Some of the documents to ask, of all tasks together: the first that are chosen of each.
+
+    In turn, one of each task, so that more documents of a task leave the first ones what they are.
+
+    Args:
+        sizes: documents in the split, by task.
+        options: by task, as `choose` takes them.
+        count: how many, at most.
+    """
+    turns = [
+        (turn, place, name, index)
+        for place, name in enumerate(sizes)
+        for turn, index in enumerate(_first(sizes[name], options[name], count))
+    ]
+    found: dict[str, set[int]] = {name: set() for name in sizes}
+    for _, _, name, index in sorted(turns)[:count]:
+        found[name].add(index)
+    return {name: frozenset(indices) for name, indices in found.items()}
+
+
+def _first(size: int, options: QualityOptions, count: int) -> Iterable[int]:
+    """The first of the documents to ask, in the order in which they are chosen."""
+    wanted = size if options.documents == "all" else min(options.documents, size)
+    most = min(count, wanted)
+    return range(most) if options.selection == "first" else _drawn(size, most, options.seed)
+
+
 def of_task(options: QualityOptions, table: TaskOptions) -> QualityOptions:
     """The options with one task's own choice of documents."""
     update = {"documents": table.documents, "selection": table.selection}

@@ -244,7 +244,9 @@ class TaskResult(Part):
 
     `asked` is the name in models.toml that brought it, of a group or a tag where it is not its own;
     `generation` is how lm-eval had answers written. Each document was asked once with each of
-    `sampling_seeds`, and a value is the mean over them; without any, it was asked once.
+    `sampling_seeds`, and a value is the mean over them; without any, it was asked once. `texts` is
+    how many documents' own text the model read as well; None where that could not be had, or in a
+    record from before it was.
     """
 
     name: str
@@ -268,6 +270,7 @@ class TaskResult(Part):
     apply_chat_template: bool | None = None
     generation: dict[str, Any] | None = None
     sampling_seeds: tuple[Count, ...] = ()
+    texts: Count | None = None
     metrics: tuple[Metric, ...]
     samples: Sidecar
 
@@ -319,7 +322,11 @@ class QualityResult(Part):
     of several), "loglikelihoods": [choices], "bytes": [choices], and each metric by its name: a
     number, or a list of them where a document has several (instructions, or a log-likelihood and
     the words it is of)}. Where there are several sampling seeds, a metric is the mean over them and
-    "by_seed" has the metric's values with each. `special_tokens` is None in records from before
+    "by_seed" has the metric's values with each. Some have "text", what the model expects of the
+    document's question with its right answer: {"sha256": the first 16 digits, of its tokens,
+    "tokens": those that have others before them, "logprob": their sum in nats, "top": by a token's
+    place, {label: log-probability} of the likeliest there}. A label is drawn anew for each place
+    and stands for a dozen tokens or more. `special_tokens` is None in records from before
     prompts had them. `apply_chat_template` is of any task.
     """
 

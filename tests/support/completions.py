@@ -16,9 +16,10 @@ EACH = -0.5  # the log-probability of every token
 
 @dataclass
 class Asked:
-    """The bodies of the requests so far."""
+    """The bodies of the requests so far, and the texts whose log-probabilities were asked."""
 
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[list[int]] = field(default_factory=list)
 
     @property
     def prompts(self) -> list[list[int]]:
@@ -42,13 +43,23 @@ def serving(
     class Handler(local_server.Quiet, BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if "prompt_logprobs" in body:
+                tokens = body["prompt"]
+                asked.texts.append(tokens)
+                given = [{str(token): {"logprob": EACH, "rank": 1}} for token in tokens[1:]]
+                choice = {"prompt_token_ids": tokens, "prompt_logprobs": [None, *given]}
+                self.answer([choice])
+                return
             asked.bodies.append(body)
             choices = []
             for index, prompt in enumerate(body["prompt"]):
-                given = [logprob(prompt, place) for place in range(len(prompt))] + [EACH]
-                top = [{"x": value} for value in given]
-                logprobs = {"token_logprobs": given, "top_logprobs": top}
-                choices.append({"index": index, "text": text(body), "logprobs": logprobs})
+                logprobs = [logprob(prompt, place) for place in range(len(prompt))] + [EACH]
+                top = [{"x": value} for value in logprobs]
+                told = {"token_logprobs": logprobs, "top_logprobs": top}
+                choices.append({"index": index, "text": text(body), "logprobs": told})
+            self.answer(choices)
+
+        def answer(self, choices: list[dict[str, Any]]) -> None:
             answer = json.dumps({"choices": choices}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

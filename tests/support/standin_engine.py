@@ -58,7 +58,8 @@ _MODULES = {
     "lm_eval/tasks.py": "from standin_engine import TaskManager",
     "lm_eval/api/task.py": "from standin_engine import Task as ConfigurableTask",
     "lm_eval/api/registry.py": "AGGREGATION_REGISTRY = {}",
-    "lm_eval/models/utils.py": "has_bos_prefix = postprocess_generated_text = None",
+    "lm_eval/models/utils.py": "postprocess_generated_text = None\n"
+    "def has_bos_prefix(*_): return False",
     "lm_eval/models/openai_completions.py": "from standin_engine import LocalCompletionsAPI",
     "huggingface_hub/__init__.py": "from standin_engine import HfApi",
     "huggingface_hub/errors.py": "from standin_engine import OfflineModeIsEnabled\n"
@@ -306,6 +307,7 @@ class Task:
         dataset_path = "Rowan/hellaswag"
         custom_dataset = None
         process_results = None
+        target_delimiter = " "
 
         @staticmethod
         def to_dict(*, keep_callable: bool) -> dict[str, Any]:
@@ -353,6 +355,18 @@ class Task:
         right = float(max(answers) == answers[0])
         return {"acc": right, "acc_norm": right}
 
+    def doc_to_text(self, document: dict[str, int]) -> str:
+        """A question of some words."""
+        return " ".join("x" * (1 + document["ind"] % length) for length in range(1, 9))
+
+    def doc_to_choice(self, _: Any) -> list[str]:
+        """Four endings."""
+        return ["one", "two words", "three of them", "four"]
+
+    def doc_to_target(self, document: dict[str, int]) -> int:
+        """The right ending."""
+        return document["ind"] % 4
+
     def aggregation(self) -> dict[str, Any]:
         """As lm-eval's."""
         return {"acc": statistics.mean, "acc_norm": statistics.mean}
@@ -398,7 +412,10 @@ class LocalCompletionsAPI:
 
     def __init__(self, *, base_url: str, max_length: int, **_: Any) -> None:
         self.url = base_url.removesuffix("/v1/completions")
-        self.tokenizer = lambda _, **__: argparse.Namespace(input_ids=[7])
+        self.tokenizer = lambda text, **__: argparse.Namespace(
+            input_ids=[len(word) for word in text.split()]
+        )
+        self.prefix_token_id = None
         self.max_length = max_length - 1
 
     def _loglikelihood_tokens(self, requests: list[tuple[Any, list[int], list[int]]]) -> None:

@@ -30,13 +30,14 @@ SENT = ("input_tokens", "output_tokens", "prompts", "warmup_prompts")
 L40 = Machine()
 LAPTOP = Machine("laptop", "A laptop, no GPU", None, "Intel Core i7-1365U", None, None)
 
-BF16 = Variant("Qwen3-8B BF16", baseline=True, tpot_ms=50, accuracy=0.64)
+BF16 = Variant("Qwen3-8B BF16", baseline=True, tpot_ms=50, accuracy=0.64, text_loss=0.0)
 FP8 = replace(
-    BF16, name="Qwen3-8B FP8", baseline=False, tpot_ms=33, weights_gib=8.8, quantization="fp8"
-)
+    BF16, name="Qwen3-8B FP8", baseline=False, tpot_ms=33, weights_gib=8.8, quantization="fp8",
+    text_loss=0.001,
+)  # fmt: skip
 AWQ = replace(
     FP8, name="Qwen3-8B AWQ", tpot_ms=104, weights_gib=5.7, quantization="awq",
-    weights="Qwen/Qwen3-8B-AWQ", kernel="TritonW4A16LinearKernel", accuracy=0.62,
+    weights="Qwen/Qwen3-8B-AWQ", kernel="TritonW4A16LinearKernel", accuracy=0.62, text_loss=0.02,
 )  # fmt: skip
 MARLIN = replace(AWQ, name="Qwen3-8B AWQ, Marlin", tpot_ms=25, kernel="MarlinLinearKernel")
 SMALL = Variant("Qwen3-0.6B BF16", "Qwen3-0.6B", True, 40, 12, 0.45, 1.2)
@@ -145,6 +146,7 @@ def quality_record(
         rows = parts.answers(
             variant, task, seed=seed, documents=documents, document_seed=document_seed, flips=flips
         )
+        parts.add_texts(rows, variant, task, document_seed)
         result = parts.task(task, rows, documents, split, document_seed)
         made.append((result, *store.pack_sidecar(rows)))
     quality = {

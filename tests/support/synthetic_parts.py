@@ -14,6 +14,7 @@ from bench.config import ServiceLevel, slug
 from bench.records.record import Record, spec_key
 
 CHOICES = 4
+TEXTS = 64  # documents whose own text is read
 HASH = "0" * 64
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -34,6 +35,7 @@ class Variant:
     quantization: str | None = None
     random_weights: bool = False
     reproduces: str | None = None
+    text_loss: float | None = None  # nats per token of the documents' own text; None: not read
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,25 @@ def answers(
     ]
 
 
+def add_texts(rows: list[dict[str, Any]], variant: Variant, task: str, document_seed: int) -> None:
+    """Gives the first documents what a variant expects of their text."""
+    if variant.text_loss is None:
+        return
+    shared, own = generator("texts", task, document_seed), generator("texts", task, variant.name)
+    logits = np.log([0.6, 0.2, 0.1, 0.1])
+    for row in rows[:TEXTS]:
+        tokens = int(shared.integers(20, 120))
+        expected = -2.5 * tokens + shared.normal(0, 5)
+        moved = -variant.text_loss * tokens + own.normal(0, 0.02 * math.sqrt(tokens))
+        top = {}
+        for place in range(0, 16, 4):
+            shifted = logits + own.normal(0, math.sqrt(2 * variant.text_loss) + 0.01, 4)
+            normed = shifted - np.log(np.exp(shifted).sum())
+            top[str(place)] = {str(n): round(float(normed[n]), 4) for n in range(3)}
+        text = {"sha256": row["hash"][-16:], "tokens": tokens, "top": top}
+        row["text"] = {**text, "logprob": round(expected + moved, 4)}
+
+
 def task(
     name: str, rows: list[dict[str, Any]], documents: int, split: int, seed: int
 ) -> dict[str, Any]:
@@ -189,6 +210,7 @@ def task(
         "selection_seed": seed,
         "documents_sha256": spec_key({"documents": documents, "seed": seed, "task": name}),
         "choices": CHOICES,
+        "texts": sum("text" in row for row in rows) or None,
         "metrics": [metric("acc"), metric("acc_norm")],
     }
 

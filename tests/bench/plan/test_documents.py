@@ -199,3 +199,25 @@ def test_every_committed_record_says_which_documents_it_has() -> None:
             assert asked == chosen[0] or both == chosen[1], path
             earlier[path.parent, task.name] = both
     assert earlier
+
+
+# -- whose text is read --------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(SIZES, OPTIONS), min_size=1, max_size=4), st.integers(1, 60))
+def test_the_first_of_all_are_some_of_those_chosen_and_stay_so(
+    tasks: list[tuple[int, QualityOptions]], count: int
+) -> None:
+    sizes = {f"task-{number}": size for number, (size, _) in enumerate(tasks)}
+    options = {f"task-{number}": each for number, (_, each) in enumerate(tasks)}
+    found = documents.first_of_all(sizes, options, count)
+    chosen = {name: set(documents.choose(sizes[name], options[name])) for name in sizes}
+    assert all(found[name] <= chosen[name] for name in sizes)
+    assert sum(map(len, found.values())) == min(count, sum(map(len, chosen.values())))
+    rich = max(map(len, found.values()))
+    assert all(len(found[name]) >= rich - 1 or found[name] == chosen[name] for name in sizes), (
+        "tasks take turns"
+    )
+    more = {name: each.model_copy(update={"documents": "all"}) for name, each in options.items()}
+    if all(len(chosen[name]) >= count for name in sizes):
+        assert documents.first_of_all(sizes, more, count) == found
