@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tabulate import tabulate
 
@@ -17,6 +17,7 @@ from report import escape, numbers, rates
 from report.decisions.decision import decisions
 from report.differences import families, pair
 from report.differences.pair import Difference
+from report.differences.texts import OwnText, own_text
 from report.rows import measured
 from report.rows.results import Results, fold
 from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow, Who
@@ -65,8 +66,9 @@ def compare(
         for it, base in _couples(results, other, baseline, hardware):
             for x, y in families.matches(it.speed, base.speed, lambda row: row.workload):
                 own += families.speeds(results, x, y, HEADLINES)
-            for a, b in families.matches(it.quality, base.quality, lambda row: row.asked):
-                own.append(verdicts.between_scores(a, b))
+            scores = list(families.matches(it.quality, base.quality, lambda row: row.asked))
+            text = own_text(results, [a for a, _ in scores], [b for _, b in scores])
+            own += [replace(verdicts.between_scores(a, b), own_text=text) for a, b in scores]
             for rows in families.matches(it.sized, base.sized, lambda _: ()):
                 own += pair.memory(*rows)
         if not own:
@@ -144,8 +146,22 @@ def _json(each: Difference) -> dict[str, object]:
             "documents": each.documents,
             "gained": each.gained,
             "lost": each.lost,
+            "own_text": _text_json(each.own_text) if each.own_text else None,
         }
     return told
+
+
+def _text_json(text: OwnText) -> dict[str, object]:
+    """What changed in the documents' own text, nats per token; of all tasks of the two."""
+    told: dict[str, object] = {"documents": text.documents}
+    for name, change in (("logprob", text.logprob), ("divergence", text.divergence)):
+        ends = change.estimate.interval
+        told |= {
+            name: change.estimate.value,
+            f"{name}_low": ends.low if ends else None,
+            f"{name}_high": ends.high if ends else None,
+        }
+    return {**told, "logprob_p": text.logprob.p, "logprob_outcome": text.logprob.outcome}
 
 
 def cells(difference: Difference) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from report import stats
 from report.differences import pair
 from report.differences.pair import Difference
+from report.differences.texts import OwnText, own_text
 from report.rows.results import Results
 from report.rows.rows import (
     Metric,
@@ -123,6 +124,7 @@ class Verdicts:
     def __init__(self, results: Results) -> None:
         self.results = results
         self._qualities: dict[Who, Quality] = {}
+        self._own_texts = _own_texts(results)
         self.differences = self._with_decisions(differences(results))
         self._found = {(d.a.who, d.series, d.metric): d for d in self.differences}
         self._told = {
@@ -144,6 +146,10 @@ class Verdicts:
     def decision(self, who: Who) -> Quality | None:
         """What a variant kept over all its tasks; None for a baseline and what has none."""
         return self._qualities.get(who)
+
+    def own_text(self, who: Who) -> OwnText | None:
+        """What changed in the documents' own text; None where its baseline read none of it."""
+        return self._own_texts.get(who)
 
     def quality(self, row: QualityRow) -> Difference | None:
         """A score against its baseline's; None for the baseline itself."""
@@ -208,9 +214,23 @@ class Verdicts:
             for its in self._qualities.values()
             if len(its.tasks) == 1
         }
-        return [
+        told = [
             replace(each, decision=alone[id(each)]) if id(each) in alone else each for each in found
         ]
+        return [
+            replace(each, own_text=self.own_text(each.a.who)) if each.stage == "quality" else each
+            for each in told
+        ]
+
+
+def _own_texts(results: Results) -> dict[Who, OwnText]:
+    """Of every variant whose baseline read some of the same texts, on the same machine."""
+    pairs: dict[Who, tuple[list[QualityRow], list[QualityRow]]] = {}
+    for a, b in against_baseline(results.quality, lambda row: row.asked):
+        for rows, row in zip(pairs.setdefault(a.who, ([], [])), (a, b), strict=True):
+            rows.append(row)
+    found = {who: own_text(results, *rows) for who, rows in pairs.items()}
+    return {who: told for who, told in found.items() if told is not None}
 
 
 def _leading(found: Sequence[Difference]) -> Difference:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from report import stats
+from report.differences.texts import OwnText
 from report.rows.answers import Answers, paired, score
 from report.rows.results import Results
 from report.rows.rows import LATENCIES, Metric, QualityRow, Result, Size, SpeedRow, Unit
@@ -35,7 +36,8 @@ class Difference:
     `verdict` is of the ratio a / b for speed and memory, of a − b for quality. The rest is for
     quality: what a kept of b's score, the decision where this task alone makes it, documents
     gained and lost by a, and, for paired rows, the shift of log-likelihood per byte, the change in
-    the probability of the right choice and, for `acc`, the share of changed answers.
+    the probability of the right choice and, for `acc`, the share of changed answers. `own_text` is
+    of all tasks of the two.
     """
 
     stage: Literal["speed", "quality", "memory"]
@@ -54,6 +56,7 @@ class Difference:
     changed_answers: stats.Estimate | None = None
     shift: stats.Estimate | None = None
     right_probability: probabilities.Change | None = None
+    own_text: OwnText | None = None
 
     @property
     def series(self) -> str:

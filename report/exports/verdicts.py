@@ -18,7 +18,8 @@ class VerdictRow:
 
     `estimate` is a ratio of speeds or sizes, or a difference of scores; `kept` what a score kept
     of the baseline's, over `documents` that both answered. `judged` says whether the interval
-    carries a verdict; `decision` is that over all tasks of the variant.
+    carries a verdict; `decision` is that over all tasks of the variant. So is what changed in the
+    log-probability of `text_documents` documents' own text, nats per token, and its divergence.
     """
 
     source: str
@@ -58,6 +59,14 @@ class VerdictRow:
     decision_kept_low: float | None = None
     decision_kept_high: float | None = None
     more_documents: int | None = None
+    text_documents: int | None = None
+    text_logprob: float | None = None
+    text_logprob_low: float | None = None
+    text_logprob_high: float | None = None
+    text_logprob_p: float | None = None
+    text_divergence: float | None = None
+    text_divergence_low: float | None = None
+    text_divergence_high: float | None = None
 
 
 def verdict_rows(results: Results) -> Iterator[VerdictRow]:
@@ -75,6 +84,9 @@ def _row(each: Difference, verdicts: Verdicts) -> VerdictRow:
     moved_low, moved_high = _ends(moved.interval if moved else None)
     decided = verdicts.decision(a.who) if each.stage == "quality" else None
     all_low, all_high = _ends(decided.kept.interval if decided and decided.kept else None)
+    text = each.own_text
+    text_low, text_high = _ends(text.logprob.estimate.interval if text else None)
+    apart_low, apart_high = _ends(text.divergence.estimate.interval if text else None)
     return VerdictRow(
         source=a.source,
         hardware=a.hardware,
@@ -113,6 +125,14 @@ def _row(each: Difference, verdicts: Verdicts) -> VerdictRow:
         decision_kept_low=all_low,
         decision_kept_high=all_high,
         more_documents=decided.decision.more_documents if decided else None,
+        text_documents=text.documents if text else None,
+        text_logprob=text.logprob.estimate.value if text else None,
+        text_logprob_low=text_low,
+        text_logprob_high=text_high,
+        text_logprob_p=text.logprob.p if text else None,
+        text_divergence=text.divergence.estimate.value if text else None,
+        text_divergence_low=apart_low,
+        text_divergence_high=apart_high,
     )
 
 

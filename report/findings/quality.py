@@ -128,6 +128,30 @@ def sensitive(here: Place) -> Iterator[Finding]:
         yield compared("sensitive", 23, here.scope, "interval", headline, detail, row, test.b)
 
 
+def own_text(here: Place) -> Iterator[Finding]:
+    """Where the answers do not decide, and the documents' own text shows a difference."""
+    for row in {row.variant: row for row in here.quality}.values():
+        found, told = here.verdicts.decision(row.who), here.verdicts.own_text(row.who)
+        if found is None or found.decision.outcome != "undecided" or told is None or not told.tells:
+            continue
+        base, change, apart = found.tasks[0].b, told.logprob, told.divergence.estimate
+        ends, form = change.estimate.interval, numbers.score_gap("score")
+        assert ends
+        side = "less" if change.outcome == "lower" else "more"
+        headline = (
+            f"{row.variant_name} expects the documents' own text {side} than {base.variant_name}:"
+            f" {form(change.estimate.value)} nats per token"
+        )
+        detail = (
+            f"95 % interval {form(ends.low)} to {form(ends.high)}, over {told.documents} documents,"
+            f" p {numbers.p_value(change.p)}; the divergence is {numbers.number(apart.value)} or"
+            f" more. Whether {row.variant_name} keeps quality is undecided: what a model expects"
+            " moves long before an answer flips."
+        )
+        tests = [test.a for test in found.tasks]
+        yield compared("sensitive", 23, here.scope, "interval", headline, detail, *tests, base)
+
+
 def quality_noise(here: Place) -> Iterator[Finding]:
     """Variants that no metric of a task tells from the baseline, and what could have been told."""
     for task, variants in here.tasks():

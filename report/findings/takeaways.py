@@ -32,6 +32,7 @@ FOR_EACH_FAMILY: tuple[Rule, ...] = (
     quality.chance,
     quality.below_chance,
     quality.sensitive,
+    quality.own_text,
     quality.quality_noise,
     quality.quality_change,
     speed.load_cap,

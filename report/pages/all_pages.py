@@ -83,6 +83,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
             "quality",
             **shared,
             sections=quality.sections(scores, verdicts),
+            own_texts=quality.own_texts(scores, verdicts),
             texts=quality.expectations(results, scores),
         ),
         _page(

@@ -1,10 +1,11 @@
-"""The quality page: one task at a time on one machine, and what each expects of a fixed text."""
+"""The quality page: one task at a time on one machine, and what each expects of texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from bench.records import store
@@ -13,14 +14,36 @@ from report import numbers
 from report.charts import charts
 from report.charts.drawing import Chart
 from report.differences.families import Verdicts
+from report.differences.texts import OwnText
 from report.findings.finding import primary
 from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
 from report.rows.rows import QualityRow
 from report.stats import divergence
+from report.stats.probabilities import Outcome
 
 _UNITS = {"share": "%", "score": ""}
+_TELLS: dict[Outcome, str] = {
+    "higher": "more expected",
+    "lower": "less expected",
+    "no difference found": "no difference found",
+    "unknown": "not tested",
+}
+_OWN_TEXTS = (
+    cells.VARIANT,
+    Column(
+        "logprob",
+        "Change in log-probability",
+        "nats per token",
+        better="higher",
+        title="Of the documents' own text, against the baseline",
+    ),
+    Column("p", "p", title="Against no change"),
+    Column("kl", "Divergence from baseline", "nats per token", better="lower"),
+    Column("documents", "Documents"),
+    cells.RECORD,
+)
 _EXPECTATIONS = (
     cells.VARIANT,
     Column("kl", "Divergence from baseline", "nats per token", better="lower", scale="ratio"),
@@ -152,6 +175,35 @@ def _asked(rows: Sequence[QualityRow]) -> str:
         for row in rows
     }
     return "; ".join(sorted(kinds))
+
+
+def own_texts(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Table]:
+    """Per machine, where a variant and its baseline read the same documents' own text."""
+    read: dict[str, list[QualityRow]] = {}
+    for row in {row.who: row for row in rows}.values():
+        if verdicts.own_text(row.who) is not None:
+            read.setdefault(row.hardware, []).append(row)
+    return [
+        Table(
+            f"own-texts-{hardware}",
+            f"What each expects of the documents' own text, on {own[0].hardware_name}",
+            _OWN_TEXTS,
+            [_own_text(row, told) for row in own if (told := verdicts.own_text(row.who))],
+        )
+        for hardware, own in read.items()
+    ]
+
+
+def _own_text(row: QualityRow, told: OwnText) -> Row:
+    change, apart = told.logprob, cells.measured(told.divergence.estimate)
+    shown = [
+        cells.measured(change.estimate, numbers.score_gap("score"), note=_TELLS[change.outcome]),
+        cells.amount(change.p, partial(numbers.p_value, equals="")),
+        replace(apart, text=f"≥ {apart.text}"),
+        cells.amount(told.documents, numbers.whole),
+        cells.record(row),
+    ]
+    return Row(cells.head(row), shown, group="own text", variant=row.variant)
 
 
 @dataclass(frozen=True, slots=True)

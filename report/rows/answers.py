@@ -18,8 +18,24 @@ from report.stats.probabilities import right_probability
 
 Floats = npt.NDArray[np.float64]
 # What a document has that is no score.
-_OTHERS = {"doc", "hash", "target", "targets", "loglikelihoods", "bytes", "seed", "by_seed"}
+_OTHERS = {
+    *("doc", "hash", "target", "targets", "loglikelihoods", "bytes", "seed", "by_seed", "text"),
+}
 _RATIOS = ("weighted perplexity", "bits per byte")  # of a log-likelihood to what it is of
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a variant expects of a document's text: its sum of log-probabilities, in nats.
+
+    `top` has those of the likeliest tokens at some of its places, by label. Texts of one `sha256`
+    have the same tokens, the same places and the same labels.
+    """
+
+    sha256: str
+    tokens: int
+    logprob: float
+    top: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Answers:
     a text its log-likelihood. `weights` has what each document counts in a metric where that is not
     alike: its instructions, the words of its text. Where the answer is one of some choices,
     `loglikelihoods` and `sizes` (bytes) have those of each document's choices and `targets` the
-    right one; all three are empty elsewhere.
+    right one; all three are empty elsewhere. `texts` are those that were read of these documents.
     """
 
     documents: tuple[tuple[str, int], ...]
@@ -40,6 +56,7 @@ class Answers:
     sizes: tuple[tuple[int, ...], ...] = ()
     targets: tuple[int, ...] = ()
     weights: Mapping[str, Floats] = field(default_factory=dict)
+    texts: tuple[Text | None, ...] = ()
 
     @property
     def chosen(self) -> list[int]:
@@ -69,6 +86,7 @@ class Answers:
             some(self.sizes),
             some(self.targets),
             {metric: values[chosen] for metric, values in self.weights.items()},
+            some(self.texts),
         )
 
 
@@ -95,8 +113,9 @@ def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
     for row in rows:
         documents.append((str(row.get("hash", row["doc"])), seen[str(row.get("hash"))]))
         seen[str(row.get("hash"))] += 1
+    texts = tuple(Text(**row["text"]) if row.get("text") else None for row in rows)
     if not {"loglikelihoods", "bytes"} <= shared or any(min(row["bytes"]) <= 0 for row in rows):
-        return Answers(tuple(documents), scores, weights=weights)
+        return Answers(tuple(documents), scores, weights=weights, texts=texts)
     targets = [row.get("target") for row in rows]
     known = all(
         isinstance(target, int) and 0 <= target < len(row["loglikelihoods"])
@@ -109,6 +128,7 @@ def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
         tuple(tuple(row["bytes"]) for row in rows),
         tuple(int(target) for target in targets if target is not None) if known else (),
         weights,
+        texts,
     )
 
 
@@ -159,6 +179,7 @@ def of_group(parts: Mapping[str, Answers], alike: Collection[str]) -> Answers:
         if chosen and all(each.targets for each in own)
         else (),
         weights,
+        tuple(text for each in own for text in each.texts),
     )
 
 
