@@ -196,8 +196,10 @@ def own_texts(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Table]:
 
 def _own_text(row: QualityRow, told: OwnText) -> Row:
     change, apart = told.logprob, cells.measured(told.divergence.estimate)
+    form, ends = numbers.score_gap("score"), change.estimate.interval
+    moved = cells.measured(change.estimate, form, note=_TELLS[change.outcome])
     shown = [
-        cells.measured(change.estimate, numbers.score_gap("score"), note=_TELLS[change.outcome]),
+        replace(moved, interval=f"{form(ends.low)} to {form(ends.high)}") if ends else moved,
         cells.amount(change.p, partial(numbers.p_value, equals="")),
         replace(apart, text=f"≥ {apart.text}"),
         cells.amount(told.documents, numbers.whole),

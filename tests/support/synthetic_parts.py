@@ -177,7 +177,7 @@ def add_texts(rows: list[dict[str, Any]], variant: Variant, task: str, document_
         moved = -variant.text_loss * tokens + own.normal(0, 0.02 * math.sqrt(tokens))
         top = {}
         for place in range(0, 16, 4):
-            shifted = logits + own.normal(0, math.sqrt(2 * variant.text_loss) + 0.01, 4)
+            shifted = logits + own.normal(0, math.sqrt(2 * abs(variant.text_loss)) + 0.01, 4)
             normed = shifted - np.log(np.exp(shifted).sum())
             top[str(place)] = {str(n): round(float(normed[n]), 4) for n in range(3)}
         text = {"sha256": row["hash"][-16:], "tokens": tokens, "top": top}
