@@ -323,10 +323,10 @@ class QualityResult(Part):
     number, or a list of them where a document has several (instructions, or a log-likelihood and
     the words it is of)}. Where there are several sampling seeds, a metric is the mean over them and
     "by_seed" has the metric's values with each. Some have "text", what the model expects of the
-    document's question with its right answer: {"sha256": the first 16 digits, of its tokens,
-    "tokens": those that have others before them, "logprob": their sum in nats, "top": by a token's
-    place, {label: log-probability} of the likeliest there}. A label is drawn anew for each place
-    and stands for a dozen tokens or more. `special_tokens` is None in records from before
+    document's question with its right answer: {"sha256": the first 16 digits of that of its tokens'
+    ids, "tokens": those that have others before them, "logprob": their sum in nats, "top": by the
+    place of a token, {label: log-probability} of the likeliest there}. A label is drawn anew for
+    each place and stands for a dozen tokens or more. `special_tokens` is None in records from before
     prompts had them. `apply_chat_template` is of any task.
     """
 
