@@ -326,8 +326,8 @@ class QualityResult(Part):
     document's question with its right answer: {"sha256": the first 16 digits of that of its tokens'
     ids, "tokens": those that have others before them, "logprob": their sum in nats, "top": by the
     place of a token, {label: log-probability} of the likeliest there}. A label is drawn anew for
-    each place and stands for a dozen tokens or more. `special_tokens` is None in records from before
-    prompts had them. `apply_chat_template` is of any task.
+    each place and stands for a dozen tokens or more. `special_tokens` is None in records from
+    before prompts had them. `apply_chat_template` is of any task.
     """
 
     client: Literal["local-completions"] = "local-completions"

@@ -245,6 +245,46 @@ def test_several_true_choices_of_truthfulqa(
     assert task.choices == 3
 
 
+ARC = {
+    "id": "1",
+    "question": "What?",
+    "choices": {"text": TEXTS, "label": LABELS},
+    "answerKey": "C",
+}
+TRIVIA = {"question": "Where", "answer": {"aliases": ["Paris", "Lutetia"], "value": "Paris"}}
+SCHEMA = {"sentence": "He saw it so _ left.", "option1": "Ann", "option2": "Bob", "answer": "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "text"),
+    [
+        ("arc_challenge", ARC, "Question: What?\nAnswer: c"),
+        ("gsm8k", QUESTIONS[0], "Question: 3 and 0?\nAnswer: Count. #### 3"),
+        ("lambada_openai", {"text": "She mixes the dough"}, "She mixes the dough"),
+        ("triviaqa", TRIVIA, "Question: Where?\nAnswer: Paris"),
+        ("wikitext", {"page": "Nobody waits."}, "Nobody waits."),
+        ("winogrande", SCHEMA, "He saw it so Bob left."),
+    ],
+)
+def test_a_documents_own_text_is_its_question_with_the_right_answer(
+    name: str,
+    document: dict[str, Any],
+    text: str,
+    client: Client,
+    tmp_path: Path,
+    tokenizer: Path,
+) -> None:
+    """Without the examples and the template that the task is asked with."""
+    table = TaskOptions(name=name, num_fewshot=0 if name == "wikitext" else 1)
+    task, rows, asked = measured(client, tmp_path, tokenizer, table, [document] * 3)
+    assert task.texts == 3
+    assert [tokens[0] for tokens in asked.texts] == [small_tokenizers.BOS] * 3
+    assert [bytes(tokens[1:]).decode() for tokens in asked.texts] == [text] * 3
+    for row in rows:
+        assert row["text"]["tokens"] == len(text.encode())
+        assert row["text"]["logprob"] == pytest.approx(EACH * len(text.encode()))
+
+
 def test_a_chat_template_brings_the_only_bos(
     client: Client, tmp_path: Path, tokenizer: Path
 ) -> None:
