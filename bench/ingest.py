@@ -376,7 +376,7 @@ class _Text(_SidecarRow):
     """What a model expects of a document's text: probabilities, whole and at some places."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    tokens: Annotated[int, Field(ge=1)]
+    tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     logprob: _Logprob
     top: Annotated[dict[_Label, _Expected], Field(min_length=1, max_length=100)]
 

@@ -1,6 +1,6 @@
-"""How far a variant's expectations of a fixed text are from the baseline's: no labels needed.
+"""How far a variant's expectations of a text are from the baseline's: no right answers needed.
 
-The records keep the most likely tokens of every position, not the whole vocabulary. Of those both
+The records keep the most likely tokens of a position, not the whole vocabulary. Of those both
 variants name, the divergence is exact; everything else is one outcome of its own. Merging outcomes
 never increases a Kullback-Leibler divergence (data processing inequality; Cover and Thomas,
 Elements of Information Theory, 2nd ed., section 2.8), so the result is a lower bound of the true

@@ -340,6 +340,7 @@ CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("documents", lambda rows: rows[0]["text"].update(said="leaked"), "0.text.said: Extra"),
     ("documents", lambda rows: rows[0]["text"].update(sha256="leaked"), "0.text.sha256: String"),
     ("documents", lambda rows: rows[0]["text"].update(tokens=0), "0.text.tokens: Input should be"),
+    ("documents", lambda rows: rows[0]["text"].update(tokens=10**400), "0.text.tokens: "),
     ("documents", lambda rows: rows[0]["text"].update(logprob=0.1), "0.text.logprob: Input"),
     ("documents", lambda rows: rows[0]["text"].update(top={}), "0.text.top: Dictionary should"),
     ("documents", lambda rows: rows[0]["text"]["top"].update(a={"1": -1.0}), "String should match"),
