@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
+from bench.measure import texts
 from report.stats.divergence import Position, kl_lower_bound, mean_kl
 
 
@@ -39,6 +40,25 @@ def test_a_part_of_it_gives_a_lower_bound(p: list[float], q: list[float], count:
 @given(distributions(8), st.integers(1, 8))
 def test_equal_expectations_do_not_diverge(p: list[float], count: int) -> None:
     assert kl_lower_bound(top(p, count), top(p, count)) == pytest.approx(0, abs=1e-12)
+
+
+def test_labels_that_tokens_share_leave_a_lower_bound() -> None:
+    """As a server tells of a place, as it is kept, and as it is read: over many places."""
+    random, vocabulary = np.random.default_rng(4), 20_000
+    exact, kept = [], []
+    for place in range(60):
+        logits = random.normal(0, 2.5, vocabulary)
+        moved = logits + random.normal(0, 0.3, vocabulary)
+        p, q = (np.exp(each) / np.exp(each).sum() for each in (logits, moved))
+        labelled = [
+            texts._labelled(f"text {place}", {str(n): math.log(of[n]) for n in largest})
+            for of in (p, q)
+            for largest in [np.argsort(of)[-texts.TOP :].tolist()]
+        ]
+        exact.append(float(rel_entr(p, q).sum()))
+        kept.append(kl_lower_bound(*labelled))
+    assert all(bound <= whole + 1e-3 for bound, whole in zip(kept, exact, strict=True))
+    assert 0 < np.mean(kept) < np.mean(exact)
 
 
 def test_two_outcomes_by_hand() -> None:
