@@ -367,6 +367,8 @@ class Family(Model):
     """Of the model, as variants name it under family."""
     baseline: Name
     """Name of the variant that the others are compared with."""
+    quality: QualityOptions | None = None
+    """Changes to [quality] for all its variants: what they are compared by."""
 
 
 class Overrides(Model):
@@ -487,11 +489,13 @@ class Experiment(Model):
     ) -> tuple[Model | None, ...]:
         """A table for a variant on a hardware, from the widest layer to the narrowest.
 
-        The file's, the hardware's, the variant's, and the variant's on this hardware; a later one
-        wins, key by key.
+        The file's, the family's, the hardware's, the variant's, and the variant's on this hardware;
+        a later one wins, key by key.
         """
+        family = next((each for each in self.family if each.name == variant.family), None)
         on = variant.on.get(hardware.id)
-        return tuple(getattr(owner, table, None) for owner in (self, hardware, variant, on))
+        owners = (self, family, hardware, variant, on)
+        return tuple(getattr(owner, table, None) for owner in owners)
 
     def serve_options(self, variant: Variant, hardware: Hardware) -> ServeOptions:
         """The options of `vllm serve` for a variant on a hardware; see `layers`."""

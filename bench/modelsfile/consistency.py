@@ -183,6 +183,9 @@ def _tasks(experiment: Experiment) -> Iterator[Disagreement]:
 def _quality_tables(experiment: Experiment) -> Iterator[tuple[KeyPath, QualityOptions]]:
     """Every quality table as it is written."""
     yield ("quality",), experiment.quality
+    for i, family in enumerate(experiment.family):
+        if family.quality:
+            yield ("family", i, "quality"), family.quality
     for i, variant in enumerate(experiment.variant):
         if variant.quality:
             yield ("variant", i, "quality"), variant.quality
@@ -274,8 +277,13 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
 def set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
     """Where each key was set as it applies to a variant on a hardware: in its narrowest layer."""
     variant, hardware = experiment.variant[i], experiment.hardware[h]
+    families = [family.name for family in experiment.family]
+    known = variant.family in families  # else that is a problem of its own
     owners: Sequence[KeyPath] = (
-        *((), ("hardware", h), ("variant", i)),
+        (),
+        ("family", families.index(variant.family) if known else 0),
+        ("hardware", h),
+        ("variant", i),
         ("variant", i, "on", hardware.id),
     )
     tables: tuple[Table, ...] = get_args(Table)
@@ -291,4 +299,4 @@ def set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
 def _narrowest(set_at: dict[str, KeyPath], *keys: str) -> KeyPath:
     """Where the one of `keys` stands that was set for the fewest: there it can be mended."""
     found = [set_at[key] for key in keys if key in set_at]
-    return max(found, key=lambda path: (len(path), path[0]))  # file, hardware, variant, on
+    return max(found, key=lambda path: (len(path), path[0]))  # file, family, hardware, variant, on

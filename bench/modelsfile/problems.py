@@ -35,12 +35,7 @@ _TABLES: dict[str, type[config.Model]] = {
     "family": config.Family,
     "variant": config.Variant,
 }
-_LISTS = (
-    ("hardware",),
-    ("family",),
-    ("variant",),
-    ("quality", "task"),
-)  # tables with double brackets
+_LISTS = ("hardware", "family", "variant")  # tables with double brackets, as quality's tasks are
 # What `tomllib` says of a key or table that is there already.
 _TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline")
 _TYPES = {
@@ -199,9 +194,8 @@ def _syntax_problem(text: str, message: str) -> Problem:
     if message.startswith(_TWICE) and (found := toml_lines.find_repeated(text)):
         path, first, line = found
         fix = "keep one of the two"
-        if path in _LISTS or (path[:-1] in _LISTS and path[-1] == 0):
-            table = ".".join(part for part in path if isinstance(part, str))
-            fix = f"write [[{table}]] above each"
+        if _is_list(path) or (_is_list(path[:-1]) and path[-1] == 0):
+            fix = f"write [[{_heading(path)}]] above each"
         elif message.startswith("Cannot declare"):
             fix = "keep one of the two, with the keys of both"
         return Problem(line, dotted(path), f"is given twice, first on line {first}", fix)
@@ -251,8 +245,8 @@ def _written_part(raw: Any, loc: tuple[int | str, ...], kind: str) -> KeyPath:
 
 def _explain(path: KeyPath, kind: str, message: str) -> tuple[str, str]:
     key = str(path[-1]) if path else "file"
-    if kind == "tuple_type" and path in _LISTS:
-        return "is one table, not a list of tables", f"write [[{key}]] above each"
+    if kind == "tuple_type" and _is_list(path):
+        return "is one table, not a list of tables", f"write [[{_heading(path)}]] above each"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, _known_keys(path[:-1]), n=1)
         known = ", ".join(sorted(_known_keys(path[:-1])))
@@ -274,6 +268,17 @@ def _known_keys(table: KeyPath) -> list[str]:
     if len(names) >= 2 and names[-2] == "on":
         return list(config.Overrides.model_fields)
     return list(_TABLES[names[-1]].model_fields) if names[-1] in _TABLES else []
+
+
+def _is_list(path: KeyPath) -> bool:
+    heading = _heading(path)
+    is_element = bool(path) and isinstance(path[-1], int)
+    return not is_element and (heading in _LISTS or f".{heading}".endswith(".quality.task"))
+
+
+def _heading(path: KeyPath) -> str:
+    """The path as it stands between the brackets above a table."""
+    return ".".join(part for part in path if isinstance(part, str))
 
 
 def dotted(path: Iterable[str | int]) -> str:

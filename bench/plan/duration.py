@@ -7,11 +7,13 @@ the GPU and the tasks is knowledge of the kind and not of the machine, so each p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median_high
 
 from bench.config import Hardware, QualityOptions, ServeOptions, SpeedOptions, TaskOptions
+from bench.engine import tasknames
 from bench.plan import fit
 from bench.records.pace import Pace, prompts
 from bench.records.record import Record
@@ -71,6 +73,7 @@ TASKS = {
     "openbookqa": Task(4, 20, 0, 500),
     "mmlu": Task(4, 110, 0, 14_042),
     "gsm8k": Task(1, 100, 150, 1_319),
+    "gsm8k_cot_llama": Task(1, 150, 150, 1_319),
     "ifeval": Task(1, 60, 400, 541),
 }
 
@@ -146,18 +149,26 @@ def quality(
         given = table.documents if isinstance(table.documents, int) else task.documents
         requests = min(given, task.documents) * task.requests * table.seeds
         each = task.first_tokens if table.selection == "first" and given < 1000 else None
-        tokens = (each or task.tokens) * (1 + (table.num_fewshot or 0))
+        tokens = (each or task.tokens) * (1 + _examples(table))
+        answer_tokens = min(task.answer_tokens, table.generation.max_gen_toks or math.inf)
         together = min(asked.concurrency, options.max_num_seqs or asked.concurrency)
         seconds += requests * seconds_per_request(
-            tokens, task.answer_tokens, together, sizes, options, hardware
+            tokens, int(answer_tokens), together, sizes, options, hardware
         )
     return Part("requests by the GPU's data sheet", seconds, 2.0)
 
 
 def _is_known(table: TaskOptions) -> bool:
-    """Whether it is known what a task asks: how many examples, and answers of the usual length."""
-    usual = table.num_fewshot is not None and table.generation.max_gen_toks is None
-    return table.name in TASKS and usual
+    """Whether it is known what a task asks; nobody knows how long a thought is."""
+    return table.name in TASKS and table.think_end_token is None
+
+
+def _examples(table: TaskOptions) -> int:
+    """How many stand before each question: the task's own where no other number is said."""
+    if table.num_fewshot is not None:
+        return table.num_fewshot
+    own = tasknames.known().get(table.name)
+    return (own.shots if own else None) or 0
 
 
 def speed(

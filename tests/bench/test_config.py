@@ -63,8 +63,12 @@ def test_later_layers_win_key_by_key() -> None:
     )
     assert experiment.speed_options(variant, a) == SpeedOptions(prompts=60, sessions=1, repeats=5)
     assert experiment.speed_options(variant, b) == SpeedOptions(prompts=60, sessions=1, repeats=4)
-    assert experiment.quality_options(variant, a) == QualityOptions(documents="all")
-    assert experiment.quality_options(only_b, b) == QualityOptions(documents=10)
+    assert experiment.quality_options(variant, a) == QualityOptions(
+        documents="all", concurrency=4, data="hub"
+    )
+    assert experiment.quality_options(only_b, b) == QualityOptions(
+        documents=10, concurrency=4, data="bundled"
+    )
     assert list(experiment.pairs()) == [(variant, a), (variant, b), (only_b, b)]
 
 

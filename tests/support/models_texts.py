@@ -47,12 +47,14 @@ runner = ["x"]
 [[family]]
 name = "F"
 baseline = "V"
+quality = { concurrency = 4, data = "bundled" }
 [[variant]]
 name = "V"
 family = "F"
 repo = "x/y"
 serve = { max_num_seqs = 2, dtype = "auto" }
 speed = { prompts = 60 }
+quality.data = "hub"
 [variant.on.a]
 serve.dtype = "bfloat16"
 speed.repeats = 5

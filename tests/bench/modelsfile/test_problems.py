@@ -481,6 +481,58 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
             )
         ],
     ),
+    "family asked what lm-eval does not know": (
+        VALID.replace("[[variant]]", '[[family.quality.task]]\nname = "ifevel"\n[[variant]]', 1),
+        [
+            (
+                12,
+                "family[0].quality.task[0].name",
+                "lm-eval has no task 'ifevel'",
+                "did you mean 'ifeval'?",
+            )
+        ],
+    ),
+    "family's bundled data for another task": (
+        VALID.replace(
+            "[[variant]]", '[family.quality]\ndata = "bundled"\ntasks = ["gsm8k"]\n[[variant]]', 1
+        ),
+        [
+            (
+                12,
+                "family[0].quality.data",
+                'quality.data = "bundled" has no documents of gsm8k',
+                "ask hellaswag, arc_easy, arc_challenge, piqa, boolq, winogrande, sciq, openbookqa,"
+                " social_iqa, commonsense_qa, copa, triviaqa, nq_open, mmlu or parts of it; or set"
+                ' data = "hub"',
+            )
+        ],
+    ),
+    "family's task in single brackets": (
+        VALID.replace("[[variant]]", '[family.quality.task]\nname = "ifeval"\n[[variant]]', 1),
+        [
+            (
+                11,
+                "family[0].quality.task",
+                "is one table, not a list of tables",
+                "write [[family.quality.task]] above each",
+            )
+        ],
+    ),
+    "family's task in single brackets, twice": (
+        VALID.replace("[[variant]]", "[family.quality.task]\n" * 2 + "[[variant]]", 1),
+        [
+            (
+                12,
+                "family[0].quality.task",
+                "is given twice, first on line 11",
+                "write [[family.quality.task]] above each",
+            )
+        ],
+    ),
+    "option of a family's server": (
+        VALID.replace("[[variant]]", "[family.serve]\n[[variant]]", 1),
+        [(11, "family[0].serve", "unknown key", "use one of: baseline, name, quality")],
+    ),
     "bundled data for few-shot": (
         "[quality]\nnum_fewshot = 5\n" + plus('on.l40.quality.data = "bundled"'),
         [
@@ -833,6 +885,7 @@ TABLES: dict[str, type[config.Model]] = {
     "": config.Experiment,
     "[[variant]]": config.Variant,
     "[[family]]": config.Family,
+    "[family.quality]": config.QualityOptions,
     "[[hardware]]": config.Hardware,
     "[variant.on.l40]": config.Overrides,
     "[quality]": config.QualityOptions,

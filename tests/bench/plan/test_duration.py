@@ -105,7 +105,7 @@ def test_what_is_not_known_is_not_guessed() -> None:
 
 
 def test_a_task_with_a_table_of_its_own_takes_its_time_too() -> None:
-    """As often as it is asked; whose examples or answers are its own is not known."""
+    """As often as asked, with its own examples; how long a thought is, nobody knows."""
     facts, options = known(MEASURED[0]), ServeOptions()
 
     def seconds(*tasks: str, **table: object) -> float | None:
@@ -118,8 +118,11 @@ def test_a_task_with_a_table_of_its_own_takes_its_time_too() -> None:
     often = seconds("hellaswag", seeds=3)
     assert alone and both and often and alone < both
     assert often - alone == pytest.approx(3 * (both - alone))
-    assert seconds("hellaswag", num_fewshot=None) is None
-    assert seconds("hellaswag", generation={"max_gen_toks": 9000}) is None
+    assert seconds("hellaswag", num_fewshot=None) == seconds("hellaswag", num_fewshot=5)
+    assert seconds("hellaswag", generation={"max_gen_toks": 9000}) == both
+    short = seconds("hellaswag", generation={"max_gen_toks": 10})
+    assert short and alone < short < both
+    assert seconds("hellaswag", think_end_token="</think>") is None
     assert seconds("hellaswag", name="own") is None
 
 

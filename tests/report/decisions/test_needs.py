@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from folders import ROOT
 from models_texts import VALID
 from synthetic import BF16, FP8, MARLIN, START
 
 from bench.config import Experiment
+from bench.modelsfile.problems import load_experiment
+from bench.plan import duration
 from bench.records import store
 from report.decisions.needs import GUESSED_FLIPS, GUESSED_SCORE, GUESSED_SPREAD, needs
 from report.differences.families import Verdicts
@@ -53,6 +56,24 @@ def test_before_anything_is_measured_the_guess_is_told_as_one(tmp_path: Path) ->
         **{("l40", each, "speed"): (sessions, True) for each in (BASE, OTHER)},
         **{("l40", each, "quality"): (documents, True) for each in (BASE, OTHER, THIRD)},
     }
+
+
+def test_the_committed_suite_asks_as_much_as_the_guess_needs() -> None:
+    """Each task has one weight in the mean, so of n documents it brings the variance 1 / n."""
+    committed = load_experiment(ROOT / "models.toml")
+    [hardware] = committed.hardware
+    needed = recovery.documents_needed(GUESSED_FLIPS / GUESSED_SCORE**2, 0.01)
+    for variant in committed.variant:
+        asked = committed.quality_options(variant, hardware).asked()
+        sizes = [
+            duration.TASKS[table.name].documents if table.documents == "all" else table.documents
+            for table in asked
+        ]
+        alike = len(sizes) ** 2 / math.fsum(1 / size for size in sizes if size)
+        published = next(table for table in asked if table.name == "hellaswag")
+        assert (published.num_fewshot, published.documents) == (0, 400)
+        assert published.selection == "first"
+        assert (alike >= needed) == (variant.family == "Qwen3-8B"), variant.name
 
 
 def test_a_margin_in_points_and_another_difference_are_planned_for(tmp_path: Path) -> None:
