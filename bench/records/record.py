@@ -338,7 +338,6 @@ class QualityResult(Part):
     tasks: tuple[TaskResult, ...]
     groups: tuple[GroupResult, ...] = ()
     special_tokens: SpecialTokens | None = None
-    prompts_per_request: Count | None = None
     fidelity: Fidelity | None = None
     telemetry: Telemetry | None = None
 

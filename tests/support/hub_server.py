@@ -3,7 +3,8 @@
 Written against huggingface_hub 2.4 and what its error handling expects: model info, tree and
 paths-info; `resolve` with X-Repo-Commit, ETag and, for large files, X-Linked-Size, X-Linked-ETag
 and a redirect to another host (the CDN, which must never see the token); byte ranges; refusals
-with X-Error-Code and X-Error-Message. `Faults` makes it misbehave.
+with X-Error-Code and X-Error-Message. `Faults` makes it misbehave. A data set's name begins with
+`datasets/`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Content:
 
 @dataclass
 class Repo:
-    """One model repository with a single commit."""
+    """One repository with a single commit."""
 
     files: dict[str, Content]
     card: dict[str, Any] = field(default_factory=lambda: {"license": "apache-2.0"})
@@ -192,9 +193,12 @@ class _Handler(BaseHTTPRequestHandler):
                 r"/api/resolve-cache/models/(.+?/.+?)/([0-9a-f]+)/(.+)", path
             ):
                 self._send_file(found[3], self.hub.repos[found[1]].files[found[3]])
-            elif path.startswith("/api/models/"):
+            elif found := re.fullmatch(
+                r"/api/(?:models/|(datasets/))([^/]+/[^/]+)(?:/(.+))?", path
+            ):
                 self._check_token(token)
-                self._api(path.removeprefix("/api/models/").split("/"), token, body)
+                parts = found[3].split("/") if found[3] else ["revision"]
+                self._api((found[1] or "") + found[2], parts, token, body)
             else:
                 self._check_token(token)
                 self._resolve(path, token)
@@ -229,15 +233,19 @@ class _Handler(BaseHTTPRequestHandler):
             text = f"Access to model {name} is restricted."
             raise _RefusalError(401 if token is None else 403, "GatedRepo", text)
 
-    def _api(self, parts: list[str], token: str | None, body: dict[str, list[str]]) -> None:
-        name, call = "/".join(parts[:2]), parts[2] if len(parts) > 2 else "revision"
-        revision = "/".join(parts[3:]) or "main"
+    def _api(
+        self, name: str, parts: list[str], token: str | None, body: dict[str, list[str]]
+    ) -> None:
+        call, revision, folder = parts[0], "/".join(parts[1:]) or "main", ""
+        if call == "tree" and name.startswith("datasets/"):  # whose branches have plain names here
+            revision, _, folder = revision.partition("/")
         repo = self._repo(name, revision, token)
         if call == "auth-check":
             self._check_access(name, repo, token)
             self._send_json({})
         elif call == "tree":
-            self._send_json([self._entry(repo, file) for file in repo.files])
+            inside = [file for file in repo.files if file.startswith(folder)]
+            self._send_json([self._entry(repo, file) for file in inside])
         elif call == "paths-info":
             wanted = [path for path in body.get("paths", []) if path in repo.files]
             self._send_json([self._entry(repo, file) for file in wanted])
@@ -282,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
         return entry
 
     def _resolve(self, path: str, token: str | None) -> None:
-        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        found = re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if found is None:
             raise _RefusalError(404, "", "Sorry, we can't find the page you are looking for.")
         name, revision, file = found.groups()
@@ -337,7 +345,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if wanted else 200)
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
-        repo = next(repo for repo in self.hub.repos.values() if content in repo.files.values())
+        repo = next(
+            repo
+            for repo in self.hub.repos.values()
+            if any(content is own for own in repo.files.values())
+        )
         self.send_header("X-Repo-Commit", repo.commit)
         self.send_header("ETag", f'"{self._etag(repo, name)}"')
         self.send_header("Accept-Ranges", "bytes")

@@ -84,6 +84,27 @@ def make(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
+def make_server(folder: Path, python: Path) -> Path:
+    """Makes a Python like another's environment, whose vLLM alone is this file's.
+
+    So it is the real lm-eval that asks. `VLLM_STANDIN` has a file `answers.json` then: for each
+    model's name the log-probability of every token, and what is written after which words.
+    """
+    site = folder / "site"
+    for name in [name for name in _MODULES if name.startswith("vllm/")]:
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(_MODULES[name] + "\n")
+        for package in (site / name).relative_to(site).parents[:-1]:
+            (site / package / "__init__.py").touch()
+    shutil.copy(__file__, site / "standin_engine.py")
+    for name in RECORDED:
+        shutil.copy(HERE.parent / "recorded" / name, site / name)
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {python} "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
 def moment(name: str) -> None:
     """Says that this moment has come, and stays in it for as long as the test wants."""
     _moments[name] += 1
@@ -109,6 +130,7 @@ def serve() -> None:
     for name in ("--served-model-name", "--host"):
         parser.add_argument(name)
     parser.add_argument("--port", type=int)
+    parser.add_argument("--max-model-len", type=int, default=1024)
     options, _ = parser.parse_known_args(sys.argv[2:])
     signal.signal(signal.SIGTERM, signal.SIG_IGN if mode("deaf") else lambda *_: sys.exit(0))
     segment = Path("/dev/shm", f"{SEGMENT}{os.getpid()}")
@@ -127,6 +149,7 @@ def serve() -> None:
         server = ThreadingHTTPServer((options.host, options.port), Handler)
         server.daemon_threads = True
         server.name = options.served_model_name  # type: ignore[attr-defined]
+        server.max_model_len = options.max_model_len  # type: ignore[attr-defined]
         server.serve_forever(0.05)
     finally:  # as vLLM does, unless it is killed
         core.kill()
@@ -165,7 +188,8 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(self.metrics())
         elif self.path == "/v1/models":
             name = self.server.name  # type: ignore[attr-defined]
-            self.reply(json.dumps({"data": [{"id": name, "max_model_len": 1024}]}))
+            length = self.server.max_model_len  # type: ignore[attr-defined]
+            self.reply(json.dumps({"data": [{"id": name, "max_model_len": length}]}))
         else:
             self.reply("", 200 if self.path == "/health" else 404)
 
@@ -191,6 +215,11 @@ class Handler(BaseHTTPRequestHandler):
             self.reply('{"error": {"message": "not JSON compliant: nan"}}', 400)
             return
         prompt = asked["prompt"]
+        if isinstance(prompt, list) and isinstance(prompt[0], list):
+            self.reply(
+                json.dumps({"choices": [self.choice(asked, *one) for one in enumerate(prompt)]})
+            )
+            return
         tokens = prompt if isinstance(prompt, list) else [len(word) for word in prompt.split()]
         with self.lock:
             Handler.prompt_tokens += len(tokens)
@@ -202,9 +231,20 @@ class Handler(BaseHTTPRequestHandler):
         choice = {"text": "", "prompt_token_ids": tokens, "prompt_logprobs": given}
         self.reply(json.dumps({"choices": [choice]}))
 
+    def choice(self, asked: dict[str, Any], index: int, tokens: list[int]) -> dict[str, Any]:
+        """The answer to one of lm-eval's prompts, whose tokens are the bytes of a text."""
+        told = json.loads(Path(os.environ["VLLM_STANDIN"], "answers.json").read_text())
+        own = told[asked["model"]]
+        text = bytes(token for token in tokens if token < 256).decode()
+        last = max(own["writes"], key=text.rfind)  # the question stands after its examples
+        given = [own["each"]] * (len(tokens) + 1)
+        logprobs = {"token_logprobs": given, "top_logprobs": [{"x": each} for each in given]}
+        return {"index": index, "text": own["writes"][last], "logprobs": logprobs}
+
     def reply(self, text: str, status: int = 200) -> None:
         """Sends an answer."""
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())

@@ -16,6 +16,17 @@ import pytest
 import small_tokenizers
 from completions import EACH
 from targets import target
+from task_documents import (
+    ARC,
+    CHOICES,
+    GSM8K,
+    IFEVAL,
+    LAMBADA,
+    PAGES,
+    TRIVIAQA,
+    TRUTHFULQA,
+    WIKITEXT,
+)
 
 from bench import ingest
 from bench.config import Generation, QualityOptions, TaskOptions
@@ -114,14 +125,10 @@ def of(task: TaskResult) -> dict[str, tuple[float, str | None, bool | None]]:
     }
 
 
-TEXTS, LABELS = ["aaa", "bb", "c", "dddd"], ["A", "B", "C", "D"]
-QUESTIONS = [{"question": f"{n} and 0?", "answer": f"Count. #### {n}"} for n in (3, 4)]
-
-
 def test_both_filters_of_gsm8k(client: Client, tmp_path: Path, tokenizer: Path) -> None:
     table = TaskOptions(name="gsm8k", num_fewshot=1)
     task, rows, asked = measured(
-        client, tmp_path, tokenizer, table, QUESTIONS, lambda _: " That makes 3."
+        client, tmp_path, tokenizer, table, GSM8K, lambda _: " That makes 3."
     )
     assert of(task) == {
         "exact_match,flexible-extract": (0.5, "share", True),
@@ -140,24 +147,13 @@ def test_the_tasks_own_examples_unless_given(
     client: Client, tmp_path: Path, tokenizer: Path
 ) -> None:
     table = TaskOptions(name="gsm8k")
-    task, _, _ = measured(client, tmp_path, tokenizer, table, QUESTIONS * 4)
+    task, _, _ = measured(client, tmp_path, tokenizer, table, GSM8K * 4)
     assert task.num_fewshot == 5
 
 
 def test_instructions_of_ifeval(client: Client, tmp_path: Path, tokenizer: Path) -> None:
-    two = ["punctuation:no_comma", "startend:end_checker"]
-    documents = [
-        {"key": 1, "prompt": "No commas.", "instruction_id_list": two[:1], "kwargs": [{}]},
-        {
-            "key": 2,
-            "prompt": "No commas; end well.",
-            "instruction_id_list": two,
-            "kwargs": [{}, {"end_phrase": "well"}],
-        },
-    ]
-    documents[0]["kwargs"] = [{"end_phrase": None}]  # columns are the same in every row
     table = TaskOptions(name="ifeval")
-    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents, lambda _: "no end")
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, IFEVAL, lambda _: "no end")
     assert of(task) == {
         "inst_level_loose_acc": (0.666666667, "share", True),
         "inst_level_strict_acc": (0.666666667, "share", True),
@@ -169,13 +165,12 @@ def test_instructions_of_ifeval(client: Client, tmp_path: Path, tokenizer: Path)
 
 
 def test_perplexities_of_wikitext(client: Client, tmp_path: Path, tokenizer: Path) -> None:
-    pages = ["Ferries leave the harbour at noon.", "Nobody waits."]
     table = TaskOptions(name="wikitext")
-    task, rows, _ = measured(client, tmp_path, tokenizer, table, [{"page": page} for page in pages])
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, WIKITEXT)
     # A token for each byte, and BOS, which stands before the text as lm-eval's prefix does.
-    nats = -EACH * sum(len(page) + 1 for page in pages)
-    words = sum(len(page.split()) for page in pages)
-    n_bytes = sum(map(len, pages))
+    nats = -EACH * sum(len(page) + 1 for page in PAGES)
+    words = sum(len(page.split()) for page in PAGES)
+    n_bytes = sum(map(len, PAGES))
     assert of(task) == {
         "bits_per_byte": (round(nats / n_bytes / math.log(2), 9), "bits per byte", False),
         "byte_perplexity": (round(math.exp(nats / n_bytes), 9), "perplexity", False),
@@ -187,8 +182,7 @@ def test_perplexities_of_wikitext(client: Client, tmp_path: Path, tokenizer: Pat
 
 def test_lambada(client: Client, tmp_path: Path, tokenizer: Path) -> None:
     table = TaskOptions(name="lambada_openai")
-    documents = [{"text": "She mixes the dough"}, {"text": "He reads a book"}]
-    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents)
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, LAMBADA)
     assert of(task) == {
         "acc": (1.0, "share", True),
         "perplexity": (round(math.exp(-EACH * (6 + 5) / 2), 9), "perplexity", False),
@@ -198,12 +192,8 @@ def test_lambada(client: Client, tmp_path: Path, tokenizer: Path) -> None:
 
 
 def test_several_right_answers_of_triviaqa(client: Client, tmp_path: Path, tokenizer: Path) -> None:
-    documents = [
-        {"question": "Where", "answer": {"aliases": names, "value": names[0]}}
-        for names in (["Paris", "City of Light"], ["Rome", "Roma"])
-    ]
     table = TaskOptions(name="triviaqa", num_fewshot=0)
-    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents, lambda _: " roma")
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, TRIVIAQA, lambda _: " roma")
     assert of(task) == {"exact_match,remove_whitespace": (0.5, "share", True)}
     assert [row["exact_match,remove_whitespace"] for row in rows] == [0, 1]
 
@@ -211,20 +201,8 @@ def test_several_right_answers_of_triviaqa(client: Client, tmp_path: Path, token
 def test_choices_that_differ_have_no_number(
     client: Client, tmp_path: Path, tokenizer: Path
 ) -> None:
-    documents = [
-        {
-            "id": str(number),
-            "question": "What?",
-            "choices": {
-                "text": ["aaa", "bb", "c", "dddd"][:choices],
-                "label": list("ABCD")[:choices],
-            },
-            "answerKey": right,
-        }
-        for number, (choices, right) in enumerate(((4, "C"), (3, "A")))
-    ]
     table = TaskOptions(name="arc_challenge", num_fewshot=0)
-    task, rows, _ = measured(client, tmp_path, tokenizer, table, documents)
+    task, rows, _ = measured(client, tmp_path, tokenizer, table, ARC)
     assert of(task)["acc"] == (0.5, "share", True)
     assert task.choices is None
     assert [(row["target"], len(row["loglikelihoods"])) for row in rows] == [(2, 4), (0, 3)]
@@ -233,13 +211,10 @@ def test_choices_that_differ_have_no_number(
 def test_several_true_choices_of_truthfulqa(
     client: Client, tmp_path: Path, tokenizer: Path
 ) -> None:
-    choices = ["yes", "so", "no"]
-    both = {"choices": choices, "labels": [1, 1, 0]}
-    documents = [{"question": "Is it?", "mc1_targets": both, "mc2_targets": both}]
     task, rows, _ = measured(
-        client, tmp_path, tokenizer, TaskOptions(name="truthfulqa_mc2"), documents
+        client, tmp_path, tokenizer, TaskOptions(name="truthfulqa_mc2"), TRUTHFULQA
     )
-    masses = [math.exp(EACH * (len(choice) + 1)) for choice in choices]
+    masses = [math.exp(EACH * (len(choice) + 1)) for choice in CHOICES]
     assert of(task)["acc"] == (round(sum(masses[:2]) / sum(masses), 9), "share", True)
     assert "target" not in rows[0], "its share of the right is not that of one choice"
     assert task.choices == 3
@@ -298,7 +273,7 @@ def test_a_chat_template_brings_the_only_bos(
         generation=Generation(temperature=0.6, top_p=0.9, max_gen_toks=64),
     )
     thought = " Perhaps\n\nQuestion: #### 4 </think> #### 3"
-    task, _, asked = measured(client, tmp_path, tokenizer, table, QUESTIONS, lambda _: thought)
+    task, _, asked = measured(client, tmp_path, tokenizer, table, GSM8K, lambda _: thought)
     assert of(task)["exact_match,strict-match"] == (0.5, "share", True)
     assert [prompt.count(small_tokenizers.BOS) for prompt in asked.prompts] == [1, 1]
     text = bytes(asked.prompts[0][1:]).decode()
@@ -318,7 +293,7 @@ def test_each_document_is_asked_with_every_seed(
         name="gsm8k", num_fewshot=0, seeds=3, generation=Generation(temperature=1.0)
     )
     task, rows, asked = measured(
-        client, tmp_path, tokenizer, table, QUESTIONS, lambda body: f" #### {body['seed'] - 1231}"
+        client, tmp_path, tokenizer, table, GSM8K, lambda body: f" #### {body['seed'] - 1231}"
     )  # 3, 4, 5
     assert task.sampling_seeds == (1234, 1235, 1236)
     assert sorted({body["seed"] for body in asked.bodies}) == [1234, 1235, 1236]
@@ -339,7 +314,7 @@ def test_special_tokens_are_the_tokenizers_own(
 ) -> None:
     folder = small_tokenizers.make(tmp_path / "tokenizer", before=before, after=after)
     table = TaskOptions(name="gsm8k", num_fewshot=0)
-    tasks = load(client, tmp_path, table, QUESTIONS)
+    tasks = load(client, tmp_path, table, GSM8K)
     options = QualityOptions(tasks=(), task=(table,), documents="all")
     with completions.serving() as (url, asked):
         result, _ = ask(client, url, folder, options, tasks)
