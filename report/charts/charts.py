@@ -103,7 +103,8 @@ def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
     title = f"{first.metric}, %" if share else first.metric
     if not first.higher_is_better:
         title += " (lower is better)"
-    return ranking(f"score-{section}", marks, caption, title, at=at)
+    zero = any(mark.value.value == 0 for mark in marks)  # there is nothing below
+    return ranking(f"score-{section}", marks, caption, title, at=at, zero=zero)
 
 
 def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:
@@ -247,9 +248,18 @@ def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> 
 
 
 def ranking(
-    name: str, rows: Sequence[Mark], caption: str, title: str, *, at: float | None = None
+    name: str,
+    rows: Sequence[Mark],
+    caption: str,
+    title: str,
+    *,
+    at: float | None = None,
+    zero: bool = False,
 ) -> Chart | None:
-    """One line per variant, at most MOST_ROWS; `at` draws what guessing would score."""
+    """One line per variant, at most MOST_ROWS; `at` draws what guessing would score.
+
+    The axis begins at 0 if `zero`, else near the lowest.
+    """
     if not rows:
         return None
     alt = _altair()
@@ -258,7 +268,9 @@ def ranking(
     order = list(dict.fromkeys(escape.clean(row.label) for row in shown))
     plain = alt.Axis(domain=False, ticks=False, grid=False)
     y = alt.Y("label:N", title=None, sort=order, axis=plain)
-    x = alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=True, padding=12))
+    x = alt.X(
+        "value:Q", title=title, scale=alt.Scale(zero=zero, nice=True, padding=0 if zero else 12)
+    )
     colour = _colour(rows, "family")
 
     def compose(_: int) -> tuple[Any, Sequence[Mark]]:

@@ -82,6 +82,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
         _page(
             "quality",
             **shared,
+            recoveries=quality.recoveries(scores, verdicts),
             sections=quality.sections(scores, verdicts),
             own_texts=quality.own_texts(scores, verdicts),
             texts=quality.expectations(results, scores),
@@ -168,6 +169,7 @@ def environment() -> Environment:
         comment_end_string="#-->",
         finalize=escape.markdown,
     )
+    made.globals.update(folded=tables.folded)
     made.filters.update(
         yaml=escape.yaml_text,
         table=tables.render,

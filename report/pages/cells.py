@@ -15,6 +15,7 @@ from report.numbers import Form
 from report.pages.tables import Cell, Column, Tone
 from report.rows.rows import QualityRow, Result, SpeedRow, Unit
 from report.stats import Estimate
+from report.stats.recovery import Kept
 
 VARIANT = Column("variant", "Variant", numeric=False)
 RECORD = Column("record", "Record", numeric=False, title="The JSON these numbers come from")
@@ -43,6 +44,7 @@ _TONES: dict[str, Tone] = {
     "slower": "worse",
     "worse": "worse",
 }
+DECIDED: dict[str, Tone] = {"keeps": "better", "loses": "worse"}
 
 
 def measured(estimate: Estimate | None, form: Form = numbers.number, note: str = "") -> Cell:
@@ -54,6 +56,18 @@ def measured(estimate: Estimate | None, form: Form = numbers.number, note: str =
         return Cell(form(value), value, note=note)
     shown = numbers.interval(ends.low, ends.high, form)
     return Cell(form(value), value, shown, note, ends=(ends.low, ends.high))
+
+
+def kept(found: Kept | None, *, in_points: bool, note: str = "") -> Cell:
+    """What was kept of a baseline's score: a share of it, or a difference in points."""
+    if found is None:
+        return unknown(note)
+    form = partial(numbers.points if in_points else numbers.share, decimals=1)
+    if found.interval is None:
+        return Cell(form(found.estimate), found.estimate, note=note)
+    low, high = found.interval.low, found.interval.high
+    shown = numbers.interval(low, high, form)
+    return Cell(form(found.estimate), found.estimate, shown, note, ends=(low, high))
 
 
 def amount(value: float | None, form: Form = numbers.number, note: str = "") -> Cell:

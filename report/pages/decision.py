@@ -18,7 +18,7 @@ from report import escape, numbers
 from report.decisions.decision import PURPOSES, Choice, Decision, Purpose
 from report.decisions.summary import VariantSummary, quality_text
 from report.pages import cells, tables
-from report.pages.tables import Cell, Column, Row, Table, Tone
+from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
 from report.rows.rows import Metric
 
@@ -36,7 +36,6 @@ _SHORT: dict[Purpose, str] = {
     "cost": "cost",
     "safest": "quality",
 }
-_TONES: dict[str, Tone] = {"keeps": "better", "loses": "worse"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +225,7 @@ def _quality(of: VariantSummary) -> Cell:
         value = first.value.value
         own = f"{numbers.share(value, 1)} %" if first.unit == "share" else numbers.number(value)
         return Cell(own, note=f"on {first.task}", tone="unknown")
-    tone, quality = _TONES.get(of.outcome, ""), of.quality
+    tone, quality = cells.DECIDED.get(of.outcome, ""), of.quality
     if of.unpaired:
         verdict = of.unpaired[0].verdict
         gap, ends = verdict.estimate, verdict.interval

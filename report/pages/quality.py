@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from bench.config import slug
 from bench.records import store
 from bench.records.record import Fidelity
 from report import numbers
 from report.charts import charts
 from report.charts.drawing import Chart
-from report.differences.families import Verdicts
+from report.differences.families import Quality, Verdicts
+from report.differences.pair import decision_text
 from report.differences.texts import OwnText
 from report.findings.finding import primary
 from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
-from report.rows.rows import QualityRow
+from report.rows.rows import QualityRow, Who, metric_order
 from report.stats import divergence
 from report.stats.probabilities import Outcome
 
@@ -55,19 +57,20 @@ _EXPECTATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Everything about one task on one machine."""
+    """Everything about one task on one machine; `more` is folded, by what it says it holds."""
 
     id: str
     title: str
     asked: str
     chart: Chart | None
-    tables: Sequence[Table]
+    table: Table
+    more: Sequence[tuple[str, Sequence[Table]]]
 
 
 def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
-    """Per machine and task: every metric's score, and the test against the family's baseline.
+    """Per machine and task: its score, and the test against the family's baseline.
 
-    A group's tasks follow it in one table, where nothing is judged.
+    Further metrics are folded, and so are a group's tasks: one table, where nothing is judged.
     """
     groups: dict[tuple[str, str], list[QualityRow]] = {}
     for row in rows:
@@ -75,17 +78,65 @@ def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
     made = []
     for (hardware, task), own in groups.items():
         place = f"{hardware}_{task}"  # an id of hardware holds no underscore
-        tables = [
+        first, *others = sorted({row.metric for row in own}, key=metric_order)
+        leading = [row for row in own if row.metric == first]
+        rest = [
             _table(place, [row for row in own if row.metric == metric], verdicts)
-            for metric in dict.fromkeys(row.metric for row in own)
+            for metric in others
         ]
         parts = [
             row for row in verdicts.results.parts if (row.hardware, row.part_of) == (hardware, task)
         ]
-        tables += [_parts(place, parts)] if parts else []
+        more = [(f"Other metrics: {', '.join(others)}", rest)] if rest else []
+        if parts:
+            listed = _parts(place, parts)
+            more.append((f"The {len(listed.rows)} tasks of {task}", [listed]))
         title = f"{task}, {own[0].hardware_name}"
-        made.append(Section(place, title, _asked(own), charts.scores(place, own), tables))
+        chart = charts.scores(place, leading)
+        table = _table(place, leading, verdicts)
+        made.append(Section(place, title, _asked(own), chart, table, more))
     return made
+
+
+def recoveries(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Table]:
+    """Per machine and family of several tasks: what each variant kept in each, and in the mean."""
+    families: dict[tuple[str, str], dict[Who, QualityRow]] = {}
+    for row in rows:
+        if verdicts.decision(row.who):
+            families.setdefault((row.hardware, row.family), {}).setdefault(row.who, row)
+    made = []
+    for (hardware, family), members in families.items():
+        judged = [(row, found) for who, row in members.items() if (found := verdicts.decision(who))]
+        tasks = sorted({each.series for _, found in judged for each in found.tasks})
+        if len(tasks) == 1:
+            continue  # its own section says it
+        unit = "pp" if judged[0][1].in_points else "%"
+        columns = (
+            cells.VARIANT,
+            Column("mean", "All tasks", unit, better="higher", title="The mean, which decides"),
+            *(Column(task, task, unit, better="higher") for task in tasks),
+        )
+        body = [
+            Row(cells.head(row), _kept(found, tasks), variant=row.variant) for row, found in judged
+        ]
+        words = "lost or gained against" if judged[0][1].in_points else "kept of"
+        where = next(iter(members.values())).hardware_name
+        caption = f"What each {words} its baseline's score: {family} on {where}"
+        made.append(Table(f"kept-{hardware}_{slug(family)}", caption, columns, body))
+    return made
+
+
+def _kept(found: Quality, tasks: Sequence[str]) -> list[Cell]:
+    """The mean with the decision, then each task."""
+    of_task = {each.series: each.kept for each in found.tasks}
+    if found.kept is None:
+        lacking = [task for task in tasks if of_task.get(task) is None]
+        first = Cell("not decided", note=f"nothing can be told of {', '.join(lacking)}")
+    else:
+        decided = decision_text(found.decision)
+        first = cells.kept(found.kept, in_points=found.in_points, note=decided)
+    first = replace(first, tone=cells.DECIDED.get(found.decision.outcome, ""))
+    return [first, *(cells.kept(of_task.get(task), in_points=found.in_points) for task in tasks)]
 
 
 def _columns(of: QualityRow, *, seeds: bool) -> tuple[Column, ...]:

@@ -111,6 +111,13 @@ def render(table: Table) -> escape.Markdown:
     return escape.html_block(html(table))
 
 
+def folded(summary: str, held: Iterable[Table]) -> escape.Markdown:
+    """Tables behind a line that opens them, for a page."""
+    body = Markup("").join(map(html, held))
+    title = escape.html(summary)
+    return escape.html_block(Markup(f"<details><summary>{title}</summary>\n{body}</details>"))  # noqa: S704 - escaped
+
+
 def html(table: Table) -> Markup:
     """The table as HTML, less the columns that no row knows anything of.
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -244,7 +244,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_access(name, repo, token)
             self._send_json({})
         elif call == "tree":
-            inside = [file for file in repo.files if file.startswith(folder)]
+            each = name.startswith("datasets/")  # folder is listed by itself
+            inside = [
+                file
+                for file in repo.files
+                if not each or PurePosixPath(file).parent == PurePosixPath(folder)
+            ]
             self._send_json([self._entry(repo, file) for file in inside])
         elif call == "paths-info":
             wanted = [path for path in body.get("paths", []) if path in repo.files]

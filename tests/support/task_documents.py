@@ -82,7 +82,8 @@ def _files(
     splits: tuple[str, ...] = ("train", "validation", "test"),
 ) -> dict[str, str]:
     """With the same rows in every split."""
-    files, card = {}, []
+    files: dict[str, str] = {}
+    card = []
     for name, rows in configurations.items():
         paths = {split: f"{name}/{split}.jsonl" for split in splits}
         lines = "".join(f"{json.dumps(row)}\n" for row in rows)

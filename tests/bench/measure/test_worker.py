@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import hub_server
@@ -36,23 +36,6 @@ def ask(client: Client, command: str, **request: Any) -> dict[str, Any]:
 
 
 # -- which data ----------------------------------------------------------------------------------
-
-
-class DataSets(hub_server._Handler):
-    """The Hub's protocol at data sets' addresses, with each folder listed by itself."""
-
-    def _answer(self) -> None:
-        self.path = self.path.replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
-        super()._answer()
-
-    def _api(self, parts: list[str], token: str | None, body: dict[str, list[str]]) -> None:
-        if parts[2:3] != ["tree"]:
-            super()._api(parts, token, body)
-            return
-        repo = self._repo("/".join(parts[:2]), parts[3], token)
-        folder = PurePosixPath(*parts[4:])
-        inside = [name for name in repo.files if PurePosixPath(name).parent == folder]
-        self._send_json([self._entry(repo, name) for name in inside])
 
 
 def data_set(configurations: list[str], row: dict[str, Any]) -> hub_server.Repo:
@@ -91,10 +74,8 @@ def hub() -> Iterator[hub_server.Hub]:
         "allenai/ai2_arc": data_set(["ARC-Easy", "ARC-Challenge"], arc),
         "NiniCat/MMLU-SR": hub_server.Repo.of(dict.fromkeys(names, csv)),
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub_server, "_Handler", DataSets)
-        with hub_server.serve(repos) as hub:
-            yield hub
+    with hub_server.serve({f"datasets/{name}": repo for name, repo in repos.items()}) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +96,7 @@ def test_every_task_of_a_group_and_of_a_tag_is_pinned(client: Client, hub: hub_s
         name: {
             "documents": 3,
             "dataset": dataset,
-            "revision": hub.repos[dataset].commit,
+            "revision": hub.repos[f"datasets/{dataset}"].commit,
             "asked": asked,
         }
         for asked, dataset, tasks in (
@@ -125,9 +106,9 @@ def test_every_task_of_a_group_and_of_a_tag_is_pinned(client: Client, hub: hub_s
         for name in tasks
     }
     for dataset in ("cais/mmlu", "allenai/ai2_arc"):
-        commit = hub.repos[dataset].commit
-        newest = [path for _, path, _, _ in hub.requests if path == f"/api/models/{dataset}"]
-        pinned = hub.asked(f"/api/models/{dataset}/revision/{commit}")
+        commit = hub.repos[f"datasets/{dataset}"].commit
+        newest = [path for _, path, _, _ in hub.requests if path == f"/api/datasets/{dataset}"]
+        pinned = hub.asked(f"/api/datasets/{dataset}/revision/{commit}")
         assert len(newest) == 1, "lm-eval was left to look for the newest commit itself"
         assert pinned
 
@@ -135,7 +116,7 @@ def test_every_task_of_a_group_and_of_a_tag_is_pinned(client: Client, hub: hub_s
 def test_a_tasks_own_data_set_options_are_kept(client: Client, hub: hub_server.Hub) -> None:
     """This one's say which files are its own, out of many subjects'."""
     task = "mmlusr_answer_only_anatomy"
-    commit = hub.repos["NiniCat/MMLU-SR"].commit
+    commit = hub.repos["datasets/NiniCat/MMLU-SR"].commit
     loaded = ask(client, "prepare_quality", tasks={task: {}})
     found = {"documents": 5, "dataset": "NiniCat/MMLU-SR", "revision": commit, "asked": task}
     assert loaded == {task: found}

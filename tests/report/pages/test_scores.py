@@ -142,7 +142,7 @@ def test_a_perplexity_is_better_the_lower_and_never_in_percent(results: Results)
     told = compare.cells(found)
     assert "pp" not in " ".join(told)
     sections = {each.id: each for each in quality.sections(results.quality, verdicts)}
-    [table] = sections["l40_wikitext"].tables
+    table = sections["l40_wikitext"].table
     score = table.columns[1]
     assert (score.unit, score.better, score.scale) == ("perplexity", "lower", "ratio")
     assert [row.cells[0].text for row in table.rows] == [
@@ -169,9 +169,51 @@ def test_seeds_and_settings_are_told(results: Results) -> None:
     asked = sections["l40_gsm8k"].asked
     assert "in the model's chat template" in asked
     assert "temperature 0.6, max gen toks 256, 3 seeds" in asked
-    [table] = sections["l40_gsm8k"].tables
+    table = sections["l40_gsm8k"].table
     assert [column.key for column in table.columns][2] == "seeds"
     assert table.rows[0].cells[1].text == "10.00"
-    [score, parts] = sections["l40_mmlu"].tables
-    assert score.rows[0].cells[0].text == "50.00"
+    assert sections["l40_mmlu"].table.rows[0].cells[0].text == "50.00"
+    [(summary, [parts])] = sections["l40_mmlu"].more
+    assert summary == "The 2 tasks of mmlu"
     assert [row.head.text for row in parts.rows] == ["mmlu_art", "mmlu_law"]
+
+
+def test_what_is_kept_is_told_by_task_and_in_the_mean(results: Results) -> None:
+    verdicts = Verdicts(results)
+    [table] = quality.recoveries(results.quality, verdicts)
+    [who] = {row.who for row in results.quality if not row.is_baseline}
+    found = verdicts.decision(who)
+    assert found
+    assert found.kept
+    assert [column.key for column in table.columns] == [
+        *("variant", "mean"),
+        *(each.series for each in found.tasks),
+    ]
+    [row] = table.rows
+    kept = [found.kept, *(each.kept for each in found.tasks)]
+    assert [cell.text for cell in row.cells] == [
+        f"{100 * each.estimate:.1f}" for each in kept if each
+    ]
+    assert row.cells[0].note.startswith(found.decision.outcome)
+
+
+def test_a_task_of_which_nothing_can_be_told_leaves_the_mean_open(tmp_path: Path) -> None:
+    for variant, law in ((BF16, 0), (FP8, 3)):
+        put(tmp_path, variant, [right(law, "mmlu_law"), texts(0.0)], [])
+    results = load(tmp_path, None)
+    [table] = quality.recoveries(results.quality, Verdicts(results))
+    [mean, subject, text] = table.rows[0].cells
+    assert (mean.text, mean.note) == ("not decided", "nothing can be told of mmlu_law")
+    assert (subject.text, text.text) == ("unknown", "100.0")
+
+
+def test_further_metrics_are_folded(tmp_path: Path) -> None:
+    for variant in (BF16, FP8):
+        store.write(tmp_path, *synthetic.quality_record(variant))
+    results = load(tmp_path, None)
+    [section] = quality.sections(results.quality, Verdicts(results))
+    assert section.table.caption.startswith("hellaswag, acc, on")
+    [(summary, [other])] = section.more
+    assert summary == "Other metrics: acc_norm"
+    assert other.caption.startswith("hellaswag, acc_norm, on")
+    assert quality.recoveries(results.quality, Verdicts(results)) == [], "its section says it"
