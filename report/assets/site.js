@@ -47,18 +47,17 @@
     const text = Math.abs(value).toFixed(digits);
     return (Number(text) === 0 ? "±" : value < 0 ? "−" : "+") + text + unit;
   };
-  // A sign is no finding: good and bad are told only where the two intervals lie apart.
+  // A sign is no finding: good and bad are told only where both have intervals that lie apart.
   const relation = (head, cell, other) => {
     const [value, base] = [number(cell), number(other)];
     const points = head.dataset.scale === "points";
     const delta = points ? value - base : value / base - 1;
     const text = signed(100 * delta, 1, points ? " pp" : " %");
     const [a, b] = [cell, other].map((each) => each.dataset.ends?.split(" ").map(Number));
-    const sampled = a || b;
     let word = "", tone = "";
-    if (sampled && !(a && b)) word = ", no interval";
-    else if (sampled && a[0] <= b[1] && b[0] <= a[1]) word = ", intervals overlap";
-    else if (head.dataset.better && delta !== 0) {
+    if (!a !== !b) word = ", no interval";
+    else if (a && a[0] <= b[1] && b[0] <= a[1]) word = ", intervals overlap";
+    else if (a && head.dataset.better && !text.startsWith("±")) {
       tone = head.dataset.better === (delta < 0 ? "lower" : "higher") ? "better" : "worse";
       word = ` ${tone}`;
     }
@@ -70,8 +69,8 @@
   const label = (cell) => cell.querySelector("a, span, button")?.textContent.trim() || cell.textContent.trim();
   const enhance = (table) => {
     const id = table.id;
-    const body = table.tBodies[0];
-    const rows = [...body.rows];
+    const rows = [...table.querySelectorAll("tbody tr:not(.heading)")];
+    const heading = (row) => row.parentElement.querySelector(".heading");
     const heads = [...table.tHead.rows[0].cells];
     const controls = make("div", { class: "controls" });
     const field = (text, control) => controls.append(make("label", {}, text, control));
@@ -122,14 +121,18 @@
         head.setAttribute("aria-sort", sign < 0 ? "descending" : "ascending");
         order = rows.toSorted((a, b) => compare(a, b, Number(head.dataset.column), sign));
       }
-      body.append(...order);
+      order.forEach((row) => row.parentElement.append(row)); // each group is sorted by itself
 
       const wanted = (state.get(`find.${id}`) ?? "").toLowerCase();
       if (find && find.value.toLowerCase() !== wanted) find.value = wanted;
       let left = 0;
       for (const row of rows) {
-        row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+        const text = row.textContent + (heading(row)?.textContent ?? "");
+        row.hidden = wanted !== "" && !text.toLowerCase().includes(wanted);
         left += !row.hidden;
+      }
+      for (const each of table.querySelectorAll(".heading")) {
+        each.hidden = !each.parentElement.querySelector("tr:not(.heading, [hidden])");
       }
       if (count) count.value = wanted ? `${left} of ${rows.length} rows` : `${rows.length} rows`;
 
@@ -158,53 +161,69 @@
     }
   };
 
-  // -- side by side --------------------------------------------------------------------------
-  const choose = (table) => {
-    const rows = [...table.tBodies[0].rows];
-    const heads = [...table.tHead.rows[0].cells];
+  // -- side by side: what is picked, in the order of the picks, stays in view at the bottom -----
+  const choose = (tables) => {
     const place = document.getElementById("side-by-side");
-    const tested = document.querySelectorAll("table tr[data-pair]");
-    const shown = () => (state.get("show") ?? "").split(",").filter(Boolean);
-    for (const row of rows) {
+    const rows = new Map(tables.flatMap((table) => [...table.tBodies[0].rows].map((row) => [row.id, row])));
+    const pairs = new Map([...document.querySelectorAll("tr[data-pair]")].map((row) => [row.dataset.pair, row]));
+    const shown = () => (state.get("show") ?? "").split(",").filter((id) => rows.has(id));
+    const boxes = new Map();
+    for (const [id, row] of rows) {
       const box = make("input", {
         type: "checkbox", "aria-label": `Compare ${label(row.cells[0])}`,
         onchange: () => {
-          const rest = shown().filter((each) => each !== row.id);
-          set("show", (box.checked ? [...rest, row.id] : rest).join(","));
+          const rest = shown().filter((each) => each !== id);
+          set("show", (box.checked ? [...rest, id] : rest).join(","));
         },
       });
       row.cells[0].prepend(box, " ");
-      views.push(() => { box.checked = shown().includes(row.id); });
+      boxes.set(id, box);
     }
+    shown().forEach((id) => { rows.get(id).closest("details").open = true; });
     views.push(() => {
-      const picked = shown().map((id) => rows.find((row) => row.id === id)).filter(Boolean);
-      place.replaceChildren();
-      const ids = new Set(picked.map((row) => row.id));
-      for (const row of tested) {
-        row.hidden = ids.size > 1 && !row.dataset.pair.split(" ").every((id) => ids.has(id));
+      const ids = shown();
+      for (const [id, box] of boxes) {
+        box.checked = ids.includes(id);
+        rows.get(id).classList.toggle("picked", box.checked);
       }
-      if (picked.length > 1) place.append(sideBySide(picked, heads));
+      for (const [ends, row] of pairs) {
+        row.hidden = ids.length > 1 && !ends.split(" ").every((id) => ids.includes(id));
+      }
+      const picked = ids.map((id) => rows.get(id));
+      place.replaceChildren(...(picked.length ? [told(picked)] : []));
+      if (picked.length > 1) place.append(sideBySide(picked, pairs));
     });
   };
-  const sideBySide = (picked, heads) => {
+  const told = (picked) => {
+    const [first, ...others] = picked.map((row) => label(row.cells[0]));
+    const text = others.length ? `${others.join(", ")} against ${first}` : `${first} is picked: tick what to compare with it`;
+    return make("p", {}, text, " ", make("button", { type: "button", onclick: () => set("show", "") }, "Clear"));
+  };
+  const headsOf = (row) => [...row.closest("table").tHead.rows[0].cells];
+  const cellOf = (row, key) => row?.cells[headsOf(row).findIndex((head) => head.dataset.key === key)];
+  const sideBySide = (picked, pairs) => {
+    const [first] = picked;
     const title = (row) => {
-      const link = row.cells[0].querySelector("a")?.cloneNode(true) ?? label(row.cells[0]);
+      const link = row.cells[0].querySelector("a").cloneNode(true);
       return make("th", { scope: "col", class: "num" }, link, make("span", { class: "sub" }, row.dataset.where ?? ""));
     };
-    const lines = heads.slice(1).map((head, index) => {
+    const heads = new Map(picked.flatMap((row) => headsOf(row).slice(1).map((head) => [head.dataset.key, head])));
+    const line = ([key, head]) => {
       const cells = picked.map((row) => {
-        const from = row.cells[index + 1];
-        const cell = make("td", { class: "num" }, ...[...from.cloneNode(true).childNodes]);
-        const first = picked[0].cells[index + 1];
-        if (row !== picked[0] && related(head, from, first)) cell.append(relation(head, from, first));
+        const from = cellOf(row, key);
+        const cell = make("td", { class: "num" }, ...(from?.cloneNode(true).childNodes ?? []));
+        if (row === first || !from) return cell;
+        const test = cellOf(pairs.get(`${row.id} ${first.id}`), key);
+        const other = cellOf(first, key);
+        if (test && !Number.isNaN(number(test))) cell.append(make("div", { class: "ratio" }, ...test.cloneNode(true).childNodes));
+        else if (other && related(head, from, other)) cell.append(relation(head, from, other));
         return cell;
       });
       const unit = head.querySelector(".unit")?.textContent ?? "";
       return make("tr", {}, make("th", { scope: "row" }, label(head), make("span", { class: "unit" }, unit)), ...cells);
-    });
-    const caption = make("caption", {}, "Side by side; changes are against the first chosen. Whether they are more than noise is in the tests below.");
+    };
     return make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Side by side" },
-      make("table", {}, caption, make("thead", {}, make("tr", {}, make("td"), ...picked.map(title))), make("tbody", {}, ...lines)));
+      make("table", {}, make("thead", {}, make("tr", {}, make("td"), ...picked.map(title))), make("tbody", {}, ...[...heads].map(line))));
   };
 
   // -- charts: the library is fetched, from this site, only when somebody asks ------------------
@@ -279,7 +298,8 @@
       name();
     }
     document.querySelectorAll("table.data").forEach(enhance);
-    document.querySelectorAll("table[data-choose]").forEach(choose);
+    const choices = [...document.querySelectorAll("table[data-choose]")];
+    if (choices.length) choose(choices);
     document.querySelectorAll("figure[data-chart]").forEach(interactive);
     if (navigator.clipboard) document.querySelectorAll(".command").forEach(copyable);
     purposed();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -59,33 +58,25 @@ def trade_offs(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list
 
 
 def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
-    """A sweep's curves where three or more rates were measured, and TPOT with its interval."""
-    made: list[Chart | None] = []
-    limited = [row for row in rows if not math.isinf(row.request_rate_rps)]
-    if len({row.request_rate_rps for row in limited}) > 2:
-        for metric, key, title in (
-            (Metric.TPOT_P90, "tpot", "TPOT p90, ms"),
-            (Metric.OUTPUT, "output", "tokens/s"),
-        ):
-            curve = [
-                _mark(row, row.metrics[metric], x=row.request_rate_rps)
-                for row in limited
-                if metric in row.metrics
-            ]
-            caption = f"{title} over the offered load on {name}; bars are 95 % intervals."
-            titles = ("requests/s offered", title)
-            made.append(lines(f"{key}-sweep-{hardware}", curve, caption, titles))
-    here = at_lowest(rows)
-    own = [
-        _mark(row, row.metrics[Metric.TPOT_MEAN]) for row in here if Metric.TPOT_MEAN in row.metrics
-    ]
-    own.sort(key=lambda mark: (mark.value.value, mark.label))
-    more = f" The {MOST_ROWS} fastest of {len(own)}." if len(own) > MOST_ROWS else ""
-    caption = (
-        f"Time per output token on {name} at {rates.short(here[0].pace)}; bars are"
-        f" 95 % intervals.{more}"
-    )
-    made.append(ranking(f"tpot-{hardware}", own, caption, "TPOT mean, ms (lower is faster)"))
+    """TPOT with its interval at the lowest load, for each family of which there are two."""
+    made = []
+    for number, family in enumerate(dict.fromkeys(row.family for row in rows)):
+        here = at_lowest([row for row in rows if row.family == family])
+        own = [
+            _mark(row, row.metrics[Metric.TPOT_MEAN])
+            for row in here
+            if Metric.TPOT_MEAN in row.metrics
+        ]
+        if len(own) < 2:
+            continue
+        own.sort(key=lambda mark: (mark.value.value, mark.label))
+        more = f" The {MOST_ROWS} fastest of {len(own)}." if len(own) > MOST_ROWS else ""
+        caption = (
+            f"Time per output token of {family} on {name} at {rates.short(here[0].pace)}; bars are"
+            f" 95 % intervals.{more}"
+        )
+        title = "TPOT mean, ms (lower is faster)"
+        made.append(ranking(f"tpot-{hardware}-{number}", own, caption, title))
     return [chart for chart in made if chart]
 
 

@@ -56,6 +56,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
     scores = _arranged(results.quality, lambda row: row.asked)
     found = findings(verdicts)
     coverage = overview.coverage(results.runs)
+    decided = decisions(verdicts)
     drawn: list[Chart] = []
 
     def place(chart: Chart | None) -> escape.Markdown:
@@ -69,7 +70,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
         _page(
             "index",
             **shared,
-            panels=decision.panels(results, decisions(verdicts)),
+            panels=decision.panels(results, decided),
             measured=takeaways.listed(found, "measured"),
             published=takeaways.listed(found, "published"),
             count=len(found),
@@ -90,8 +91,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
         _page(
             "compare",
             **shared,
-            table=compare.table(loads, scores),
-            tested=compare.pairs(loads, scores, verdicts),
+            sections=compare.sections(decided, verdicts),
         ),
         _page("history", **shared, sections=history.sections(results)),
         _page(
@@ -173,7 +173,9 @@ def environment() -> Environment:
     made.filters.update(
         yaml=escape.yaml_text,
         table=tables.render,
+        folded=tables.folded,
         panels=decision.html,
+        compared=compare.html,
         findings=takeaways.html,
         whole=numbers.whole,
         date=numbers.date,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,16 +18,15 @@ from report.stats import Estimate
 from report.stats.recovery import Kept
 
 VARIANT = Column("variant", "Variant", numeric=False)
-RECORD = Column("record", "Record", numeric=False, title="The JSON these numbers come from")
 _DIFFERENCE = Column(
     "difference", "Against baseline", "pp", title="Difference, tested; interval below"
 )
 TESTED = (
     _DIFFERENCE,
+    Column("more", "Would decide", "more documents", title="In all, four times out of five"),
     Column("flips", "Flips", "lost / gained", title="Documents only one of the two got right"),
-    Column("detectable", "Could be seen from", "pp", title="Shown 80 % of the time at this n"),
     Column("changed", "Answers changed", "%", title="Documents answered with another choice"),
-    Column("shift", "Log-likelihood shift", "nats per byte", title="Mean absolute difference"),
+    Column("shift", "Likelihood shift", "nats per byte", title="Mean absolute difference"),
 )
 
 
@@ -91,25 +90,34 @@ def load(pace: Pace) -> Cell:
 
 
 def head(row: Result) -> Cell:
-    """A row's variant: its name, where that leads, and what marks it."""
-    served, method, marks = row.served, row.served.quantization, []
+    """A row's variant: its name, where that leads, what marks it, and its record."""
+    served, method = row.served, row.served.quantization
     known = (served.kernel, "not quantized" if method == "none" else method)
+    marks = ["baseline"] if row.is_baseline else []
+    marks += ["random weights"] if served.random_weights else []
+    title = [word for word in dict.fromkeys(known) if word is not None]
     if row.source == "published":
+        marks.append("published")
         once = "published: one run"
-        marks.append(once if isinstance(row, QualityRow) else f"{once}, no interval")
-    if served.random_weights:
-        marks.append("random weights")
+        title.append(once if isinstance(row, QualityRow) else f"{once}, no interval")
+    return Cell(
+        row.variant_name,
+        href=row.page,
+        tag=", ".join(marks),
+        title=", ".join(title),
+        more="; ".join(_caveats(row)),
+        records=(("JSON", row.record_page),),
+    )
+
+
+def _caveats(row: Result) -> Iterator[str]:
+    """What a reader should mind of one row."""
     if isinstance(row, SpeedRow):
-        reasons = f": {', '.join(row.throttle_reasons)}" if row.throttle_reasons else ""
-        marks += [f"clocks limited{reasons}"] if row.throttled else []
-        marks += ["shared its GPU"] if row.shared else []
-    note = ", ".join(dict.fromkeys(word for word in known if word is not None))
-    return Cell(row.variant_name, href=row.page, note=note, tag="; ".join(marks))
-
-
-def record(row: Result, root: str = "") -> Cell:
-    """The link from a row to the record its numbers stand in."""
-    return Cell("JSON", href=f"{root}{row.record_page}", note=numbers.date(row.date))
+        if row.throttled:
+            reasons = ", ".join(row.throttle_reasons)
+            yield f"clocks limited: {reasons}" if reasons else "clocks limited"
+        if row.shared:
+            yield "another process shared the GPU"
 
 
 def settings(row: QualityRow) -> str:
@@ -128,18 +136,26 @@ def settings(row: QualityRow) -> str:
 def against(found: Difference) -> Cell:
     """A difference with its interval and, in words, what the test says."""
     form: Form = numbers.score_gap(found.unit) if found.unit else numbers.change
-    verdict, word = found.verdict, found.word
+    verdict = found.verdict
     if verdict.estimate is None:
-        return unknown(word)
+        return unknown(found.word)
     ends = verdict.interval
-    mind = [caveat for caveat in found.caveats if caveat != found.unpaired]
     return Cell(
         form(verdict.estimate),
         verdict.estimate - verdict.null,
         f"{form(ends.low)} to {form(ends.high)}" if ends else "",
-        "; ".join([word, *(["unpaired"] if found.unpaired else []), *mind]),
         tone=tone(found),
+        word=_word(found),
+        more="; ".join(found.caveats),
     )
+
+
+def _word(found: Difference) -> str:
+    """The verdict in a word or two."""
+    word = "no difference" if found.verdict.outcome == "noise" else found.word
+    if found.decision is not None and found.decision.outcome != "unknown":
+        word = found.decision.outcome
+    return f"{word}, unpaired" if found.unpaired else word
 
 
 def tone(found: Difference) -> Tone:
@@ -155,18 +171,17 @@ def against_baseline(row: Result, found: Difference | None) -> Cell:
 
 
 def score_tests(row: QualityRow, verdicts: Verdicts) -> Sequence[Cell]:
-    """The cells of TESTED: difference, flips, what could be seen, how answers changed."""
+    """The cells of TESTED: difference, what would decide, flips, how answers changed."""
     found = verdicts.quality(row)
     if found is None:
         return [against_baseline(row, None), *(Cell("") for _ in TESTED[1:])]
     flips = unknown()
     if found.lost is not None and found.gained is not None:
         flips = Cell(f"{found.lost:,} / {found.gained:,}", found.lost + found.gained)
-    smallest = unknown("too few flips to show any" if found.paired else "")
-    if (seen := found.detectable) is not None:
-        smallest = Cell(f"±{numbers.share(seen)}", 100 * seen)
+    needed = found.decision.more_documents if found.decision else None
+    more = Cell(numbers.whole(needed), needed) if needed else Cell("")
     changed = _without_ends(found.changed_answers, numbers.share)
-    return [against(found), flips, smallest, changed, _without_ends(found.shift, numbers.number)]
+    return [against(found), more, flips, changed, _without_ends(found.shift, numbers.number)]
 
 
 def _without_ends(estimate: Estimate | None, form: Form) -> Cell:

@@ -1,57 +1,61 @@
-"""The compare page: every variant on every machine in one row, and every two of a family tested.
+"""The compare page: the variants of a family on a machine, and every two of them tested.
 
 A pair has the one verdict that it has everywhere (`families.Verdicts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
 
 from bench.records.pace import Pace
-from report import numbers, rates
+from report import escape, numbers, rates
+from report.decisions.decision import Decision
+from report.decisions.summary import VariantSummary
 from report.differences.families import Verdicts
 from report.differences.pair import Difference
-from report.pages import cells
-from report.pages.speed import tokens_text
-from report.pages.tables import Cell, Column, Row, Table
+from report.pages import cells, tables
+from report.pages.tables import Better, Cell, Column, Row, Table
 from report.rows import loads
 from report.rows.loads import Kept
-from report.rows.rows import Metric, QualityRow, Result, SpeedRow, Unit, Who
+from report.rows.rows import LATENCIES, Metric, QualityRow, SpeedRow, Who
 
 # Beyond these many pairs a table is no help, and pairing answers takes its time.
-MOST_PAIRS = 400
-Asked = tuple[str, str]  # task, metric
-Key = Metric | Asked  # what two are compared by
-_HEADINGS = {
-    Metric.TPOT_MEAN: Column("TPOT", "TPOT", "%, lowest load"),
-    Metric.OUTPUT: Column("output", "Output", "%, highest load"),
-}
+MOST_PAIRS = 200
+_SHOWN = (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.E2E_MEAN, Metric.OUTPUT)
+_TESTED = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.OUTPUT)
 
 
-@dataclass
-class Told:
-    """What the page tells of one variant on one machine."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The variants of one family on one machine; a reader opens it."""
 
-    lowest: SpeedRow | None = None  # for latency
-    highest: SpeedRow | None = None  # for output
-    scores: dict[Asked, QualityRow] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> list[Result]:
-        """All rows it rests on."""
-        speed = [row for row in (self.lowest, self.highest) if row is not None]
-        return [*speed, *self.scores.values()]
+    title: str
+    table: Table
+    tested: Table | None
 
 
-def gather(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> dict[Who, Told]:
-    """What is told of each variant on each machine, in the order of the rows."""
-    highest = loads.highest(speed)
-    found = {who: Told(row, highest[who]) for who, row in loads.lowest(speed).items()}
-    for row in quality:
-        found.setdefault(row.who, Told()).scores[row.asked] = row
-    return found
+def sections(found: Sequence[Decision], verdicts: Verdicts) -> list[Section]:
+    """One for each family and machine, in the order of the decisions."""
+    kept = loads.kept(verdicts.results.speed)
+    made = []
+    for decision in found:
+        published = ", published" if decision.source == "published" else ""
+        title = f"{decision.family} on {decision.hardware_name}{published}"
+        made.append(
+            Section(title, _table(title, decision, kept), _tests(title, decision, verdicts))
+        )
+    return made
+
+
+def html(value: Sequence[Section]) -> escape.Markdown:
+    """The sections as a raw HTML block, the first one open."""
+    shown = [
+        (each, tables.html(each.table), tables.html(each.tested) if each.tested else "")
+        for each in value
+    ]
+    return escape.html_block(tables.fragment("compare.html.j2", sections=shown))
 
 
 def identifier(who: Who) -> str:
@@ -59,81 +63,94 @@ def identifier(who: Who) -> str:
     return ".".join(who)
 
 
-def table(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> Table:
-    """Every variant on every machine in one row, measured and published alike."""
-    asked = {row.asked: row for row in quality}
+def _table(title: str, decision: Decision, kept: Mapping[Who, Kept]) -> Table:
+    variants = decision.variants
+    asked = {row.asked: row for each in variants for row in each.scores}
     columns = (
         cells.VARIANT,
-        Column("machine", "On", numeric=False),
         Column("gib", "Weights", "GiB", better="lower", scale="ratio"),
         Column("kv", "KV cache", "tokens", better="higher", scale="ratio"),
-        Column("load", "Lowest load", "requests", numeric=False),
-        Column("ttft", "TTFT p90", "ms", better="lower", scale="ratio"),
-        Column("tpot", "TPOT mean", "ms", better="lower", scale="ratio"),
-        Column("e2e", "E2E mean", "ms", better="lower", scale="ratio"),
-        Column("tps", "Most output", "tokens/s", better="higher", scale="ratio"),
+        *(_speed_column(metric, variants) for metric in _SHOWN),
         Column("carried", "Carries", "requests/s", title="Highest rate within the service level"),
-        *(
-            Column(
-                f"{row.task}.{row.metric}",
-                f"{row.task} {row.metric}",
-                "%" if row.unit == "share" else "",
-                better="higher" if row.higher_is_better else "lower",
-                scale="points" if row.unit == "share" else "ratio",
-            )
-            for row in asked.values()
-        ),
-        Column("record", "Records", numeric=False, title="The JSON these numbers come from"),
+        *(_score_column(row) for row in asked.values()),
     )
-    kept = loads.kept(speed)
-    told = gather(speed, quality)
-    rows = [_row(who, each, [*asked], kept.get(who)) for who, each in told.items()]
-    return Table("compare", "All variants", columns, rows, choose=True)
-
-
-def _row(who: Who, told: Told, asked: Sequence[Asked], kept: Kept | None) -> Row:
-    first, lowest, highest = told.rows[0], told.lowest, told.highest
-    records = {
-        row.record_page: "speed" if isinstance(row, SpeedRow) else "quality" for row in told.rows
-    }
-    (href, name), *others = records.items()
-    shown = [
-        cells.text(first.hardware_name),
-        _weights(told.rows),
-        cells.amount(_first(row.served.kv_cache_tokens for row in told.rows), numbers.whole),
-        Cell(rates.short(lowest.pace), note=tokens_text(lowest)) if lowest else cells.unknown(),
-        *(
-            cells.measured(lowest.metrics.get(metric) if lowest else None)
-            for metric in (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.E2E_MEAN)
-        ),
-        cells.measured(
-            highest.metrics.get(Metric.OUTPUT),
-            cells.four_digits,
-            rates.note(highest.pace),
+    rows = [
+        Row(
+            _head(each),
+            [
+                _weights(each),
+                cells.amount(each.kv_cache_tokens, numbers.whole),
+                *(_speed(each, metric) for metric in _SHOWN),
+                _carries(kept.get(each.row.who)),
+                *(_score(each, key) for key in asked),
+            ],
+            id=identifier(each.row.who),
+            variant=each.row.variant,
+            where=each.row.hardware_name,
+            baseline=each.row.is_baseline,
+            published=each.row.source == "published",
         )
-        if highest
-        else cells.unknown(),
-        _carries(kept),
-        *(_score(told.scores.get(each)) for each in asked),
-        Cell(name, href=href, links=[(text, link) for link, text in others]),
+        for each in variants
     ]
-    return Row(
-        cells.head(first),
-        shown,
-        id=identifier(who),
-        variant=first.variant,
-        where=first.hardware_name,
-        published=first.source == "published",
+    return Table(_identifier(decision), title, columns, rows, choose=True, quiet=True)
+
+
+def _speed_column(metric: Metric, variants: Sequence[VariantSummary], unit: str = "") -> Column:
+    """A metric at the load it is judged at; at another load it is another column."""
+    row = next((row for each in variants if (row := _row(each, metric))), None)
+    better: Better = "lower" if metric in LATENCIES else "higher"
+    unit = unit or metric.unit
+    if row is None:
+        return Column(metric, metric.label, unit, better=better, scale="ratio")
+    sent = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out"
+    key = f"{metric}.{rates.name(row.pace)}.{row.input_tokens}.{row.output_tokens}"
+    unit = f"{unit}, {rates.short(row.pace)}"
+    return Column(key, metric.label, unit, better=better, scale="ratio", title=sent)
+
+
+def _score_column(row: QualityRow, unit: str = "%") -> Column:
+    share = row.unit == "share"
+    return Column(
+        ".".join(row.asked),
+        row.task,
+        f"{row.metric}, {unit}" if share else row.metric,
+        better="higher" if row.higher_is_better else "lower",
+        scale="points" if share else "ratio",
     )
 
 
-def _weights(rows: Sequence[Result]) -> Cell:
+def _head(of: VariantSummary) -> Cell:
+    """The variant, and the records of its speed and its quality."""
+    rows = [row for row in (of.usual, of.highest) if row is not None]
+    named = {row.record_page: "speed" for row in rows}
+    named |= {row.record_page: "quality" for row in of.scores}
+    told = cells.head(of.usual or of.row)
+    return replace(told, records=[(name, page) for page, name in named.items()] or told.records)
+
+
+def _weights(of: VariantSummary) -> Cell:
     """In memory as the engine says, else on disk: the same weights are about the same size."""
-    held = _first(row.served.weights_gib for row in rows)
-    stored = _first(row.served.checkpoint_gib for row in rows)
-    if stored is None or held is not None:
-        return cells.amount(held)
-    return cells.amount(stored, note="on disk")
+    note = "" if of.row.served.weights_gib else "on disk"
+    return cells.amount(of.weights_gib, note=note if of.weights_gib else "")
+
+
+def _row(of: VariantSummary, metric: Metric) -> SpeedRow | None:
+    """At the load that the metric is judged at."""
+    return of.highest if metric is Metric.OUTPUT else of.usual
+
+
+def _speed(of: VariantSummary, metric: Metric) -> Cell:
+    row = _row(of, metric)
+    form = cells.four_digits if metric is Metric.OUTPUT else numbers.number
+    return cells.measured(row.metrics.get(metric) if row else None, form)
+
+
+def _score(of: VariantSummary, asked: tuple[str, str]) -> Cell:
+    row = next((row for row in of.scores if row.asked == asked), None)
+    if row is None:
+        return cells.unknown()
+    documents = f"{numbers.whole(row.n)} documents"
+    return replace(cells.measured(row.value, numbers.score(row.unit)), title=documents)
 
 
 def _carries(kept: Kept | None) -> Cell:
@@ -142,83 +159,53 @@ def _carries(kept: Kept | None) -> Cell:
         return cells.unknown()
     note = "" if kept.unsure is None else f"unsure at {rates.short(Pace(kept.unsure))}"
     if kept.highest is None:
-        return Cell("none measured", note=note)
+        return Cell("none", note=note, title="None of the measured rates is within the level")
     return replace(cells.load(Pace(kept.highest)), note=note)
 
 
-def _first(values: Iterator[float | None]) -> float | None:
-    return next((value for value in values if value is not None), None)
-
-
-def _score(row: QualityRow | None) -> Cell:
-    """An accuracy, with how many documents it is of: machines may have been asked others."""
-    if row is None:
-        return cells.unknown()
-    return cells.measured(row.value, numbers.score(row.unit), f"{numbers.whole(row.n)} documents")
-
-
-def pairs(
-    speed: Sequence[SpeedRow], quality: Sequence[QualityRow], verdicts: Verdicts
-) -> Table | None:
-    """One row per pair: time per token, most output, and every metric of each task."""
-    told = gather(speed, quality)
-    couples = list(_couples(told))
+def _tests(title: str, decision: Decision, verdicts: Verdicts) -> Table | None:
+    """Every two, either way round: time to the first and per token, most output, each task."""
+    couples = list(permutations(decision.variants, 2))
     if not couples or len(couples) > MOST_PAIRS:
         return None
-    found = {(a, b): _tests(told[a], told[b], verdicts) for a, b in couples}
-    keys = list(dict.fromkeys(key for tests in found.values() for key in tests))
-    units = {key: test.unit for tests in found.values() for key, test in tests.items()}
+    asked = {row.asked: row for each in decision.variants for row in each.scores}
     columns = (
-        Column("a", "A", numeric=False),
-        Column("b", "against B", numeric=False),
-        Column("machine", "On", numeric=False),
-        *(_heading(key, units.get(key)) for key in keys),
+        Column("a", "Variant", numeric=False),
+        Column("b", "Against", numeric=False),
+        *(_speed_column(metric, decision.variants, "%") for metric in _TESTED),
+        *(_score_column(row, "pp") for row in asked.values()),
     )
-    body = [_pair(a, b, told, tests, keys) for (a, b), tests in found.items()]
-    return Table("pairs", "Every two of a family on one machine, tested", columns, body)
+    rows = []
+    for a, b in couples:
+        shown: list[Difference | None] = [_speeds(a, b, metric, verdicts) for metric in _TESTED]
+        shown += [_scores(a, b, key, verdicts) for key in asked]
+        rows.append(
+            Row(
+                Cell(a.name),
+                [Cell(b.name), *(cells.against(one) if one else cells.unknown() for one in shown)],
+                pair=f"{identifier(a.row.who)} {identifier(b.row.who)}",
+                published=a.row.source == "published",
+            )
+        )
+    return Table(f"{_identifier(decision)}-tested", f"Tested, {title}", columns, rows, quiet=True)
 
 
-def _couples(told: Mapping[Who, Told]) -> Iterator[tuple[Who, Who]]:
-    """Pairs within a family on a machine, the baseline always as B."""
-    groups: dict[tuple[str, ...], list[Who]] = {}
-    for who, each in told.items():
-        groups.setdefault(each.rows[0].kin, []).append(who)
-    for own in groups.values():
-        own.sort(key=lambda who: (not told[who].rows[0].is_baseline, who))
-        for b, a in combinations(own, 2):
-            yield a, b
+def _identifier(decision: Decision) -> str:
+    place = f"compare-{decision.source}-{decision.hardware}_{decision.family}"
+    return escape.identifier(place.lower())
 
 
-def _tests(a: Told, b: Told, verdicts: Verdicts) -> dict[Key, Difference]:
-    """What both have, at the same load."""
-    found: dict[Key, Difference] = {}
-    for metric, one, other in (
-        (Metric.TPOT_MEAN, a.lowest, b.lowest),
-        (Metric.OUTPUT, a.highest, b.highest),
-    ):
-        if one and other and one.pace == other.pace:
-            found[metric] = verdicts.between_speeds(one, other, metric)
-    for asked, score in a.scores.items():
-        if asked in b.scores:
-            found[asked] = verdicts.between_scores(score, b.scores[asked])
-    return found
+def _speeds(
+    a: VariantSummary, b: VariantSummary, metric: Metric, verdicts: Verdicts
+) -> Difference | None:
+    one, other = _row(a, metric), _row(b, metric)
+    if one is None or other is None or one.workload != other.workload:
+        return None
+    return verdicts.between_speeds(one, other, metric)
 
 
-def _heading(key: Key, unit: Unit | None) -> Column:
-    if isinstance(key, Metric):
-        return _HEADINGS[key]
-    name = " ".join(key)
-    return Column(name.replace(" ", "-"), name, "pp" if unit == "share" else "")
-
-
-def _pair(
-    a: Who, b: Who, told: Mapping[Who, Told], tests: Mapping[Key, Difference], keys: Sequence[Key]
-) -> Row:
-    one, other = told[a].rows[0], told[b].rows[0]
-    shown = [cells.against(tests[key]) if key in tests else cells.unknown() for key in keys]
-    return Row(
-        Cell(one.variant_name),
-        [Cell(other.variant_name), Cell(one.hardware_name), *shown],
-        pair=f"{identifier(a)} {identifier(b)}",
-        published=one.source == "published",
-    )
+def _scores(
+    a: VariantSummary, b: VariantSummary, asked: tuple[str, str], verdicts: Verdicts
+) -> Difference | None:
+    one, other = (next((row for row in each.scores if row.asked == asked), None) for each in (a, b))
+    return verdicts.between_scores(one, other) if one and other else None

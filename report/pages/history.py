@@ -17,12 +17,11 @@ from report.rows.results import Results
 from report.rows.rows import HistoryRow, Metric
 
 _LEAST = 3  # two results before one can be tested
-_MOST_EARLIER = 6
+_MOST_EARLIER = 4
 _COLUMNS = (
     cells.VARIANT,
     Column("series", "Series", numeric=False),
-    Column("results", "Results"),
-    Column("since", "Since", numeric=False),
+    Column("results", "Results", numeric=False),
     Column("newest", "Newest"),
     Column("earlier", "Earlier", "newest first", numeric=False),
     Column(
@@ -119,26 +118,26 @@ def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
     last, share = group[-1], _is_share(group)
     form: Form = numbers.score(last.unit) if last.stage == "quality" else numbers.number
     flagged = [row for row, verdict in zip(group, seen, strict=False) if verdict.significant]
-    word = "no change shown"
+    word = "no change"
     if share and len({_value(row) for row in group}) == 1:
-        word = "the same every time"
+        word = "always the same"
     elif len(group) < _LEAST and not share:
-        word = "too few results to tell"
+        word = "too few results"
     elif not seen or all(verdict.outcome == "unknown" for verdict in seen):
-        word = "not tested: the earlier ones do not differ"
+        word = "not tested: all equal before"
+    days = [numbers.date(row.finished_at) for row in flagged]
     if flagged:
-        word = "changed on " + ", ".join(numbers.date(row.finished_at) for row in flagged)
+        word = f"changed on {days[-1]}"
     engines = dict.fromkeys(str(row.engine_version) for row in group)
     return Row(
         Cell(last.variant_name, href=last.variant_page),
         [
             Cell(_name(last)),
-            Cell(numbers.whole(len(group)), value=len(group)),
-            Cell(numbers.date(group[0].finished_at)),
+            Cell(f"{len(group)} since {numbers.date(group[0].finished_at)}", value=len(group)),
             replace(cells.measured(last.value, form), href=f"records/{last.record}"),
             Cell("", links=list(_earlier(group, form))),
             _change(seen[-1] if seen else None, share),
-            Cell(word, tone="" if flagged else "unknown"),
+            Cell(word, tone="" if flagged else "unknown", title=", ".join(days)),
             Cell(" → ".join(engines)),
         ],
         variant=last.variant,

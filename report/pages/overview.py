@@ -14,6 +14,7 @@ from report.rows.results import Results
 from report.rows.rows import QualityRow, Result, RunRow, Stage
 
 NEWEST = 6
+_SHORT = 40  # characters that fit a cell
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -75,7 +76,7 @@ def coverage(runs: Sequence[RunRow]) -> Table:
                 ),
                 [
                     Cell(row.family, tag="baseline" if row.is_baseline else ""),
-                    Cell(row.hardware_name, note=row.machine),
+                    Cell(row.hardware_name, title=row.machine),
                     *(_stage(stages.get(stage)) for stage in STAGES),
                 ],
             )
@@ -94,7 +95,7 @@ def published(reference: Reference) -> Table:
     body = [
         Row(
             Cell(row.name),
-            [Cell(row.repo), Cell(row.file or ""), Cell(row.serve or "no further options")],
+            [Cell(row.repo), Cell(row.file or ""), _options(row.serve)],
             id=f"published-{row.id}",
             published=True,
         )
@@ -102,6 +103,13 @@ def published(reference: Reference) -> Table:
     ]
     caption = f"What was served, vLLM {reference.engine_version}"
     return Table(f"published-{reference.id}", caption, columns, body)
+
+
+def _options(text: str) -> Cell:
+    """What was added to `vllm serve`: in the cell where it is short."""
+    if not text:
+        return Cell("no further options")
+    return Cell(text) if len(text) < _SHORT else Cell("options", more=text)
 
 
 def _stage(row: RunRow | None) -> Cell:
@@ -129,7 +137,7 @@ def newest(runs: Sequence[RunRow]) -> Table:
                 Cell(numbers.moment(row.finished_at)),
                 cells.text(row.stage),
                 cells.text(row.hardware_name),
-                Cell(row.status, note=row.error or ""),
+                Cell(row.status, more=row.error or ""),
                 Cell("JSON", href=f"records/{row.record}"),
             ],
         )

@@ -51,7 +51,6 @@ _EXPECTATIONS = (
     Column("kl", "Divergence from baseline", "nats per token", better="lower", scale="ratio"),
     Column("perplexity", "Perplexity of the text", better="lower", scale="ratio"),
     Column("positions", "Positions"),
-    cells.RECORD,
 )
 
 
@@ -150,11 +149,7 @@ def _columns(of: QualityRow, *, seeds: bool) -> tuple[Column, ...]:
         Column("value", "Score", unit, better=better, scale=scale),
         *([spread] if seeds else []),
         *cells.tested(of.unit),
-        Column("chance", "Guessing", "%"),
         Column("n", "Documents"),
-        Column("rps", "Scored", "requests/s", better="higher", scale="ratio"),
-        Column("memory", "Weights", "GiB", better="lower", scale="ratio"),
-        cells.RECORD,
     )
 
 
@@ -168,11 +163,7 @@ def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
                 cells.measured(row.value, form),
                 *([cells.amount(row.spread_over_seeds, form)] if seeds else []),
                 *cells.score_tests(row, verdicts),
-                cells.amount(row.chance, cells.whole_percent),
                 cells.amount(row.n, numbers.whole),
-                cells.amount(row.requests_per_s),
-                cells.amount(row.served.weights_gib),
-                cells.record(row),
             ],
             id=row.anchor,
             group=".".join(row.asked),
@@ -225,7 +216,9 @@ def _asked(rows: Sequence[QualityRow]) -> str:
         f"{numbers.whole(row.num_fewshot)}-shot{cells.settings(row)}"
         for row in rows
     }
-    return "; ".join(sorted(kinds))
+    guessing = {cells.whole_percent(row.chance) for row in rows if row.chance is not None}
+    by_chance = [f"guessing scores {' or '.join(sorted(guessing))} %"] if guessing else []
+    return "; ".join([*sorted(kinds), *by_chance])
 
 
 def own_texts(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Table]:
@@ -299,6 +292,5 @@ def _expected(each: _Expected, base: _Expected | None) -> Row:
         moved,
         cells.amount(math.exp(-each.fidelity.mean_logprob), cells.four_digits),
         cells.amount(each.fidelity.positions, numbers.whole),
-        cells.record(row),
     ]
     return Row(cells.head(row), shown, group="text", variant=row.variant, baseline=row.is_baseline)

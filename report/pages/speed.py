@@ -15,8 +15,9 @@ from report.pages.tables import Better, Cell, Column, Row, Table
 from report.rows.rows import LATENCIES, Metric, SpeedRow
 
 Filled = tuple[Column, Callable[[SpeedRow], Cell]]  # a column, and what a row shows in it
+_PERCENTILES = {"p50": "Medians", "p90": "90th percentiles", "p99": "99th percentiles"}
 _EACH = " for each that is under way at once"  # in a closed loop
-LOAD = Column("load", "Load", "requests", numeric=False)
+LOAD = Column("load", "Load", numeric=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Section:
     level: str
     charts: Sequence[Chart]
     latency: Table
-    tails: Table
+    percentiles: Sequence[Table]
     cost: Table
     server: Table | None
 
@@ -48,7 +49,10 @@ def sections(rows: Sequence[SpeedRow], verdicts: Verdicts) -> list[Section]:
                 _level(own),
                 charts.speeds(hardware, name, own),
                 latency=_table("speed", f"Latency and throughput, {name}", latency(verdicts), own),
-                tails=_table("tails", f"Medians and tails, {name}", _TAILS, own),
+                percentiles=[
+                    _table(statistic, f"{caption}, {name}", _percentile(statistic), own)
+                    for statistic, caption in _PERCENTILES.items()
+                ],
                 cost=_table("cost", f"Load carried and its cost, {name}", _COST, own),
                 server=_server(name, own),
             )
@@ -58,16 +62,15 @@ def sections(rows: Sequence[SpeedRow], verdicts: Verdicts) -> list[Section]:
 
 def latency(verdicts: Verdicts) -> list[Filled]:
     """How long a reader waits, and the test of the time per token against the baseline."""
-    tested = Column("tested", "Against baseline", "TPOT, %", title="Ratio of means, Welch's t")
+    tested = Column(
+        "tested", "Against baseline", "TPOT, %", title="The time per token, with the verdict"
+    )
     return [
         _metric("tps", Metric.OUTPUT, cells.four_digits),
         _metric("tpot", Metric.TPOT_MEAN),
         (tested, lambda row: cells.against_baseline(row, verdicts.speed(row, Metric.TPOT_MEAN))),
-        _metric("tpot90", Metric.TPOT_P90),
         _metric("ttft", Metric.TTFT_MEAN),
-        _metric("ttft90", Metric.TTFT_P90),
         _metric("e2e", Metric.E2E_MEAN),
-        _metric("e2e90", Metric.E2E_P90),
     ]
 
 
@@ -82,11 +85,14 @@ def _metric(key: str, metric: Metric, form: numbers.Form = numbers.number) -> Fi
     return column, lambda row: cells.measured(row.metrics.get(metric), form)
 
 
-_TAILS: list[Filled] = [
-    _metric(f"{event}{statistic}", metric)
-    for metric, (event, statistic) in LATENCIES.items()
-    if statistic in ("p50", "p99")
-]
+def _percentile(wanted: str) -> list[Filled]:
+    return [
+        _metric(f"{event}{statistic}", metric)
+        for metric, (event, statistic) in LATENCIES.items()
+        if statistic == wanted
+    ]
+
+
 _COST: list[Filled] = [
     _metric("rps", Metric.REQUESTS),
     _metric("total", Metric.ALL_TOKENS, cells.four_digits),
@@ -100,7 +106,7 @@ _COST: list[Filled] = [
         lambda row: cells.amount(row.energy_per_output_token_j),
     ),
     (
-        Column("usd", "Price", "$ per million output tokens", better="lower", scale="ratio"),
+        Column("usd", "Price", "$/million tokens", better="lower", scale="ratio"),
         lambda row: cells.amount(row.usd_per_million_output_tokens),
     ),
     (Column("repeats", "Repeats"), lambda row: cells.amount(row.repeats, numbers.whole)),
@@ -114,8 +120,7 @@ _FRONT_END = 0.15
 def _front_end(row: SpeedRow) -> Cell:
     share = row.front_end_share
     limit = share is not None and share > _FRONT_END
-    note = "limited by the server's front end" if limit else ""
-    return cells.amount(share, cells.whole_percent, note)
+    return cells.amount(share, cells.whole_percent, "limits the server" if limit else "")
 
 
 _SERVER: list[Filled] = [
@@ -136,7 +141,7 @@ _SERVER: list[Filled] = [
         lambda row: cells.measured(row.metrics.get(Metric.TPOT_MEAN)),
     ),
     (
-        Column("front", "Outside the engine", "% of TPOT", title="In the server's front end"),
+        Column("front", "Front end", "% of TPOT", title="Outside the engine"),
         _front_end,
     ),
     (
@@ -154,15 +159,11 @@ def _server(name: str, rows: Sequence[SpeedRow]) -> Table | None:
 
 def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[SpeedRow]) -> Table:
     """A row per variant and load; the first table has the ids of the rows."""
-    columns = (cells.VARIANT, LOAD, *(column for column, _ in shown), cells.RECORD)
+    columns = (cells.VARIANT, *(column for column, _ in shown))
     body = [
         Row(
             cells.head(row),
-            [
-                cells.load(row.pace),
-                *(fill(row) for _, fill in shown),
-                cells.record(row),
-            ],
+            [fill(row) for _, fill in shown],
             id=row.anchor if kind == "speed" else "",
             group=rates.name(row.pace),
             variant=row.variant,
@@ -172,7 +173,8 @@ def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[Spee
         for row in rows
     ]
     name = f"{kind}-{rows[0].hardware}"
-    return Table(name, caption, columns, body, baselines=len(rows) > 1)
+    loads = {rates.name(row.pace): rates.full(row.pace) for row in rows}
+    return Table(name, caption, columns, body, baselines=len(rows) > 1, headings=loads)
 
 
 def _workload(rows: Sequence[SpeedRow]) -> str:

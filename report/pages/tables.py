@@ -1,14 +1,15 @@
 """Tables: correct without scripts, and with what `assets/site.js` needs to sort, filter, compare.
 
 A table of measurements is HTML, since a Markdown cell cannot carry the number behind its text; a
-table of facts is Markdown by `tabulate`.
+table of facts is made by `tabulate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import groupby
 from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +22,7 @@ from report.places import TEMPLATES
 Better = Literal["lower", "higher", ""]
 Scale = Literal["ratio", "points", ""]
 Tone = Literal["", "better", "worse", "unknown"]
+_LONG = 60  # characters of a fact that are seen at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a cell shows: its text, the interval under it, a note, and the numbers behind both.
+    """What a cell shows: its text, the interval or a note under it, and the numbers behind both.
 
-    `links` are further texts with where they lead, shown after the first; `drawn` is a picture of
-    the interval.
+    It takes two lines at most: `word` stands beside the text, `title` is said when it is pointed
+    at, `more` is opened by a click. `links` are further texts with where they lead, shown after
+    the first; `drawn` is a picture of the interval; a row's head leads to its `records`.
     """
 
     text: str
@@ -58,6 +61,10 @@ class Cell:
     ends: tuple[float, float] | None = None
     links: Sequence[tuple[str, str]] = ()
     drawn: Markup | None = None
+    word: str = ""
+    title: str = ""
+    more: str = ""
+    records: Sequence[tuple[str, str]] = ()
 
     @property
     def sort_value(self) -> str:
@@ -74,7 +81,7 @@ class Cell:
 class Row:
     """One row; ratios are taken between rows of one `group`, named by `variant`.
 
-    `marks` are the purposes that it is taken for.
+    `marks` are the purposes that it is taken for; `pair` holds the ids of the two rows it is about.
     """
 
     head: Cell
@@ -93,7 +100,8 @@ class Row:
 class Table:
     """A captioned table of measurements; the first column is the rows' heads.
 
-    A `dense` one is small enough to be taken in at once.
+    A `dense` one is small enough to be taken in at once. `headings` stand above the rows of each
+    group, which are sorted among themselves alone.
     """
 
     id: str
@@ -104,6 +112,7 @@ class Table:
     choose: bool = False
     quiet: bool = False
     dense: bool = False
+    headings: Mapping[str, str] = field(default_factory=dict)
 
 
 def render(table: Table) -> escape.Markdown:
@@ -111,11 +120,11 @@ def render(table: Table) -> escape.Markdown:
     return escape.html_block(html(table))
 
 
-def folded(summary: str, held: Iterable[Table]) -> escape.Markdown:
-    """Tables behind a line that opens them, for a page."""
-    body = Markup("").join(map(html, held))
-    title = escape.html(summary)
-    return escape.html_block(Markup(f"<details><summary>{title}</summary>\n{body}</details>"))  # noqa: S704 - escaped
+def folded(value: Sequence[Table], summary: str) -> escape.Markdown:
+    """Tables that a reader opens, as a raw HTML block."""
+    shown = Markup("\n").join(html(table) for table in value)
+    opened = Markup('<details class="group">\n<summary>{}</summary>\n{}\n</details>')
+    return escape.html_block(opened.format(escape.html(summary), shown))
 
 
 def html(table: Table) -> Markup:
@@ -124,8 +133,8 @@ def html(table: Table) -> Markup:
     Rows are written here, not by a template, as there are thousands.
     """
     table = _known(table)
-    rows = Markup("".join(_row(row, table.columns) for row in table.rows))  # noqa: S704 - escaped
-    return fragment("table.html.j2", table=table, rows=rows)
+    bodies = Markup("".join(_bodies(table)))  # noqa: S704 - escaped
+    return fragment("table.html.j2", table=table, bodies=bodies)
 
 
 def fragment(template: str, **context: Any) -> Markup:
@@ -135,12 +144,18 @@ def fragment(template: str, **context: Any) -> Markup:
 
 
 def facts(rows: Iterable[tuple[str, str | None]]) -> escape.Markdown:
-    """Two columns, what and its value, as a Markdown table; a missing value is "unknown"."""
-    shown = [
-        (escape.markdown(name), escape.markdown(value or numbers.UNKNOWN)) for name, value in rows
-    ]
-    body = tabulate(shown, headers=["", ""], tablefmt="pipe", disable_numparse=True)
-    return escape.Markdown(f"::: {{.facts}}\n{body}\n:::\n")
+    """Two columns, what and its value; a missing value is "unknown", a long one is opened."""
+    shown = [(escape.html(name), _fact(value or numbers.UNKNOWN)) for name, value in rows]
+    body = Markup(tabulate(shown, tablefmt="unsafehtml", disable_numparse=True))  # noqa: S704
+    return escape.html_block(Markup('<div class="facts">{}</div>').format(body))
+
+
+def _fact(value: str) -> Markup:
+    text = escape.clean(value)
+    if len(text) <= _LONG:
+        return escape.html(text)
+    start = text[:_LONG].rpartition(" ")[0].rstrip(",;")
+    return Markup("<details><summary>{} …</summary><span>{}</span></details>").format(start, text)
 
 
 def _known(table: Table) -> Table:
@@ -155,6 +170,16 @@ def _known(table: Table) -> Table:
     columns = (table.columns[0], *(table.columns[i + 1] for i in keep))
     rows = [replace(row, cells=[row.cells[i] for i in keep]) for row in table.rows]
     return replace(table, columns=columns, rows=rows)
+
+
+def _bodies(table: Table) -> Iterable[str]:
+    """The rows, a body for each group that has a heading."""
+    for group, rows in groupby(table.rows, lambda row: row.group if table.headings else ""):
+        head, title = "", table.headings.get(group)
+        if title:
+            attributes = _attributes({"scope": "rowgroup", "colspan": str(len(table.columns))})
+            head = f'<tr class="heading"><th{attributes}>{escape.html(title)}</th></tr>\n'
+        yield f"<tbody>\n{head}{''.join(_row(row, table.columns) for row in rows)}</tbody>\n"
 
 
 def _row(row: Row, columns: Sequence[Column]) -> str:
@@ -178,25 +203,39 @@ def _cell(cell: Cell, column: Column, first: bool) -> str:
     attributes = {"class": kind, "data-v": cell.sort_value, "data-ends": cell.sort_ends}
     if not first:
         attributes["data-label"] = f"{column.label}, {column.unit}" if column.unit else column.label
-    shown = [_linked(cell.text, cell.href, cell.tone)] if cell.text else []
+    shown = [_linked(cell.text, cell.href, cell.tone, cell.title)] if cell.text else []
     shown += [_linked(text, href) for text, href in cell.links]
     content = f"{cell.drawn or ''}{', '.join(shown)}"
-    if cell.interval:
-        content += f'<span class="ci">{escape.html(cell.interval)}</span>'
+    if cell.word:
+        content += f' <span class="word {cell.tone}">{escape.html(cell.word)}</span>'
     if cell.tag:
         content += f' <span class="tag">{escape.html(cell.tag)}</span>'
-    if cell.note:
-        content += f'<span class="sub">{escape.html(cell.note)}</span>'
+    if cell.records:
+        listed = ", ".join(_linked(text, href) for text, href in cell.records)
+        content += f' <span class="records">{listed}</span>'
+    beneath = cell.interval or cell.note
+    if beneath or cell.more:
+        content += f'<span class="sub">{escape.html(beneath)}{_more(cell.more)}</span>'
     if first:
         return f'<th scope="row"{_attributes(attributes)}>{content}</th>'
     return f"<td{_attributes(attributes)}>{content}</td>"
 
 
-def _linked(text: str, href: str, tone: str = "") -> str:
+def _more(text: str) -> str:
+    """What is opened by a click, without scripts too."""
+    return (
+        f" <details><summary>note</summary><span>{escape.html(text)}</span></details>"
+        if text
+        else ""
+    )
+
+
+def _linked(text: str, href: str, tone: str = "", title: str = "") -> str:
     shown = str(escape.html(text))
     if href:
-        return f'<a href="{escape.html(href)}">{shown}</a>'
-    return f'<span class="{tone}">{shown}</span>' if tone else shown
+        return f"<a{_attributes({'href': href, 'title': title})}>{shown}</a>"
+    known = _attributes({"class": tone, "title": title})
+    return f"<span{known}>{shown}</span>" if known else shown
 
 
 def _attributes(values: dict[str, str]) -> str:

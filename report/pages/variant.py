@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from markupsafe import Markup
@@ -96,16 +96,19 @@ def _by_machine(rows: Iterable[Own]) -> dict[str, dict[str, list[Own]]]:
 def _speed(hardware: str, rows: Sequence[SpeedRow], verdicts: Verdicts) -> Table | None:
     """The newest speeds: a row per load."""
     shown = latency(verdicts)
-    columns = (LOAD, *(column for column, _ in shown), cells.RECORD)
+    columns = (LOAD, *(column for column, _ in shown))
     body = [
-        Row(
-            cells.load(row.pace),
-            [*(fill(row) for _, fill in shown), cells.record(row, ROOT)],
-            id=row.anchor,
-        )
+        Row(_leading_to(cells.load(row.pace), row), [fill(row) for _, fill in shown], id=row.anchor)
         for row in rows
     ]
     return Table(f"speed-{hardware}", "Speed, newest record", columns, body) if body else None
+
+
+def _leading_to(head: Cell, row: SpeedRow | QualityRow) -> Cell:
+    """A row's head that leads to its record, with what is to be minded of it."""
+    told = cells.head(row)
+    more = "; ".join(text for text in (head.more, told.more) if text)
+    return replace(head, more=more, records=[(name, f"{ROOT}{to}") for name, to in told.records])
 
 
 def _quality(hardware: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table | None:
@@ -114,21 +117,17 @@ def _quality(hardware: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> T
         Column("task", "Task, metric", numeric=False),
         Column("value", "Score", "%"),
         *cells.TESTED,
-        Column("chance", "Guessing", "%"),
         Column("n", "Documents"),
-        Column("record", "Record", numeric=False),
     )
     body = [
         Row(
-            Cell(", ".join(row.asked)),
+            _leading_to(
+                Cell(", ".join(row.asked), more=cells.settings(row).removeprefix(", ")), row
+            ),
             [
-                cells.measured(
-                    row.value, numbers.score(row.unit), cells.settings(row).removeprefix(", ")
-                ),
+                cells.measured(row.value, numbers.score(row.unit)),
                 *cells.score_tests(row, verdicts),
-                cells.amount(row.chance, cells.whole_percent),
                 cells.amount(row.n, numbers.whole),
-                cells.record(row, ROOT),
             ],
             id=row.anchor,
         )
@@ -148,12 +147,14 @@ def _repeats(hardware: str, rows: Sequence[RepeatRow]) -> Table | None:
         Column("tps", "Output", "tokens/s"),
         *(Column(name, mean.label, mean.unit) for name, mean in zip(EVENTS, means, strict=True)),
         Column("e2e99", "E2E p99", "ms"),
-        Column("hits", "Prefix-cache hits", "tokens"),
-        Column("record", "Record", numeric=False),
+        Column("hits", "Cache hits", "tokens", title="Of the prefix cache"),
     )
     body = [
         Row(
-            Cell(f"{rates.short(row.pace)}, no. {row.repeat}"),
+            Cell(
+                f"{rates.short(row.pace)}, no. {row.repeat}",
+                records=(("JSON", f"{ROOT}records/{row.record}"),),
+            ),
             [
                 Cell(str(row.seed), value=row.seed),
                 Cell(f"{row.completed:,} / {row.asked:,}", value=row.completed),
@@ -161,7 +162,6 @@ def _repeats(hardware: str, rows: Sequence[RepeatRow]) -> Table | None:
                 cells.amount(row.metrics[Metric.OUTPUT], cells.four_digits),
                 *(cells.amount(row.metrics[metric]) for metric in (*means, Metric.E2E_P99)),
                 cells.amount(row.prefix_cache_hits, numbers.whole),
-                Cell("JSON", href=f"{ROOT}records/{row.record}"),
             ],
         )
         for row in rows
@@ -242,7 +242,7 @@ def _runs(hardware: str, rows: Sequence[RunRow]) -> Table:
             Cell(numbers.moment(row.finished_at)),
             [
                 cells.text(row.stage),
-                Cell(row.status, note=row.error or "", tag="shown" if row.current else ""),
+                Cell(row.status, tag="shown" if row.current else "", more=row.error or ""),
                 cells.text(row.engine_version),
                 cells.text((row.commit or "")[:10], "with local changes" if row.dirty else ""),
                 Cell("JSON", href=f"{ROOT}records/{row.record}"),
@@ -361,7 +361,7 @@ def environment(record: Record) -> escape.Markdown:
         ("Power limit", _with_unit(facts.gpu_power_limit_w, "W")),
         ("Driver, CUDA", f"{driver}, {cuda}"),
     ]
-    tool = f"{source.tool_version}, commit {source.commit or numbers.UNKNOWN}"
+    tool = f"{source.tool_version}, commit {(source.commit or numbers.UNKNOWN)[:12]}"
     packages = ", ".join(f"{name} {version}" for name, version in sorted(facts.packages.items()))
     return tables.facts(
         [

@@ -101,7 +101,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
 
 def names(page: Page, table: str) -> list[str]:
-    return page.locator(f"#{table} tbody tr:visible th a").all_inner_texts()
+    return page.locator(f"#{table} tbody tr:visible th > a").all_inner_texts()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -134,16 +134,79 @@ def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, address: str) -> 
     assert made.troubles == []
 
 
-def test_a_column_sorts_both_ways_and_back_and_says_so(visit: Visit) -> None:
+MOST_LINES = 2
+LINES = """cell => {
+  const edges = [];
+  const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    if (!walk.currentNode.parentElement.checkVisibility()) continue;
+    const range = document.createRange();
+    range.selectNodeContents(walk.currentNode);
+    for (const box of range.getClientRects()) if (box.width > 1) edges.push(box);
+  }
+  edges.sort((a, b) => a.top - b.top);
+  let lines = 0, bottom = -Infinity;
+  for (const box of edges) {
+    if ((box.top + box.bottom) / 2 > bottom) lines += 1;
+    bottom = Math.max(bottom, box.bottom);
+  }
+  return lines;
+}"""
+
+
+@pytest.mark.parametrize("width", [1024, 1440])
+def test_every_table_fits_a_laptop_and_no_cell_has_more_than_two_lines(
+    browser: Browser, address: str, width: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 768})
+    made = Visit(context, address)
+    for name in PAGES:
+        page = made.go(f"{name}.html")
+        open_all = "all => all.forEach(each => { each.open = true; })"
+        page.locator("details.group, details.group > details").evaluate_all(open_all)
+        cut = page.locator(".frame").evaluate_all(
+            "all => all.filter(each => each.scrollWidth > each.clientWidth + 1)"
+            ".map(each => each.ariaLabel)"
+        )
+        assert cut == [], name
+        tall = page.locator("tbody td, tbody th").evaluate_all(
+            f"all => all.filter(each => ({LINES})(each) > {MOST_LINES}).map(each => each.innerText)"
+        )
+        assert tall == [], name
+    context.close()
+    assert made.troubles == []
+
+
+def test_on_a_phone_a_row_is_a_card_and_its_record_is_a_click_away(
+    browser: Browser, address: str
+) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    made = Visit(context, address)
+    page = made.go("speed.html")
+    row = page.locator("#speed-l40 tbody tr[data-variant=qwen3-8b-fp8]").first
+    expect(row.get_by_role("link", name="JSON")).to_be_visible()
+    box = row.bounding_box()
+    assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360
+    label = "getComputedStyle(document.querySelector('#speed-l40 td'), '::before').content"
+    assert page.evaluate(label) == '"Output, tokens/s"'
+    context.close()
+    assert made.troubles == []
+
+
+def test_a_column_sorts_both_ways_and_back_and_loads_are_never_mixed(visit: Visit) -> None:
     page = visit.go("speed.html")
     before = names(page, "speed-laptop")
     head = page.locator("#speed-laptop th[data-key=tpot]")
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "ascending")
-    values = page.locator("#speed-laptop tbody tr td:nth-child(4)").evaluate_all(
-        "cells => cells.map(cell => Number(cell.dataset.v))"
-    )
-    assert values == sorted(values)
+    bodies = page.locator("#speed-laptop tbody").all()
+    assert len(bodies) == 2
+    for body in bodies:
+        values = body.locator("tr:not(.heading) td:nth-child(3)").evaluate_all(
+            "cells => cells.map(cell => Number(cell.dataset.v))"
+        )
+        assert len(values) > 1 and values == sorted(values)
+        expect(body.locator("tr").first).to_have_class("heading")
     head.get_by_role("button").click()
     expect(head).to_have_attribute("aria-sort", "descending")
     head.get_by_role("button").click()
@@ -152,10 +215,10 @@ def test_a_column_sorts_both_ways_and_back_and_says_so(visit: Visit) -> None:
 
 
 def test_what_is_unknown_is_sorted_last_either_way(visit: Visit) -> None:
-    page = visit.go("speed.html?sort.tails-l40=itlp99")
-    for address in ("sort.tails-l40=itlp99", "sort.tails-l40=-itlp99"):
+    for address in ("sort.p99-l40=itlp99", "sort.p99-l40=-itlp99"):
         page = visit.go(f"speed.html?{address}")
-        column = page.locator("#tails-l40 tbody tr td:nth-child(8)").all_inner_texts()
+        body = page.locator("#p99-l40 tbody").first
+        column = body.locator("tr:not(.heading) td:nth-child(4)").all_text_contents()
         known = [not text.startswith("unknown") for text in column]
         assert any(known) and not all(known)
         assert known == sorted(known, reverse=True)
@@ -174,9 +237,9 @@ def test_a_filter_leaves_the_rows_that_match_and_counts_them(visit: Visit) -> No
 def test_a_baseline_shows_the_change_with_its_sign_in_text(visit: Visit) -> None:
     page = visit.go("speed.html")
     page.get_by_label("Show change against").first.select_option("qwen3-8b-bf16")
-    cell = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq-marlin] td:nth-child(4)").first
+    cell = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq-marlin] td:nth-child(3)").first
     expect(cell.locator(".ratio")).to_have_text("−49.4 % better")
-    slow = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq] td:nth-child(4)").first
+    slow = page.locator("#speed-l40 tr[data-variant=qwen3-8b-awq] td:nth-child(3)").first
     expect(slow.locator(".ratio")).to_contain_text("+")
     expect(slow.locator(".ratio")).to_contain_text("worse")
     own = page.locator("#speed-l40 tr[data-variant=qwen3-8b-bf16] .ratio")
@@ -240,21 +303,49 @@ def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     expect(page.locator("#side-by-side thead th")).to_have_count(2)
 
 
-def test_two_variants_stand_side_by_side_and_the_address_keeps_them(visit: Visit) -> None:
+def test_what_is_picked_stands_side_by_side_in_view_and_the_address_keeps_it(
+    visit: Visit,
+) -> None:
     page = visit.go("compare.html")
-    page.get_by_label("Compare Qwen3-8B BF16").first.check()
-    expect(page.locator("#side-by-side table")).to_have_count(0)
+    group = page.locator("details", has_text="Qwen3-8B on NVIDIA L40").first
+    group.locator("summary").first.click()
+    tray = page.locator("#side-by-side")
+    page.locator("[id='measured.l40.qwen3-8b-bf16'] input").check()
+    expect(tray).to_contain_text("Qwen3-8B BF16 is picked: tick what to compare with it")
+    expect(tray).to_be_in_viewport()
+    expect(page.locator("[id='measured.l40.qwen3-8b-bf16']")).to_have_class("base-row picked")
     page.locator("[id='measured.l40.qwen3-8b-awq-marlin'] input").check()
-    table = page.locator("#side-by-side table")
-    expect(table.locator("thead th")).to_have_count(2)
+    expect(tray).to_contain_text("Qwen3-8B AWQ, Marlin against Qwen3-8B BF16")
+    table = tray.locator("table")
+    expect(table).to_be_in_viewport()
     line = table.locator("tr", has_text="TPOT mean")
-    expect(line.locator(".ratio")).to_have_text("−49.4 % better")
+    expect(line.locator(".ratio")).to_contain_text("−49.4 % faster")  # as it was tested
+    weights = table.locator("tr", has_text="Weights").locator(".ratio")
+    expect(weights).to_have_text("−62.0 %")
+    expect(weights).to_have_class("ratio ")  # no interval, no colour
     page.reload()
-    expect(page.locator("#side-by-side thead th")).to_have_count(2)
+    expect(table.locator("thead th")).to_have_count(2)
+    expect(group.locator("table").first).to_be_visible()
+    page.get_by_text("published", exact=False).locator(
+        "xpath=ancestor-or-self::summary"
+    ).first.click()
     page.locator("[id='published.l40.l40-2025-qwen3-8b-awq-marlin'] input").check()
-    expect(page.locator("#side-by-side thead th")).to_have_count(3)
+    expect(table.locator("thead th")).to_have_count(3)
     page.go_back()
-    expect(page.locator("#side-by-side thead th")).to_have_count(2)
+    expect(table.locator("thead th")).to_have_count(2)
+    tray.get_by_role("button", name="Clear").click()
+    expect(tray).to_be_empty()
+
+
+def test_the_first_that_is_picked_is_the_baseline(visit: Visit) -> None:
+    ids = [f"measured.l40.qwen3-8b-{name}" for name in ("awq-marlin", "bf16")]
+    page = visit.go(f"compare.html?show={','.join(ids)}")
+    expect(page.locator("#side-by-side p")).to_contain_text(
+        "Qwen3-8B BF16 against Qwen3-8B AWQ, Marlin"
+    )
+    line = page.locator("#side-by-side tr", has_text="TPOT mean")
+    expect(line.locator(".ratio")).to_contain_text("slower")
+    expect(line.locator(".ratio .worse")).to_have_count(2)  # the number and the word
 
 
 def test_the_theme_follows_the_system_and_the_reader_and_is_kept(visit: Visit) -> None:
@@ -353,7 +444,7 @@ def test_the_first_screen_is_the_decision(browser: Browser, address: str, script
         size: Any = {"width": width, "height": height}
         context = browser.new_context(viewport=size, java_script_enabled=scripts)
         made = Visit(context, address)
-        page = made.go("index.html#measured-l40-qwen3-8b")
+        page = made.go("index.html#measured-l40_qwen3-8b")
         expect(page.locator(".decision:visible")).to_have_count(1)
         expect(page.locator(".take:visible")).to_have_count(1)
         expect(page.locator(".take:visible")).to_contain_text("Take Qwen3-8B BF16: least time")
@@ -382,7 +473,7 @@ def test_chips_and_purposes_are_in_the_address(
     expect(page.locator(".decision:visible h2")).to_have_text("Qwen3-8B on NVIDIA L40")
     page.locator(".decision:visible").get_by_role("link", name="Least memory").click()
     expect(page.locator(".take:visible")).to_contain_text("least memory")
-    assert page.url.endswith("#measured-l40-qwen3-8b-memory")
+    assert page.url.endswith("#measured-l40_qwen3-8b-memory")
     page.reload()
     expect(page.locator(".take:visible")).to_contain_text("least memory")
     page.go_back()
@@ -395,7 +486,7 @@ def test_chips_and_purposes_are_in_the_address(
         chips = page.locator(".decision:visible .chips").first
         chips.get_by_role("link", name="Qwen3-0.6B").click()
         expect(page.locator(".take:visible")).to_contain_text("least memory")
-        assert page.url.endswith("#measured-l40-qwen3-0-6b-memory")
+        assert page.url.endswith("#measured-l40_qwen3-0-6b-memory")
     context.close()
     assert made.troubles == []
 
@@ -403,7 +494,7 @@ def test_chips_and_purposes_are_in_the_address(
 def test_a_command_is_copied(browser: Browser, address: str) -> None:
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     made = Visit(context, address)
-    page = made.go("index.html#measured-l40-qwen3-8b")
+    page = made.go("index.html#measured-l40_qwen3-8b")
     line = page.locator(".command:visible").first
     line.get_by_role("button").click()
     expect(line.get_by_role("button")).to_have_text("Copied")

@@ -77,7 +77,7 @@ def test_the_pages_tell_a_loop_in_words_and_what_the_engine_counted(tmp_path: Pa
     )
     pages = {page.path: page.source for page in make(results)[0]}
     assert "8 at a time" in pages["speed"]
-    assert "limited by the server" in pages["speed"]
+    assert "limits the server" in pages["speed"]
     assert "8 at a time" in pages[f"variants/{slug(FP8.name)}"]
 
 

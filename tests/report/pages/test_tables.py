@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 from hostile_texts import TEXTS, Reader
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_a_table_has_caption_scopes_units_and_a_frame_that_scrolls() -> None:
     assert '<th scope="col" data-key="tpot" class="num" data-better="lower"' in text
     assert '<span class="unit">ms</span>' in text
     assert '<th scope="row">A</th>' in text
-    shown = 'data-v="50.1" data-ends="48.2 52" data-label="TPOT mean, ms">50.1<span class="ci">'
+    shown = 'data-v="50.1" data-ends="48.2 52" data-label="TPOT mean, ms">50.1<span class="sub">'
     assert f"{shown}48.2 – 52.0</span></td>" in text
     assert 'role="region" aria-label="Speed" tabindex="0"' in text
 
@@ -71,11 +72,28 @@ def test_a_column_that_no_row_knows_is_left_out() -> None:
     assert '<th scope="row">B</th></tr>' in text
 
 
-def test_facts_are_markdown_and_missing_ones_unknown() -> None:
+def test_facts_are_text_and_missing_ones_unknown_and_long_ones_opened() -> None:
     text = tables.facts([("Repository", "Qwen/Qwen3-8B"), ("License", None), ("Note", HOSTILE)])
-    assert re.search(r"\| Repository +\| Qwen\\/Qwen3-8B", text)
-    assert re.search(r"\| License +\| unknown", text)
-    assert "{{<" not in text and "```" not in text
+    assert re.search(r"<td>Repository *</td><td>Qwen/Qwen3-8B *</td>", text)
+    assert re.search(r"<td>License *</td><td>unknown *</td>", text)
+    assert "<details><summary>" in text
+    assert "{{<" not in text and "<script" not in text and "<img" not in text
+
+
+def test_each_group_has_a_heading_and_a_body_of_its_own() -> None:
+    rows = [Row(Cell(name), [Cell("1", 1.0)], group=group) for group, name in ("1a", "1b", "2a")]
+    headings = {"1": "10 requests/s", "2": "unthrottled"}
+    text = tables.html(replace(table(*rows), headings=headings))
+    bodies = text.split("<tbody>")[1:]
+    assert [body.count('scope="row"') for body in bodies] == [2, 1]
+    assert '<th scope="rowgroup" colspan="2">unthrottled</th>' in bodies[1]
+
+
+def test_what_is_more_than_two_lines_is_opened_by_a_click() -> None:
+    cell = Cell("−1.0 %", -1.0, "−2 to 0", word="no difference", more="it ran throttled")
+    text = tables.html(table(Row(Cell("A", records=[("JSON", "r.json")]), [cell])))
+    assert "<details><summary>note</summary><span>it ran throttled</span></details>" in text
+    assert '<a href="r.json">JSON</a>' in text
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9))
