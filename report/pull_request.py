@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from bench.github.comment import MAX_TABLES, Document, Table
+from bench.github.comment import MAX_NOTES, MAX_TABLES, Document, Table
 from bench.records import store
+from bench.records.record import Record
 from report import numbers
 from report.decisions.compare import (
     HEADER,
@@ -36,35 +38,71 @@ def describe(head_sha: str, measured: Path, results: Path) -> Document:
         results: the committed records, where a baseline may be.
     """
     records = [record for _, record in store.records(measured)]
-    notes = [
-        f"{record.variant} on {record.hardware}, {record.stage}: {record.status}"
-        + (f", {record.error.message}" if record.error else "")
-        for record in records
-    ]
     new = {(record.hardware, record.variant) for record in records}
     with tempfile.TemporaryDirectory() as folder:
         for source in (results, measured):
             if source.is_dir():
                 shutil.copytree(source, folder, dirs_exist_ok=True)
         loaded = load(Path(folder), None)
-        said = sentences(loaded)
-        tables = [*_against_baselines(loaded, new), *_alone(loaded, new)]
-    new_ones = [sentence for (_, *where), sentence in said.items() if (where[0], where[1]) in new]
-    notes = [*new_ones, *notes]
-    headline = f"{len(records)} records of {len(new)} variants were measured."
-    return Document("results", head_sha, headline, tuple(tables[:MAX_TABLES]), tuple(notes))
+        found = _differences(loaded, new)
+        said = [text for (_, *where), text in sentences(loaded).items() if tuple(where) in new]
+        tables = [*_against_baselines(found), *_alone(loaded, new)]
+    caveats = dict.fromkeys(text for each in found for text in each.caveats)
+    notes = [*_unfinished(records), *caveats, *_checkpoints(records)]
+    if len(notes) > MAX_NOTES:
+        notes[MAX_NOTES - 1 :] = [f"and {len(notes) - MAX_NOTES + 1} more: see the run"]
+    headline = f"{_count(len(records), 'record')} of {_count(len(new), 'variant')} measured."
+    return Document(
+        "results",
+        head_sha,
+        headline,
+        tuple(tables[:MAX_TABLES]),
+        tuple(notes),
+        tuple(said[:MAX_NOTES]),
+    )
 
 
-def _against_baselines(results: Results, new: set[tuple[str, str]]) -> list[Table]:
-    shown = [
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _unfinished(records: Iterable[Record]) -> Iterator[str]:
+    """What went wrong."""
+    for record in records:
+        if record.status != "ok":
+            why = f", {record.error.message}" if record.error else ""
+            where = f"{record.variant} on {record.hardware}, {record.stage}"
+            yield f"{where}: {record.status}{why}"
+
+
+def _checkpoints(records: Iterable[Record]) -> list[str]:
+    """Of which repository and revision each variant is."""
+    told = {}
+    for record in records:
+        model = record.model
+        if model is None:
+            continue
+        name = model.repo or model.bundled or model.source
+        file = f", {model.file}" if model.file else ""
+        revision = f" at {model.revision}" if model.revision else ""
+        told[record.variant] = f"{record.variant_name} is {name}{file}{revision}"
+    return list(told.values())
+
+
+def _differences(results: Results, new: set[tuple[str, str]]) -> list[Difference]:
+    """The new variants against their baselines, in the headline metrics."""
+    return [
         difference
         for difference in Verdicts(results).differences
         if (difference.a.hardware, difference.a.variant) in new
         and (difference.stage != "speed" or difference.metric in HEADLINES)
     ]
+
+
+def _against_baselines(found: Iterable[Difference]) -> list[Table]:
     return [
         Table(pair, HEADER, tuple(cells(difference) for difference in group))
-        for pair, group in groupby(sorted(shown, key=_pair), key=_pair)
+        for pair, group in groupby(sorted(found, key=_pair), key=_pair)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.errors import BenchError, ConfigError
-from bench.github.comment import Document, Table, render
+from bench.github.comment import SERVER, Document, Table, links, render
 from bench.modelsfile.problems import Problem
 from bench.plan.forecast import Forecast
 
@@ -112,7 +112,12 @@ def _sum(amounts: Sequence[float | None], unit: str, *, is_floor: bool = False) 
 
 def summarize(document: Document, environment: Mapping[str, str] = os.environ) -> None:
     """Adds the document to the job's summary page, or prints it where there is none."""
-    text = render(document) + "\n"
+    run = environment.get("GITHUB_RUN_ID")
+    more = None
+    if run and document.section == "results":
+        server = environment.get("GITHUB_SERVER_URL", SERVER)
+        more = links(server, environment["GITHUB_REPOSITORY"], int(run))
+    text = render(document, more) + "\n"
     path = environment.get("GITHUB_STEP_SUMMARY")
     if path is None:
         print(text)

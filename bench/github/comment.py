@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,15 +26,16 @@ ARTIFACT = "comment"
 FILE = "comment.json"
 MARKER = "<!-- quantbench -->"
 BOT = "github-actions[bot]"
+SERVER = "https://github.com"
 SECTIONS = {"plan": "## What would be measured", "results": "## Measured"}
 # A pull request's own code can write any document, and runs in the first of these events only.
 _SECTION_OF = {"pull_request": "plan", "pull_request_target": "results"}
 MAX_ARCHIVE_BYTES = 2 * 2**20
 MAX_BYTES = 512 * 1024
-MAX_TABLES, MAX_COLUMNS, MAX_ROWS, MAX_NOTES, MAX_TEXT = 8, 14, 200, 50, 300
+MAX_TABLES, MAX_COLUMNS, MAX_ROWS, MAX_NOTES, MAX_TEXT = 8, 14, 200, 50, 400
 MAX_BODY = 60_000  # GitHub's own limit is 65,536
 # Said as they are; everything else goes into a code span, where nothing is interpreted.
-_PLAIN = re.compile(r"(?:[+-]?[A-Za-z0-9]|[(−×±])[A-Za-z0-9 .,;+%×±()/–−-]*")
+_PLAIN = re.compile(r"(?:[+-]?[A-Za-z0-9]|[(−×±])(?:[A-Za-z0-9 .,;+%×±()/–−-]|: |'s )*")
 _TAKEN = re.compile(r"www\.|\bgh-\d", re.IGNORECASE)
 # No code span may be ended, no table cell, no HTML comment of ours be forged.
 _LOOKALIKES = str.maketrans({"`": "ʼ", "|": "¦", "<": "‹", ">": "›", "\\": "⧵", "\n": " "})
@@ -55,6 +57,7 @@ class Document:
     Args:
         section: "plan" or "results": the part of the comment that is replaced.
         headline: one sentence, above everything.
+        sentences: what was found, one line each; the tables are then folded away.
         notes: one line each, below the tables.
     """
 
@@ -63,6 +66,26 @@ class Document:
     headline: str
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where a reader finds more: the run, which keeps the records, and the published page.
+
+    They are made of what GitHub says of itself, of nothing in a document.
+    """
+
+    run: str
+    page: str
+
+
+def links(server: str, repository: str, run_id: int) -> Links:
+    """Those of a run of a repository, named owner/name."""
+    owner, _, name = repository.partition("/")
+    home = f"{owner.lower()}.github.io"
+    page = f"https://{home}/" if name.lower() == home else f"https://{home}/{name}/"
+    return Links(f"{server}/{repository}/actions/runs/{run_id}", page)
 
 
 def write(document: Document, path: Path) -> None:
@@ -99,8 +122,9 @@ def _parse(raw: Any) -> Document:
         )
         for table in _list(raw["tables"], MAX_TABLES)
     )
-    notes = _texts(raw["notes"], MAX_NOTES)
-    return Document(raw["section"], raw["head_sha"], _text(raw["headline"]), tables, notes)
+    notes, sentences = (_texts(raw.get(part, []), MAX_NOTES) for part in ("notes", "sentences"))
+    headline = _text(raw["headline"])
+    return Document(raw["section"], raw["head_sha"], headline, tables, notes, sentences)
 
 
 def _list(value: Any, most: int, least: int = 0) -> list[Any]:
@@ -127,16 +151,24 @@ def inert(text: str) -> str:
     return f"`{text.translate(_LOOKALIKES)}`"
 
 
-def render(document: Document) -> str:
+def render(document: Document, more: Links | None = None) -> str:
     """The document's section of the comment, or of a job summary."""
     blocks = [SECTIONS[document.section], inert(document.headline)]
+    if document.sentences:
+        blocks.append("\n".join(f"- {inert(each)}" for each in document.sentences))
+    folded = bool(document.sentences and document.tables)
+    blocks += ["<details><summary>Every number</summary>"] if folded else []
     for table in document.tables:
         head = [_row([inert(c) for c in table.columns]), _row(["---"] * len(table.columns))]
         # A heading is a paragraph in bold: a code span cannot end it.
         blocks += [f"**{inert(table.title)}**" if table.title else ""]
         blocks += ["\n".join([*head, *(_row([inert(c) for c in row]) for row in table.rows)])]
+    blocks += ["</details>"] if folded else []
     if document.notes:
         blocks.append("\n".join(f"- {inert(note)}" for note in document.notes))
+    if more:
+        records = f"[run]({more.run}) · [records]({more.run}#artifacts)"
+        blocks.append(f"{records} · [page, once this is merged]({more.page})")
     blocks.append(f"<sub>Commit {document.head_sha[:12]}</sub>")
     text = "\n\n".join(block for block in blocks if block)
     return text if len(text) <= MAX_BODY // 2 else _shortened(document)
@@ -151,13 +183,13 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def combine(existing: str, document: Document) -> str:
+def combine(existing: str, document: Document, more: Links | None = None) -> str:
     """The comment's new body: the document's section replaced, the other one kept."""
     kept = dict.fromkeys(SECTIONS, "")
     for name in SECTIONS:
         found = re.search(f"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", existing, re.DOTALL)
         kept[name] = found[1] if found else ""
-    kept[document.section] = render(document)
+    kept[document.section] = render(document, more)
     parts = [f"<!-- {name} -->\n{text}\n<!-- /{name} -->" for name, text in kept.items() if text]
     return "\n".join([MARKER, *parts])
 
@@ -185,7 +217,7 @@ def find_pull(run: Mapping[str, Any], document: Document, api: Api) -> int | Non
     return None
 
 
-def post(number: int, document: Document, api: Api) -> None:
+def post(number: int, document: Document, api: Api, more: Links | None = None) -> None:
     """Writes or updates the one comment of ours; two that were written at once become one."""
     ours = [
         comment
@@ -193,7 +225,7 @@ def post(number: int, document: Document, api: Api) -> None:
         # Anyone can write the marker; only Actions writes as this user.
         if comment["user"]["login"] == BOT and comment["body"].startswith(MARKER)
     ]
-    body = {"body": combine("\n".join(comment["body"] for comment in ours), document)}
+    body = {"body": combine("\n".join(comment["body"] for comment in ours), document, more)}
     if not ours:
         api.send("POST", f"issues/{number}/comments", body)
         return
@@ -217,7 +249,8 @@ def answer(event: Mapping[str, Any], api: Api) -> str:
     number = find_pull(run, document, api)
     if number is None:
         return "no open pull request is at this commit any more"
-    post(number, document, api)
+    more = links(os.environ.get("GITHUB_SERVER_URL", SERVER), api.repository, int(run["id"]))
+    post(number, document, api, more if document.section == "results" else None)
     return f"commented on #{number}"
 
 

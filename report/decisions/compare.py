@@ -81,13 +81,12 @@ def compare(
 
 
 def sentences(results: Results) -> dict[Who, str]:
-    """What is said of every variant that has a baseline, in one sentence."""
+    """What is said of every variant, in one sentence."""
     verdicts = families.Verdicts(results)
     return {
         each.row.who: each.sentence
         for decision in decisions(verdicts)
         for each in decision.variants
-        if not each.row.is_baseline
     }
 
 
