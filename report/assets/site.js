@@ -256,6 +256,36 @@
     figure.append(button);
   };
 
+  // -- what each variant carries, at the service level that the reader asks for -----------------
+  const carrying = (table) => {
+    const lines = [...table.querySelectorAll("tr[data-loads]")].map((row) => [row.cells[1], JSON.parse(row.dataset.loads)]);
+    const limits = ["ttft", "tpot"];
+    const level = (name) => Number(state.get(name) ?? table.dataset[name]);
+    const sliders = limits.map((name) => {
+      const most = Math.max(level(name), ...lines.flatMap(([, loads]) => loads.map((load) => load[name][1])));
+      const slider = make("input", {
+        type: "range", min: 0, max: Math.ceil(most), step: most > 200 ? 10 : 0.5,
+        oninput: () => set(name, slider.value, false),
+      });
+      table.before(make("label", { class: "level" }, `${name.toUpperCase()} p90 at most, ms`, slider));
+      return slider;
+    });
+    views.push(() => {
+      limits.forEach((name, index) => {
+        sliders[index].value = level(name);
+        table.querySelector(`.${name}`).textContent = level(name);
+      });
+      const best = (loads, end) => loads
+        .filter((load) => limits.every((name) => load[name][end] <= level(name)))
+        .reduce((most, load) => (most && most.output >= load.output ? most : load), null);
+      for (const [cell, loads] of lines) {
+        const [may, sure] = [best(loads, 0), best(loads, 1)];
+        const perhaps = may && may !== sure ? `; perhaps ${may.text}, ${may.load}` : "";
+        cell.textContent = (sure ? `${sure.text} tokens/s, ${sure.load}` : "no measured load for sure") + perhaps;
+      }
+    });
+  };
+
   // -- decisions: the style sheet shows what the address names; chips keep the purpose -----------
   const purposed = () => {
     const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -298,6 +328,7 @@
       name();
     }
     document.querySelectorAll("table.data").forEach(enhance);
+    document.querySelectorAll("table.carries").forEach(carrying);
     const choices = [...document.querySelectorAll("table[data-choose]")];
     if (choices.length) choose(choices);
     document.querySelectorAll("figure[data-chart]").forEach(interactive);

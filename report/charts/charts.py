@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 from bench.records.pace import Pace
@@ -23,38 +24,91 @@ from report.charts.drawing import (
     draw,
     place_labels,
 )
+from report.numbers import Form
 from report.rows.loads import at_lowest
 from report.rows.rows import HistoryRow, Metric, QualityRow, Result, SpeedRow
 from report.stats import Estimate, Interval
 
 MOST_ROWS = 40
 _HEIGHT = 340
-_TOLD = {"label": "label", "text": "text"}  # a mark's tooltip
+_TOLD = {"label": "variant", "text": "value"}  # a mark's tooltip
+_DAYS = 6  # from so many on, six ticks have each a date of its own
 
 
-def trade_offs(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Chart]:
-    """Quality against speed for each machine on which a variant has both."""
-    made = []
-    for hardware in dict.fromkeys(row.hardware for row in speed):
-        loads = [row for row in speed if row.hardware == hardware]
-        scores = [row for row in quality if row.hardware == hardware and row.unit == "share"]
-        points = _points(loads, scores)
-        if len(points) < 2:
-            continue
-        # Never a front through ours and others' points: they are of different machines or days.
-        ours = [i for i, point in enumerate(points) if not point.published] or range(len(points))
-        front = {ours[i] for i in pareto([(points[i].x.value, points[i].y.value) for i in ours])}
-        points = [replace(point, front=i in front) for i, point in enumerate(points)]
-        caption = (
-            f"Quality against speed on {loads[0].hardware_name}. Bars are 95 % intervals, the area "
-            "of a dot is what its weights take in memory (on disk where that is unknown), and the "
-            "dashed line joins the variants that none beats in both. A ring is a published result: "
-            "one run, no interval of its time."
+def quality_against_speed(
+    name: str, speed: Sequence[SpeedRow], quality: Sequence[QualityRow]
+) -> Chart | None:
+    """The variants of one family on one machine that have both a speed and a score."""
+    points = _points(speed, [row for row in quality if row.unit == "share"])
+    if len(points) < 2:
+        return None
+    front = pareto([(point.x.value, point.y.value) for point in points])
+    points = [replace(point, front=i in front) for i, point in enumerate(points)]
+    first = next(row for row in quality if row.unit == "share")
+    ring = " A ring is a published result: one run, no interval of its time."
+    caption = (
+        f"Quality against speed of {first.family} on {first.hardware_name}. Bars are 95 %"
+        " intervals, the area of a dot is what its weights take, and the dashed line joins the"
+        f" variants that none beats in both.{ring if first.source == 'published' else ''}"
+    )
+    return trade_off(name, points, caption, " ".join(first.asked))
+
+
+def frontier(name: str, title: str, series: Sequence[Sequence[SpeedRow]]) -> Chart | None:
+    """Output against the time per token, a line a variant, from its lowest load to its highest."""
+    alt = _altair()
+
+    marks = [
+        replace(
+            _mark(row, row.metrics[Metric.OUTPUT], "", x=row.metrics[Metric.TPOT_P90].value),
+            text=f"{_told(row, Metric.OUTPUT)} at {rates.short_load(row.pace)}",
+            x_text=_told(row, Metric.TPOT_P90),
         )
-        metric = " ".join(scores[0].asked)
-        chart = trade_off(f"trade-off-{hardware}", points, caption, metric)
-        made += [chart] if chart else []
-    return made
+        for own in series
+        for row in own
+    ]
+    paces = dict.fromkeys(row.pace for own in series for row in own)
+    loads = ", ".join(rates.short(pace).removesuffix(" at a time") for pace in sorted(paces))
+    what = "requests at a time" if next(iter(paces)).is_closed else "offered"
+    caption = (
+        f"Output against time per token, {title}: a line a variant, a point a load ({loads}"
+        f" {what}). Up and left is better; shaded is the 95 % interval of the output."
+    )
+    x = alt.X("x:Q", title="TPOT p90, ms (less is faster)", scale=alt.Scale(zero=True))
+    y = alt.Y("value:Q", title="output, tokens/s", scale=alt.Scale(zero=True))
+    colour = _colour(marks, "label")
+    tooltip = _tooltip({"label": "variant", "text": "output", "x_text": "TPOT p90"})
+
+    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
+        base = alt.Chart()
+        band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
+        layers = alt.layer(
+            *(
+                [band.encode(x=x, y="low:Q", y2="high:Q", color=colour)]
+                if any(mark.value.interval for mark in marks)
+                else []
+            ),
+            base.mark_line(strokeWidth=1.75).encode(x=x, y=y, color=colour),
+            base.mark_point(filled=True, size=45, opacity=1).encode(
+                x=x, y=y, color=colour, href="href:N",
+                shape=alt.Shape("label:N", legend=None), tooltip=tooltip,
+            ),
+        )  # fmt: skip
+        return layers, marks
+
+    return draw(name, caption, compose, _HEIGHT)
+
+
+def _told(row: SpeedRow, metric: Metric) -> str:
+    """A metric's value with its unit and interval."""
+    return _with_interval(row.metrics[metric], numbers.number, f" {metric.unit}")
+
+
+def _with_interval(value: Estimate, form: Form, unit: str) -> str:
+    """A value as a tooltip has it: 9.84 ms (9.10 – 10.6)."""
+    ends = value.interval
+    within = numbers.interval(ends.low, ends.high, form) if ends else "no interval"
+    return f"{form(value.value)}{unit} ({within})"
 
 
 def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
@@ -63,7 +117,7 @@ def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
     for number, family in enumerate(dict.fromkeys(row.family for row in rows)):
         here = at_lowest([row for row in rows if row.family == family])
         own = [
-            _mark(row, row.metrics[Metric.TPOT_MEAN])
+            _mark(row, row.metrics[Metric.TPOT_MEAN], " ms")
             for row in here
             if Metric.TPOT_MEAN in row.metrics
         ]
@@ -84,7 +138,7 @@ def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
     """Every variant's score in the first metric, with its interval and the line of guessing."""
     first = rows[0]
     own, share = [row for row in rows if row.metric == first.metric], first.unit == "share"
-    marks = [_mark(row, row.value, percent=share) for row in own]
+    marks = [_mark(row, row.value, " %" if share else "") for row in own]
     side = -1 if first.higher_is_better else 1
     marks.sort(key=lambda mark: (side * mark.value.value, mark.label))
     note = " The dashed line is guessing." if first.chance is not None else ""
@@ -110,8 +164,9 @@ def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) 
             family=None,
             x=row.finished_at,
             value=row.value,
-            text=f"{numbers.number(row.value.value)} ms, vLLM {row.engine_version}",
+            text=_with_interval(row.value, numbers.number, " ms"),
             href=None,
+            x_text=f"{numbers.date(row.finished_at)}, vLLM {row.engine_version}",
         )
         for group in [group for group in chosen if group[0].series == first.series][:6]
         for row in group
@@ -120,7 +175,7 @@ def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) 
     load = rates.short_load(first.pace or Pace())
     caption = f"Time per output token over time on {name} at {load}; bars are 95 % intervals."
     titles = ("finished", "TPOT mean, ms")
-    return lines(f"history-{hardware}", marks, caption, titles, over_time=True)
+    return lines(f"history-{hardware}", marks, caption, titles)
 
 
 def _points(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Point]:
@@ -144,19 +199,19 @@ def _points(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Po
                 gib=gib,
                 published=row.source == "published",
                 href=row.page,
-                x_text=f"{numbers.number(time.value)} ms per token",
-                y_text=f"{numbers.share(score.value)} %",
+                x_text=f"{_with_interval(time, numbers.number, ' ms')} per token",
+                y_text=f"{_with_interval(score, numbers.share, ' %')} on {row.task}",
                 gib_text=f"{numbers.number(gib)} GiB",
             )
         )
     return points
 
 
-def _mark(row: Result, value: Estimate, *, x: float | None = None, percent: bool = False) -> Mark:
-    form, ends = numbers.share if percent else numbers.number, value.interval
-    interval = numbers.interval(ends.low, ends.high, form) if ends else "no interval"
+def _mark(row: Result, value: Estimate, unit: str, *, x: float | None = None) -> Mark:
+    """A value with its unit; one in per cent is drawn as that."""
+    percent = unit == " %"
+    text = _with_interval(value, numbers.share if percent else numbers.number, unit)
     shown = _percent(value) if percent else value
-    text = f"{form(value.value)}  [{interval}]"
     return Mark(_label(row), row.family, x, shown, text, row.page)
 
 
@@ -202,7 +257,7 @@ def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> 
             strokeDash=[3, 3], strokeWidth=1, color=SOFT, interpolate="step-after"
         )
         marks = {"opacity": 0.92, "strokeWidth": 1.5}
-        texts = {"label": "label", "x_text": "x", "y_text": "y", "gib_text": "gib"}
+        texts = {"label": "variant", "x_text": "time", "y_text": "score", "gib_text": "weights"}
         dots = base.transform_filter("!datum.published").mark_point(
             **marks, filled=True, stroke=PAPER
         )
@@ -284,22 +339,16 @@ def ranking(
     return draw(name, caption, compose, 24 * len(order) + 8, widths)
 
 
-def lines(
-    name: str,
-    rows: Sequence[Mark],
-    caption: str,
-    titles: tuple[str, str],
-    *,
-    over_time: bool = False,
-) -> Chart | None:
-    """A line with intervals per label over `x`."""
+def lines(name: str, rows: Sequence[Mark], caption: str, titles: tuple[str, str]) -> Chart | None:
+    """A line with intervals per label over time; `x` is a moment as ISO 8601 has it."""
     if not rows:
         return None
     alt = _altair()
 
-    days = alt.Axis(format="%Y-%m-%d", labelOverlap=True) if over_time else alt.Axis()
-    kind = alt.Scale(type="utc") if over_time else alt.Scale(zero=True)
-    x = alt.X("x:T" if over_time else "x:Q", title=titles[0], axis=days, scale=kind)
+    moments = sorted(datetime.fromisoformat(str(row.x)) for row in rows)
+    shown = "%Y-%m-%d" if (moments[-1] - moments[0]).days >= _DAYS else "%m-%d %H:%M"
+    axis = alt.Axis(format=shown, labelOverlap=True)
+    x = alt.X("x:T", title=titles[0], axis=axis, scale=alt.Scale(type="utc"))
     y = alt.Y("value:Q", title=titles[1], scale=alt.Scale(zero=False, nice=True))
     colour = _colour(rows, "label")
 
@@ -314,7 +363,7 @@ def lines(
             base.mark_point(filled=True, size=45, opacity=1).encode(
                 x=x, y=y, color=colour,
                 shape=alt.Shape("label:N", legend=None),
-                tooltip=_tooltip(_TOLD),
+                tooltip=_tooltip({**_TOLD, "x_text": "finished"}),
             ),
         )  # fmt: skip
         return layers, rows

@@ -31,7 +31,7 @@ INKS = {
     **{OTHER: "--c7", SOFT: "--soft", INK: "--ink", GRID: "--grid", PAPER: "--paper"},
 }
 WIDE, NARROW = 640, 250
-_LETTER, _LINE, _DOT = 6.2, 13.0, 9.0  # pixels: a label's letter and line, a dot's reach
+_LETTER, _LINE, _DOT = 7.0, 13.0, 9.0  # pixels: a label's letter and line, a dot's reach
 ANCHORS = (("left", 9, -9), ("left", 9, 12), ("right", -9, -9), ("right", -9, 12))
 
 
@@ -67,6 +67,7 @@ class Mark:
     value: Estimate
     text: str
     href: str | None
+    x_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,19 @@ class Chart:
 
 
 def figure(chart: Chart) -> escape.Markdown:
-    """The chart as a page's raw HTML: drawings that need no script, and a caption."""
+    """The chart as a raw HTML block of a page."""
+    return escape.html_block(markup(chart))
+
+
+def markup(chart: Chart) -> Markup:
+    """The chart as HTML: drawings that need no script, and a caption."""
     drawings = Markup("\n").join(
         Markup(f'<div class="{kind}">{svg}</div>')  # noqa: S704 - drawn and escaped here
         for kind, svg in (("wide", chart.wide), ("narrow", chart.narrow))
     )
-    return escape.html_block(
-        Markup(
-            '<figure class="chart" data-chart="{}">\n{}\n<figcaption>{}</figcaption>\n</figure>'
-        ).format(escape.html(chart.name), drawings, escape.html(chart.caption))
-    )
+    return Markup(
+        '<figure class="chart" data-chart="{}">\n{}\n<figcaption>{}</figcaption>\n</figure>'
+    ).format(escape.html(chart.name), drawings, escape.html(chart.caption))
 
 
 def draw(
@@ -178,7 +182,9 @@ def _spec(chart: Any, rows: Sequence[Point | Mark], width: int, height: int) -> 
         **{"tickColor": GRID, "titleFontWeight": "normal", "titleFontSize": 12, "tickCount": 6},
         **{"labelFontSize": 11, "titlePadding": 8, "labelLimit": 260 if width == WIDE else 165},
     }
-    legend = {"labelColor": INK, "labelFontSize": 11, "columns": 4 if width == WIDE else 1}
+    # A reader's font may be wider than the one that is measured here: columns have room.
+    legend = {"labelColor": INK, "labelFontSize": 11, "columns": 3 if width == WIDE else 1}
+    legend |= {"columnPadding": 48, "symbolOpacity": 1}
     spec["config"] = {
         **{
             "aria": False,

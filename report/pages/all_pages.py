@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from report import escape, numbers
-from report.charts import charts, drawing
+from report.charts import drawing
 from report.charts.drawing import Chart
 from report.decisions.decision import decisions
 from report.differences.families import Verdicts
@@ -57,7 +57,10 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
     found = findings(verdicts)
     coverage = overview.coverage(results.runs)
     decided = decisions(verdicts)
+    panels = decision.panels(results, decided)
     drawn: list[Chart] = []
+
+    drawn += [chart for panel in panels for chart in panel.charts]
 
     def place(chart: Chart | None) -> escape.Markdown:
         if chart is None:
@@ -70,11 +73,10 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
         _page(
             "index",
             **shared,
-            panels=decision.panels(results, decided),
+            panels=panels,
             measured=takeaways.listed(found, "measured"),
             published=takeaways.listed(found, "published"),
             count=len(found),
-            pictures=charts.trade_offs(loads, scores),
             coverage=coverage,
             newest=overview.newest(results.runs),
         ),
@@ -169,7 +171,6 @@ def environment() -> Environment:
         comment_end_string="#-->",
         finalize=escape.markdown,
     )
-    made.globals.update(folded=tables.folded)
     made.filters.update(
         yaml=escape.yaml_text,
         table=tables.render,

@@ -23,7 +23,7 @@ from report.rows.rows import LATENCIES, Metric, QualityRow, SpeedRow, Who
 
 # Beyond these many pairs a table is no help, and pairing answers takes its time.
 MOST_PAIRS = 200
-_SHOWN = (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.E2E_MEAN, Metric.OUTPUT)
+_SHOWN = (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.OUTPUT)
 _TESTED = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.OUTPUT)
 
 

@@ -15,9 +15,12 @@ from itertools import chain
 from markupsafe import Markup
 
 from report import escape, numbers
+from report.charts import charts, drawing
+from report.charts.drawing import Chart
 from report.decisions.decision import PURPOSES, Choice, Decision, Purpose
 from report.decisions.summary import VariantSummary, quality_text
 from report.pages import cells, tables
+from report.pages.frontier import Frontier, frontier
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
 from report.rows.rows import Metric
@@ -80,6 +83,14 @@ class Panel:
     table: Table
     more: int
     commands: tuple[Command, ...]
+    frontier: Frontier | None
+    trade_off: Chart | None
+
+    @property
+    def charts(self) -> list[Chart]:
+        """Its pictures."""
+        both = (self.frontier.chart if self.frontier else None, self.trade_off)
+        return [chart for chart in both if chart is not None]
 
 
 def panels(results: Results, found: Sequence[Decision]) -> list[Panel]:
@@ -89,8 +100,18 @@ def panels(results: Results, found: Sequence[Decision]) -> list[Panel]:
 
 def html(value: Sequence[Panel]) -> escape.Markdown:
     """The panels as a raw HTML block."""
-    shown = [(panel, tables.html(panel.table)) for panel in value]
+    shown = [(panel, tables.html(panel.table), _pictures(panel)) for panel in value]
     return escape.html_block(tables.fragment("decisions.html.j2", panels=shown))
+
+
+def _pictures(panel: Panel) -> Markup:
+    """Throughput against latency, then quality against speed."""
+    shown = Markup("")
+    if panel.frontier:
+        chart = panel.frontier.chart
+        figure = drawing.markup(chart) if chart else ""
+        shown += tables.fragment("frontier.html.j2", frontier=panel.frontier, figure=figure)
+    return shown + (drawing.markup(panel.trade_off) if panel.trade_off else "")
 
 
 def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> Panel:
@@ -108,6 +129,12 @@ def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> P
         _table(decision),
         max(0, len(decision.variants) - _MOST),
         tuple(_commands(results, decision)),
+        frontier(_identifier(decision), results, decision),
+        charts.quality_against_speed(
+            f"trade-off-{_identifier(decision)}",
+            [row for each in decision.variants for row in (each.usual,) if row is not None],
+            [row for each in decision.variants for row in each.scores],
+        ),
     )
 
 

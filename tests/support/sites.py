@@ -6,7 +6,7 @@ import html.parser
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,6 +67,27 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site of the hostile records and nothing else."""
     return _built("hostile", hostile, None, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def loops_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a family of twelve variants, two of them in closed loops."""
+    return _built("loops", _loops, None, tmp_path_factory)
+
+
+def _loops(root: Path) -> list[Path]:
+    made = []
+    more = [replace(synthetic.FP8, name=f"Qwen3-8B number {i}") for i in range(10)]
+    for variant in (synthetic.BF16, synthetic.FP8, *more):
+        loops = () if variant in more else (1, 8, 32)
+        for number in range(2):
+            time = synthetic.START + timedelta(hours=number)
+            record = synthetic.speed_record(
+                variant, finished=time, seed=number, loops=loops, repeats=1
+            )
+            made.append(store.write(root, *record))
+        made.append(store.write(root, *synthetic.quality_record(variant)))
+    return made
 
 
 def _built(

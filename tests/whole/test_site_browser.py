@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,11 +15,11 @@ import chromium
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
-from sites import demo, hostile_site
+from sites import demo, hostile_site, loops_site
 
 pytestmark = pytest.mark.browser
 
-__all__ = ["demo", "hostile_site"]  # fixtures
+__all__ = ["demo", "hostile_site", "loops_site"]  # fixtures
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -39,11 +40,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address(
-    demo: Path, hostile_site: Path, tmp_path_factory: pytest.TempPathFactory
+    demo: Path, hostile_site: Path, loops_site: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     root = tmp_path_factory.mktemp("browser") / "site"
     shutil.copytree(demo, root)
     shutil.copytree(hostile_site, root / "hostile")
+    shutil.copytree(loops_site, root / "loops")
     handler = functools.partial(Quiet, directory=str(root))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -298,7 +300,7 @@ def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     assert page.evaluate(paper) != before
     page = visit.go("compare.html")
     for _ in range(2):
-        tab_to(page, "#compare input[type=checkbox]:not(:checked)")
+        tab_to(page, "table[data-choose] input[type=checkbox]:not(:checked)")
         page.keyboard.press("Space")
     expect(page.locator("#side-by-side thead th")).to_have_count(2)
 
@@ -326,9 +328,7 @@ def test_what_is_picked_stands_side_by_side_in_view_and_the_address_keeps_it(
     page.reload()
     expect(table.locator("thead th")).to_have_count(2)
     expect(group.locator("table").first).to_be_visible()
-    page.get_by_text("published", exact=False).locator(
-        "xpath=ancestor-or-self::summary"
-    ).first.click()
+    page.locator("summary", has_text="Qwen3-8B on NVIDIA L40 (46 GB), published").click()
     page.locator("[id='published.l40.l40-2025-qwen3-8b-awq-marlin'] input").check()
     expect(table.locator("thead th")).to_have_count(3)
     page.go_back()
@@ -364,16 +364,43 @@ def test_the_theme_follows_the_system_and_the_reader_and_is_kept(visit: Visit) -
 
 
 def test_a_chart_is_drawn_without_scripts_and_explored_with_them(visit: Visit) -> None:
-    page = visit.go("index.html")
-    figure = page.locator("figure.chart").first
+    page = visit.go("index.html#measured-l40_qwen3-8b")
+    figure = page.locator("figure.chart:visible").first
     expect(figure.locator("svg:visible")).to_have_count(1)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     figure.get_by_role("button", name="Explore").click()
     expect(figure.locator(".live svg")).to_be_visible()
-    assert {url.rsplit("/", 1)[1] for url in asked} == {"vega.js", "trade-off-l40.js"}
+    chart = "trade-off-measured-l40_qwen3-8b.js"
+    assert {url.rsplit("/", 1)[1] for url in asked} == {"vega.js", chart}
     figure.locator(".live .mark-symbol.role-mark path").last.hover()
-    expect(page.locator("#vg-tooltip-element")).to_contain_text("GiB")
+    tooltip = page.locator("#vg-tooltip-element")
+    expect(tooltip).to_contain_text("Qwen3-8B")
+    expect(tooltip).to_contain_text("ms")
+    expect(tooltip).to_contain_text("GiB")
+
+
+def test_the_service_level_says_what_each_variant_carries(visit: Visit) -> None:
+    page = visit.go("loops/index.html")
+    figure = page.locator(".frontier figure:visible").first
+    expect(figure).to_contain_text("a line a variant")
+    cell = page.locator(".carries tr", has_text="Qwen3-8B FP8").locator("td")
+    expect(cell).to_contain_text("tokens/s")
+    before = cell.inner_text()
+    slider = page.get_by_label("TPOT p90 at most, ms")
+    slider.fill("1")
+    expect(cell).to_have_text("no measured load for sure")
+    assert "tpot=1" in page.url
+    page.reload()
+    expect(cell).to_have_text("no measured load for sure")
+    slider.fill("50")
+    expect(cell).to_have_text(before)
+
+
+def test_two_loads_say_which_would_draw_the_picture(visit: Visit) -> None:
+    page = visit.go("index.html#measured-l40_qwen3-8b")
+    note = page.locator(".frontier:visible .note")
+    expect(note).to_contain_text("concurrency = [1, 8, 32, 64, 128] in [speed]")
 
 
 def test_without_scripts_every_number_is_still_there(browser: Browser, address: str) -> None:
@@ -505,13 +532,30 @@ def test_a_command_is_copied(browser: Browser, address: str) -> None:
     assert made.troubles == []
 
 
+def test_twelve_variants_fit_the_first_screen(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    made = Visit(context, address)
+    page = made.go("loops/index.html")
+    rows = page.locator(".decision:visible tbody tr")
+    expect(rows).to_have_count(12)
+    for shown in (page.locator(".take:visible"), rows.first, rows.last):
+        box = shown.bounding_box()
+        assert box and box["y"] >= 0 and box["y"] + box["height"] <= 900
+    context.close()
+    assert made.troubles == []
+
+
+MOST_WORDS, MOST_BYTES = 1_000, 150_000
+
+
 def test_the_overview_is_short(visit: Visit) -> None:
     page = visit.go("index.html")
-    assert len(page.locator("main").inner_text().split()) <= 1_000
+    assert len(page.locator("main").inner_text().split()) <= MOST_WORDS
 
 
 def test_the_overview_weighs_little(visit: Visit) -> None:
+    """As a server sends it, compressed."""
     sizes: list[int] = []
-    visit.page.on("response", lambda response: sizes.append(len(response.body())))
+    visit.page.on("response", lambda response: sizes.append(len(gzip.compress(response.body()))))
     visit.go("index.html")
-    assert sum(sizes) < 500_000
+    assert 0 < sum(sizes) < MOST_BYTES

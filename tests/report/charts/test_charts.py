@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
+import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 from sites import HOSTILE
 
+from bench.records import store
 from report.charts import charts, drawing
 from report.charts.drawing import Mark, Point
+from report.decisions.decision import decisions
+from report.differences.families import Verdicts
+from report.pages.frontier import Load, carries, frontier
+from report.rows.results import load
 from report.stats import Estimate, Interval
 
 
@@ -86,12 +95,48 @@ def test_a_ranking_draws_at_most_its_limit_and_the_line_of_guessing() -> None:
     assert without is not None and marks(without.wide, "rule") == 1
 
 
-def test_lines_draw_every_value_over_time() -> None:
-    rows = [mark(0, x=f"2026-03-0{day}T00:00:00Z") for day in (1, 2, 3)]
-    chart = charts.lines("l", rows, "c", ("finished", "ms"), over_time=True)
+@pytest.mark.parametrize("moments", [
+    [f"2026-03-{day:02}T00:00:00Z" for day in (1, 2, 3)],
+    [f"2026-03-{day:02}T00:00:00Z" for day in (1, 8, 29)],
+    [f"2026-03-01T{hour:02}:00:00Z" for hour in (5, 6, 7)],
+])  # fmt: skip
+def test_lines_draw_every_value_over_time_and_no_date_twice(moments: list[str]) -> None:
+    chart = charts.lines("l", [mark(0, x=each) for each in moments], "c", ("finished", "ms"))
     assert chart is not None
     assert marks(chart.wide, "symbol") == 3
-    assert "2026-03-01" in chart.wide
+    dates = re.findall(r">((?:2026-)?03-\d\d(?: \d\d:\d\d)?)</text>", chart.wide)
+    assert len(dates) >= 3
+    assert len(set(dates)) == len(dates)
+
+
+def test_a_frontier_is_a_line_a_variant_with_its_units_and_intervals_said(tmp_path: Path) -> None:
+    for variant in (synthetic.BF16, synthetic.FP8):
+        for number in range(2):
+            time = synthetic.START + timedelta(hours=number)
+            made = synthetic.speed_record(
+                variant, finished=time, seed=number, loops=(1, 8, 32), repeats=1
+            )
+            store.write(tmp_path, *made)
+    verdicts = Verdicts(load(tmp_path, None))
+    [decision] = decisions(verdicts)
+    found = frontier("x", verdicts.results, decision)
+    assert found and found.chart
+    assert marks(found.chart.wide, "line") == 2
+    assert marks(found.chart.wide, "symbol") == 6
+    told = found.chart.spec["data"]["values"][0]
+    assert re.fullmatch(r"[\d,.]+ tokens/s \([\d,.]+ – [\d,.]+\) at 1 at a time", told["text"])
+    assert re.fullmatch(r"[\d.]+ ms \([\d.]+ – [\d.]+\)", told["x_text"])
+
+
+def test_what_is_carried_is_the_most_output_whose_whole_intervals_are_within() -> None:
+    loads = [
+        Load("1 at a time", 100.0, "100", (20.0, 22.0), (5.0, 6.0)),
+        Load("8 at a time", 400.0, "400", (90.0, 110.0), (9.0, 11.0)),
+    ]
+    assert carries(loads, 200.0, 20.0) == "400 tokens/s, 8 at a time"
+    assert carries(loads, 200.0, 10.0) == "100 tokens/s, 1 at a time; perhaps 400, 8 at a time"
+    assert carries(loads, 200.0, 5.5) == "no measured load for sure; perhaps 100, 1 at a time"
+    assert carries(loads, 10.0, 50.0) == "no measured load for sure"
 
 
 def test_only_inks_that_follow_the_theme_are_used_and_nothing_is_fetched() -> None:
@@ -117,7 +162,7 @@ def test_the_interactive_form_has_the_same_data_zoom_and_links() -> None:
 def test_a_chart_is_the_same_however_many_were_drawn_before() -> None:
     points = [point(i) for i in range(3)]
     first = trade_off(points)
-    charts.lines("l", [mark(0, x=1.0)], "c", ("x", "y"))
+    charts.lines("l", [mark(0, x="2026-03-01T00:00:00Z")], "c", ("x", "y"))
     assert trade_off(points) == first
 
 
