@@ -316,7 +316,28 @@
     line.append(" ", button);
   };
 
+  // -- search: every word must be in what is found; the texts are fetched when somebody asks ------
+  const MOST_FOUND = 12;
+  const searchable = (bar) => {
+    const list = make("ul", { class: "found", hidden: "" });
+    const seek = async () => {
+      await load("assets/search.js");
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const found = window.quantbenchSearch.filter(([text]) => words.every((word) => text.toLowerCase().includes(word)));
+      const shown = found.slice(0, MOST_FOUND).map(([text, path]) => make("li", {}, make("a", { href: new URL(path, home).href }, text)));
+      list.replaceChildren(...(shown.length ? shown : [make("li", {}, "Nothing is named so.")]));
+      list.hidden = !words.length;
+    };
+    const box = make("input", {
+      type: "search", placeholder: "Search", autocomplete: "off", "aria-label": "Search this site", oninput: seek,
+      onkeydown: (event) => { if (event.key === "Escape") { box.value = ""; list.hidden = true; } },
+    });
+    bar.append(make("div", { class: "search", role: "search" }, box, list));
+  };
+
   addEventListener("DOMContentLoaded", () => {
+    const bar = document.querySelector(".site-head, #quarto-header .navbar-container");
+    if (bar) searchable(bar);
     const toggle = document.querySelector("button.theme");
     if (toggle) {
       const system = matchMedia("(prefers-color-scheme: dark)");

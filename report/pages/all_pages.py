@@ -28,6 +28,7 @@ from report.pages import (
     takeaways,
     variant,
 )
+from report.pages.decision import Panel
 from report.places import TEMPLATES
 from report.rows.results import Results
 from report.rows.rows import Result
@@ -49,8 +50,8 @@ class Page:
         return "../" * self.path.count("/")
 
 
-def make(results: Results) -> tuple[list[Page], list[Chart]]:
-    """All pages, and the charts whose interactive form they offer."""
+def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
+    """All pages, the charts whose interactive form they offer, and the decisions."""
     verdicts = Verdicts(results)
     loads = _arranged(results.speed, lambda row: (row.pace, ""))
     scores = _arranged(results.quality, lambda row: row.asked)
@@ -116,7 +117,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart]]:
     for newest, machines in variant.variants(verdicts, loads, scores):
         path = f"variants/{newest.variant}"
         pages.append(_page("variant", path, **shared, newest=newest, machines=machines))
-    return pages, drawn
+    return pages, drawn, panels
 
 
 def _page(name: str, path: str = "", **context: Any) -> Page:

@@ -85,6 +85,13 @@ class Panel:
     commands: tuple[Command, ...]
     frontier: Frontier | None
     trade_off: Chart | None
+    file: str  # below the site's root: this decision alone, for mailing
+
+    @property
+    def summary(self) -> str:
+        """What to take first, in a sentence."""
+        takes = [f"Take {each.name}{each.rest}" for each in self.takes[:1]]
+        return " ".join([*takes, *([self.about] if self.about else [])]) or self.title
 
     @property
     def charts(self) -> list[Chart]:
@@ -100,8 +107,13 @@ def panels(results: Results, found: Sequence[Decision]) -> list[Panel]:
 
 def html(value: Sequence[Panel]) -> escape.Markdown:
     """The panels as a raw HTML block."""
+    return escape.html_block(markup(value))
+
+
+def markup(value: Sequence[Panel]) -> Markup:
+    """The panels as HTML."""
     shown = [(panel, tables.html(panel.table), _pictures(panel)) for panel in value]
-    return escape.html_block(tables.fragment("decisions.html.j2", panels=shown))
+    return tables.fragment("decisions.html.j2", panels=shown)
 
 
 def _pictures(panel: Panel) -> Markup:
@@ -135,6 +147,7 @@ def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> P
             [row for each in decision.variants for row in (each.usual,) if row is not None],
             [row for each in decision.variants for row in each.scores],
         ),
+        f"decisions/{_identifier(decision)}.html",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from bench.records.record import Record
 from report import numbers
 from report.pages import cells
 from report.pages.tables import Cell, Column, Row, Table
@@ -29,6 +30,7 @@ class Counts:
     newest: str | None
     published: int
     left_out: int
+    is_demo: bool
 
 
 def counts(results: Results) -> Counts:
@@ -43,7 +45,13 @@ def counts(results: Results) -> Counts:
         newest=max((run.finished_at or "" for run in runs), default=None),
         published=len({row.variant for row in rows if row.source == "published"}),
         left_out=len(results.left_out),
+        is_demo=bool(done) and all(_is_demo(results.record(run.record)) for run in done),
     )
+
+
+def _is_demo(record: Record) -> bool:
+    """Whether it is of the model that comes with the program, or of random weights."""
+    return record.model is not None and record.model.source != "hub"
 
 
 def _current(runs: Sequence[RunRow]) -> list[dict[Stage, RunRow]]:

@@ -20,7 +20,7 @@ from report.pages import all_pages
 from report.pages.all_pages import Page
 from report.places import ASSETS, REFERENCE
 from report.rows.results import Results, load
-from report.site import renderers
+from report.site import renderers, search, sharing
 from report.site.renderers import Renderer
 
 _MARKER = "site.json"
@@ -58,15 +58,20 @@ def build(
     tell("reading the records")
     loaded = load(results, reference)
     tell("preparing the pages")
-    made, drawn = all_pages.make(loaded)
+    made, drawn, panels = all_pages.make(loaded)
+    card = sharing.card(panels)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         project, site = Path(temporary) / "project", Path(temporary) / "site"
         write_project(made, project, site_url)
+        (project / sharing.CARD).write_bytes(card)
         site.mkdir()
-        renderers.render(made, project, site, chosen, tell)
+        renderers.render(made, project, site, chosen, tell, site_url)
         tell("adding records, data and charts")
         add_files(loaded, drawn, reference, site, site_url)
+        (site / sharing.CARD).write_bytes(card)
+        for panel in panels:
+            _write(site / panel.file, sharing.one_file(panel, site_url))
         if site_url and not (site / "sitemap.xml").exists():
             _write(site / "sitemap.xml", renderers.sitemap(made, site_url))
         names = tuple(f"{page.path}.html" for page in made)
@@ -93,8 +98,9 @@ def _quarto_project(made: Iterable[Page], site_url: str | None) -> str:
     website = {
         "title": renderers.TITLE,
         "favicon": "assets/icon.svg",
-        "navbar": {"left": navigation, "search": True},
+        "navbar": {"left": navigation, "search": False},  # assets/site.js has one
         "page-footer": {"left": str(escape.markdown(renderers.FOOTER)), "border": True},
+        "open-graph": {"image": sharing.CARD},
         **({"site-url": site_url} if site_url else {}),
     }
     html = {
@@ -133,6 +139,7 @@ def add_files(
     """Everything of the site that is not a page: the same whichever rendered it."""
     shutil.copytree(ASSETS, site / "assets", dirs_exist_ok=True)
     _write(site / "assets" / "vega.js", drawing.bundle())
+    _write(site / "assets" / "search.js", search.script(loaded))
     for chart in drawn:
         _write(site / "charts" / f"{chart.name}.js", chart.script)
     export.write(loaded, site / "data", site_url)

@@ -44,7 +44,7 @@ def choose(renderer: Renderer) -> Literal["quarto", "pandoc"]:
     if renderer == "quarto":
         raise MachineError(
             "the program `quarto` is not on PATH",
-            "install Quarto, or use --engine pandoc for the same pages without site search",
+            "install Quarto, or use --engine pandoc for the same pages",
         )
     _pandoc()
     return "pandoc"
@@ -56,6 +56,7 @@ def render(
     out: Path,
     renderer: Literal["quarto", "pandoc"],
     progress: Callable[[str], None],
+    site_url: str | None = None,
 ) -> None:
     """Renders a written project into `out`, one HTML file per page."""
     if renderer == "quarto":
@@ -63,7 +64,7 @@ def render(
         _quarto(project, out)
     else:
         progress(f"Pandoc renders {len(pages)} pages")
-        _with_pandoc(pages, project, out)
+        _with_pandoc(pages, project, out, site_url)
 
 
 def _quarto(project: Path, out: Path) -> None:
@@ -75,25 +76,26 @@ def _quarto(project: Path, out: Path) -> None:
         sitemap.write_text(re.sub(r"\s*<lastmod>[^<]*</lastmod>", "", sitemap.read_text("utf-8")))
 
 
-def _with_pandoc(pages: Sequence[Page], project: Path, out: Path) -> None:
+def _with_pandoc(pages: Sequence[Page], project: Path, out: Path, site_url: str | None) -> None:
     program = _pandoc()
 
     def convert(page: Page) -> None:
         target = out / f"{page.path}.html"
         target.parent.mkdir(parents=True, exist_ok=True)
-        _run([program, *_arguments(page), "-o", str(target)], project, dict(os.environ))
+        _run([program, *_arguments(page, site_url), "-o", str(target)], project, dict(os.environ))
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         list(pool.map(convert, pages))
 
 
-def _arguments(page: Page) -> list[str]:
+def _arguments(page: Page, site_url: str | None) -> list[str]:
     """Pandoc's command line for one page, without its output."""
     variables = {
         "root": page.root,
         "site-title": TITLE,
         "footer": escape.html(FOOTER),
         "nav": _navigation(page),
+        **({"site-url": site_url.rstrip("/"), "path": page.path} if site_url else {}),
     }
     return [
         f"{page.path}.qmd",

@@ -305,6 +305,20 @@ def test_everything_works_by_keyboard_alone(visit: Visit) -> None:
     expect(page.locator("#side-by-side thead th")).to_have_count(2)
 
 
+def test_the_search_finds_a_variant_on_a_machine(visit: Visit) -> None:
+    page = visit.go("methodology.html")
+    box = page.get_by_role("searchbox", name="Search this site")
+    box.fill("AWQ Marlin L40")
+    found = page.locator(".found a")
+    expect(found.first).to_contain_text("Qwen3-8B AWQ, Marlin on NVIDIA L40: speed")
+    found.first.click()
+    expect(page.locator("#speed-l40 tr:target")).to_be_visible()
+    box.fill("no such thing")
+    expect(page.locator(".found")).to_have_text("Nothing is named so.")
+    box.press("Escape")
+    expect(page.locator(".found")).to_be_hidden()
+
+
 def test_what_is_picked_stands_side_by_side_in_view_and_the_address_keeps_it(
     visit: Visit,
 ) -> None:

@@ -54,6 +54,19 @@ def test_ids_are_unique_and_nothing_is_loaded_from_elsewhere(demo: Path) -> None
         assert not [each for each in page.loads if "//" in each], name
         assert page.scripts == [], name
         assert page.tags.count("h1") == 1, name
+        assert any(each.endswith("assets/icon.svg") for each in page.loads) or "decisions/" in name
+
+
+def test_a_decision_is_one_file_that_needs_nothing_else(demo: Path) -> None:
+    files = sorted((demo / "decisions").glob("*.html"))
+    assert [path.stem for path in files if path.stem == "measured-l40_qwen3-8b"]
+    for path in files:
+        page = sites.read(path)
+        assert page.loads == [] and page.scripts == []
+        assert [link for link in page.links if not link.startswith("#")] == []
+    text = sites.read(demo / "decisions" / "measured-l40_qwen3-8b.html").text
+    assert "Take Qwen3-8B BF16: least time per token" in text
+    assert "vllm serve" in text or "bench run --variant" in text
 
 
 def test_every_row_of_results_links_to_the_record_its_numbers_are_in(demo: Path) -> None:
@@ -187,6 +200,12 @@ def test_a_site_of_one_record_replaces_the_one_before_and_has_full_addresses(
     assert "No quality has been measured yet" in read["quality.html"].text
     for page in site.pages:
         assert f"<loc>{address}{page}</loc>" in (site.path / "sitemap.xml").read_text()
+        text = (site.path / page).read_text()
+        assert f'<meta property="og:image" content="{address}assets/card.png">' in text
+        assert '<meta property="og:description" content="' in text
+    assert (site.path / "assets/card.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    [mailed] = (site.path / "decisions").iterdir()
+    assert f'href="{address}variants/qwen3-8b-bf16.html"' in mailed.read_text()
     assert f'{address}variants/qwen3-8b-bf16.html"' in (site.path / "data/feed.xml").read_text()
 
 
@@ -273,7 +292,7 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
     assert all((site.path / page).is_file() for page in site.pages)
     project = json.loads((site.path / "project.json").read_text())
     assert project["website"]["site-url"] == "https://x.example/y/"
-    assert project["website"]["navbar"]["search"] is True
+    assert project["website"]["navbar"]["search"] is False
     assert project["format"]["html"]["html-math-method"] == "mathml"
     assert "lastmod" not in (site.path / "sitemap.xml").read_text()
 
@@ -281,7 +300,7 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
 def sources(write: Callable[[Path], object], folder: Path) -> dict[str, str]:
     """The .qmd sources of results, the drawings left out."""
     write(folder)
-    made, _ = all_pages.make(load(folder, REFERENCE))
+    made, _, _ = all_pages.make(load(folder, REFERENCE))
     return {
         page.path: re.sub(r"<svg .*?</svg>", "<svg/>", page.source, flags=re.DOTALL)
         for page in made
