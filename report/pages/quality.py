@@ -44,7 +44,6 @@ _OWN_TEXTS = (
     Column("p", "p", title="Against no change"),
     Column("kl", "Divergence from baseline", "nats per token", better="lower"),
     Column("documents", "Documents"),
-    cells.RECORD,
 )
 _EXPECTATIONS = (
     cells.VARIANT,
@@ -247,7 +246,6 @@ def _own_text(row: QualityRow, told: OwnText) -> Row:
         cells.amount(change.p, partial(numbers.p_value, equals="")),
         replace(apart, text=f"≥ {apart.text}"),
         cells.amount(told.documents, numbers.whole),
-        cells.record(row),
     ]
     return Row(cells.head(row), shown, group="own text", variant=row.variant)
 

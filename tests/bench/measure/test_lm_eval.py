@@ -220,24 +220,17 @@ def test_several_true_choices_of_truthfulqa(
     assert task.choices == 3
 
 
-ARC = {
-    "id": "1",
-    "question": "What?",
-    "choices": {"text": TEXTS, "label": LABELS},
-    "answerKey": "C",
-}
-TRIVIA = {"question": "Where", "answer": {"aliases": ["Paris", "Lutetia"], "value": "Paris"}}
 SCHEMA = {"sentence": "He saw it so _ left.", "option1": "Ann", "option2": "Bob", "answer": "2"}
 
 
 @pytest.mark.parametrize(
     ("name", "document", "text"),
     [
-        ("arc_challenge", ARC, "Question: What?\nAnswer: c"),
-        ("gsm8k", QUESTIONS[0], "Question: 3 and 0?\nAnswer: Count. #### 3"),
-        ("lambada_openai", {"text": "She mixes the dough"}, "She mixes the dough"),
-        ("triviaqa", TRIVIA, "Question: Where?\nAnswer: Paris"),
-        ("wikitext", {"page": "Nobody waits."}, "Nobody waits."),
+        ("arc_challenge", ARC[0], "Question: What?\nAnswer: c"),
+        ("gsm8k", GSM8K[0], "Question: 3 and 0?\nAnswer: Count. #### 3"),
+        ("lambada_openai", LAMBADA[0], "She mixes the dough"),
+        ("triviaqa", TRIVIAQA[0], "Question: Where?\nAnswer: Paris"),
+        ("wikitext", WIKITEXT[1], "Nobody waits."),
         ("winogrande", SCHEMA, "He saw it so Bob left."),
     ],
 )
