@@ -527,7 +527,7 @@ class Attempt:
             stage=job.stage,
             status="ok" if error is None else "partial" if speed or quality else "failed",
             session=self.number,
-            error=None if error is None else _failure(error, self.run.settings.folder),
+            error=None if error is None else describe_failure(error, self.run.settings.folder),
             variant=job.variant.id,
             hardware=job.hardware.id,
             **asdict(job.description),
@@ -541,7 +541,7 @@ class Attempt:
         )
 
 
-def _failure(error: BenchError, folder: Path) -> Failure:
+def describe_failure(error: BenchError, folder: Path) -> Failure:
     """The error without this machine's folders: records are published."""
     text = error.message
     for place, name in ((folder, "RUN"), (places.cached(), "CACHE"), (Path.home(), "HOME")):

@@ -25,6 +25,7 @@ from report.rows.rows import (
     Who,
     leading_metric,
 )
+from report.rows.sessions import find_baseline
 from report.stats import recovery
 from report.stats.recovery import Decision, Kept
 
@@ -44,12 +45,6 @@ class Quality:
     least: float
     in_points: bool
     tasks: tuple[Difference, ...]
-
-
-def find_baseline(rows: Iterable[Result]) -> str | None:
-    """The id of the baseline among rows of one family on one machine; the newest if it changed."""
-    marked = [(row.finished_at or "", row.variant) for row in rows if row.is_baseline]
-    return max(marked)[1] if marked else None
 
 
 def against_baseline(

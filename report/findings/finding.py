@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Literal, TypeVar
 
 from report import stats
-from report.differences.families import Verdicts, find_baseline
+from report.differences.families import Verdicts
 from report.differences.pair import Difference, caveats
 from report.rows.rows import (
     HistoryRow,
@@ -20,6 +20,7 @@ from report.rows.rows import (
     leading_metric,
     metric_order,
 )
+from report.rows.sessions import find_baseline
 
 Row = TypeVar("Row", bound=Result)
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from report import rates, stats
 from report.rows import loads
-from report.rows.rows import LATENCIES, Metric, Place, SpeedRow, Workload
+from report.rows.rows import LATENCIES, Metric, Place, Result, SpeedRow, Workload
 from report.stats import sessions
 from report.stats.sessions import Comparison, Pool, Spread
 
@@ -155,8 +155,8 @@ def pool(rows: Sequence[SpeedRow]) -> SpeedRow:
     )
 
 
-def find_baseline(rows: Iterable[SpeedRow]) -> str | None:
-    """The id of the baseline among rows of one family; the newest if it changed."""
+def find_baseline(rows: Iterable[Result]) -> str | None:
+    """The id of the baseline among rows of one family on one machine; the newest if it changed."""
     marked = [(row.finished_at or "", row.variant) for row in rows if row.is_baseline]
     return max(marked)[1] if marked else None
 

@@ -35,6 +35,10 @@ def _twice(values: list[Any]) -> None:
 # By what is wrong: the stage, and what makes it wrong.
 RECORDS: dict[str, tuple[str, Callable[[Raw], object]]] = {
     "no part": ("speed", lambda raw: raw.update(speed=None)),
+    "a part of another stage": (
+        "speed",
+        lambda raw: raw.update(quality=synthetic.quality_record(synthetic.BF16)[0].model_dump(mode="json")["quality"]),
+    ),
     "ok with an error": (
         "speed", lambda raw: raw.update(error={"kind": "ServerError", "message": "died"}),
     ),

@@ -64,5 +64,7 @@ def test_outputs_are_one_line_each(tmp_path: Any) -> None:
     path = tmp_path / "output"
     set_outputs({"GITHUB_OUTPUT": str(path)}, a="1", b="x y")
     assert path.read_text() == "a=1\nb=x y\n"
-    with pytest.raises(ValueError, match="line break"):
-        set_outputs({"GITHUB_OUTPUT": str(path)}, a="1\nmatrix=[]")
+    for end in ("\n", "\r", "\r\n"):
+        with pytest.raises(ValueError, match="the output b has a line break"):
+            set_outputs({"GITHUB_OUTPUT": str(path)}, a="2", b=f"1{end}matrix=[]")
+    assert path.read_text() == "a=1\nb=x y\n", "nothing of it"
