@@ -11,54 +11,48 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
-import math
 import re
 import stat
+import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    FailFast,
-    Field,
-    Tag,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from bench.archive import members, read_capped, refused
+from bench.config import QualityOptions, TaskOptions, parse
 from bench.errors import ConfigError
+from bench.plan import documents
 from bench.plan.jobs import Description
 from bench.records import store
-from bench.records.pace import of_load
+from bench.records.identity import task_settings
+from bench.records.pace import of_load, of_spec
 from bench.records.record import (
-    Count,
-    Fidelity,
-    Finite,
-    Metric,
     Record,
     Sha256,
     Sidecar,
     Slug,
-    SpeedResult,
     TaskResult,
     canonical_json,
     spec_key,
 )
 from bench.records.sense import find_nonsense
+from bench.records.sidecars import document_hashes, find_fault
+from bench.supervise import TEMPORARY
 
 MAX_FILES = 2_000
 # Of an artifact: its files, and again what its sidecars unpack to.
 MAX_TOTAL_BYTES = 256 * 2**20
 _LIMITS = f"one may to {store.MAX_SIDECAR_TEXT_BYTES:,}, all to {MAX_TOTAL_BYTES:,}"
 CLOCK_SKEW = timedelta(hours=1)
+MAX_TRIES = 8  # records of one session, or of one quality stage: one that counts, and failed ones
 _PATH = re.compile(
     r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*/"
     r"(?:(?:speed|quality)-\d{8}T\d{6}Z-[0-9a-f]{8}(?:-s\d{1,6})?\.json"
@@ -125,7 +119,14 @@ def read_plan(path: Path) -> dict[Ticket, Asked]:
     }
 
 
-def store_results(source: Path, plan: Mapping[Ticket, Asked], results: Path) -> list[Path]:
+def store_results(
+    source: Path,
+    plan: Mapping[Ticket, Asked],
+    results: Path,
+    *,
+    beside: Sequence[Path] = (),
+    check: Callable[[Path], object] = lambda _: None,
+) -> list[Path]:
     """Stores the records found under `source`, all of them or none.
 
     Args:
@@ -133,6 +134,8 @@ def store_results(source: Path, plan: Mapping[Ticket, Asked], results: Path) -> 
             such .zip file.
         plan: the stages asked for.
         results: the store, bench/results.
+        beside: other stores, whose records of the same data have the same documents.
+        check: is told a store of these records alone, and refuses what no report can be made of.
 
     Returns:
         The paths written: records and sidecars. What is stored already, byte for byte, is not
@@ -144,6 +147,7 @@ def store_results(source: Path, plan: Mapping[Ticket, Asked], results: Path) -> 
     files = read_files(source)
     records: list[tuple[Record, list[bytes]]] = []
     named: set[str] = set()
+    answers: list[_Answers] = []
     left = MAX_TOTAL_BYTES
     for name in sorted(files):
         if name.endswith(".json"):
@@ -155,15 +159,21 @@ def store_results(source: Path, plan: Mapping[Ticket, Asked], results: Path) -> 
                 left -= len(text)
                 if fault := find_fault(record, sidecar, text):
                     raise refused(place, fault)
+                answers += _answers(place, record, sidecar, text)
                 places.add(place)
             records.append((record, [files[place] for place in sorted(places)]))
             named |= {name, *places}
     _check_once([record for record, _ in records])
+    _check_documents(answers, [*beside, results])
     for name in sorted(set(files) - named):
         # A run killed between a sidecar and its record leaves one: no harm, and not stored.
         if not name.endswith(f"/{hashlib.sha256(files[name]).hexdigest()}.json.gz"):
             raise refused(name, "no record names this file, and its name is not its SHA-256")
     new = [entry for entry in records if not _stored(results, entry[0])]
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
+        for record, contents in new:
+            store.write(Path(folder), record, contents)
+        check(Path(folder))
     before = _inventory(results)
     for record, contents in new:
         store.write(results, record, contents)
@@ -270,11 +280,123 @@ def _served(record: Record) -> Iterator[tuple[str, Any, Any]]:
             yield part, getattr(record.speed.workload, part), asked.get(part)
 
 
+def _unasked_loads(record: Record) -> Iterator[str]:
+    """How the loads differ from what the record's spec, which is the plan's, asks for."""
+    speed, asked = record.speed, record.spec.get("speed", {})
+    if speed is None or "request_rates" not in asked:
+        return
+    paces = of_spec(asked)
+    for load in speed.loads:
+        pace = of_load(load)
+        if pace not in paces:
+            yield f"has a load that was not asked for ({pace.full})"
+        if len(load.repeats) != asked["repeats"]:
+            yield f"has {len(load.repeats)} repeats of a load, not {asked['repeats']}"
+        sent = asked["prompts"]
+        if pace.is_closed:
+            sent = asked["prompts_each"] * int(pace.concurrency)
+        counts = (sent, sent * asked["input_tokens"], sent * asked["output_tokens"])
+        for each in load.repeats:
+            if (each.asked, each.input_tokens, each.output_tokens) != counts:
+                yield f"has a repeat of other than {sent:,} requests of the length asked for"
+            if (each.server_input_tokens, each.server_output_tokens) != counts[1:]:
+                yield "has a repeat of which the server counted other tokens than were asked for"
+
+
+def _unasked_tasks(record: Record) -> Iterator[str]:
+    """How the tasks differ from what the record's spec, which is the plan's, asks for."""
+    for task, _, table in _asked_tasks(record):
+        if table is None:
+            yield f"has a task that was not asked for ({task.name})"
+        elif task.apply_chat_template not in (None, table.apply_chat_template):
+            yield f"has {task.name} asked in another form of prompt"
+        elif len(task.sampling_seeds) != (table.seeds if table.seeds > 1 else 0):
+            yield f"has {task.name} asked another number of times"
+
+
+def _asked_tasks(
+    record: Record,
+) -> Iterator[tuple[TaskResult, QualityOptions, TaskOptions | None]]:
+    """Each task of a record, with what its spec asks of the stage and of what brought the task."""
+    if record.quality:
+        options = parse(QualityOptions, record.spec["quality"])
+        tables = {table.name: table for table in options.asked()}
+        for task in record.quality.tasks:
+            yield task, options, tables.get(task.asked or task.name)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A task's documents: the place of its sidecar, what is to be equal where `same` is."""
+
+    place: str
+    same: tuple[object, ...]
+    family: str
+    hashes: Mapping[int, str]
+
+
+def _answers(place: str, record: Record, sidecar: Sidecar, text: bytes) -> Iterator[_Answers]:
+    """The answers in a sidecar, if it is of a task.
+
+    Raises:
+        RefusedError: they are to other documents than were asked for.
+    """
+    for task, options, table in _asked_tasks(record):
+        if task.samples != sidecar or table is None:
+            continue
+        hashes = document_hashes(text)
+        chosen = documents.of_task(options, table)
+        if not hashes.keys() <= set(documents.choose(task.documents_original, chosen)):
+            raise refused(place, f"has documents of {task.name} that were not asked for")
+        listed = "\n".join(f"{doc} {digest}" for doc, digest in hashes.items())
+        if hashlib.sha256(listed.encode()).hexdigest() != task.documents_sha256:
+            raise refused(place, f"has other documents of {task.name} than its record says")
+        yield _Answers(place, _same(record, task), record.family, hashes)
+
+
+def _same(record: Record, task: TaskResult) -> tuple[object, ...]:
+    """Where it is equal, equal indices are equal documents: one data set, read by one lm-eval."""
+    reader = record.engine.lm_eval_version if record.engine else None
+    data = (task.dataset, task.dataset_revision, task.dataset_sha256)
+    settings = task_settings(record.spec, task.name, task.asked)
+    return (settings, task.name, task.version, *data, reader)
+
+
+def _check_documents(answers: Sequence[_Answers], roots: Sequence[Path]) -> None:
+    """Variants of a family that were asked the same data have the same documents of it."""
+    families = {each.family for each in answers}
+    known = [each for root in roots if families for each in _stored_answers(root, families)]
+    held: dict[tuple[object, ...], dict[int, str]] = {}
+    for each in (*known, *answers):
+        if each.same[-3:-1] == (None, None):
+            continue  # nobody said which data: it may have changed since
+        others = held.setdefault((each.family, *each.same), {})
+        if any(others.setdefault(doc, digest) != digest for doc, digest in each.hashes.items()):
+            raise refused(each.place, "has other documents than its family's records of this data")
+
+
+def _stored_answers(root: Path, families: set[str]) -> Iterator[_Answers]:
+    """Those of the families; a record that cannot be read is the report's to name."""
+    for path in sorted(root.glob("*/*/quality-*.json")):
+        with suppress(ConfigError):
+            record = store.read(path)
+            for task in record.quality.tasks if record.quality else ():
+                if record.family in families:
+                    rows = store.read_sidecar(path, task.samples)
+                    hashes = {row["doc"]: row["hash"] for row in rows}
+                    yield _Answers(str(path), _same(record, task), record.family, hashes)
+
+
 def _check_once(records: Sequence[Record]) -> None:
     """Of a session each load arrives once, and quality once: two would weigh twice."""
     held: set[tuple[object, ...]] = set()
+    tries: Counter[tuple[object, ...]] = Counter()
     for record in records:
         of = (record.hardware, record.variant, record.stage, record.session or 1)
+        tries[of] += 1
+        if tries[of] > MAX_TRIES:
+            name = f"{record.hardware}/{record.variant}/{store.file_name(record)}"
+            raise refused(name, f"is one of more than {MAX_TRIES} records of one session")
         loads = [of_load(load) for load in record.speed.loads] if record.speed else [None]
         brought = {(*of, load) for load in loads if record.status != "failed"}
         if brought & held:
@@ -284,8 +406,9 @@ def _check_once(records: Sequence[Record]) -> None:
 
 
 def _check_sense(name: str, record: Record) -> None:
-    """What the schema cannot say but the report relies on."""
-    if fault := find_nonsense(record):
+    """What the schema cannot say but the report relies on, and how much was asked."""
+    unasked = chain(_unasked_loads(record), _unasked_tasks(record))
+    if fault := find_nonsense(record) or next(unasked, None):
         raise refused(name, fault)
     if record.provenance.finished_at > datetime.now(UTC) + CLOCK_SKEW:
         raise refused(name, "its time is in the future")
@@ -331,198 +454,3 @@ def _stored(results: Path, record: Record) -> bool:
 
 def _inventory(results: Path) -> set[Path]:
     return {path for path in results.rglob("*") if path.is_file()}
-
-
-# -- what a sidecar must hold, row by row, for the report to read it as its record says -----------
-
-# FailFast: an error for each of millions of wrong values would take more memory than they do.
-_Number = Annotated[float, Field(ge=-1e15, le=1e15)]
-_Numbers = Annotated[list[_Number], FailFast(), Field(min_length=1)]
-# At a place of a text, log-probabilities by label.
-_Label = Annotated[str, Field(pattern=r"^\d{1,6}$")]
-_Logprob = Annotated[float, Field(ge=-1e15, le=0)]
-_Expected = Annotated[dict[_Label, _Logprob], Field(min_length=1, max_length=100)]
-_SUM = 1 + 1e-3  # of probabilities that were rounded
-_Sizes = Annotated[list[Count], FailFast(), Field(min_length=1)]
-
-
-class _SidecarRow(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class _Repeat(_SidecarRow):
-    request_rate_rps: Finite | Literal["inf"]
-    concurrency: Count | None = None
-    seed: Count
-    ttft_ms: _Numbers
-    tpot_ms: _Numbers
-    e2e_ms: _Numbers
-
-    @property
-    def latencies(self) -> tuple[list[float], ...]:
-        """Every kind, one number for each request."""
-        return self.ttft_ms, self.tpot_ms, self.e2e_ms
-
-
-# Of a metric, for a document: a number, or as many as it has instructions.
-_Value = Annotated[
-    Annotated[_Number, Tag("number")]
-    | Annotated[list[_Number], Field(min_length=1, max_length=1000), Tag("numbers")],
-    Discriminator(lambda value: "numbers" if isinstance(value, list) else "number"),
-]
-
-
-class _Text(_SidecarRow):
-    """What a model expects of a document's text: probabilities, whole and at some places."""
-
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-    tokens: Annotated[int, Field(ge=1, le=1_000_000)]
-    logprob: _Logprob
-    top: Annotated[dict[_Label, _Expected], Field(min_length=1, max_length=100)]
-
-    @property
-    def fault(self) -> str | None:
-        """Why these are no probabilities of its tokens, or None."""
-        if any(int(place) >= self.tokens for place in self.top):
-            return "names a place that its text does not have"
-        if any(math.fsum(map(math.exp, top.values())) > _SUM for top in self.top.values()):
-            return "has probabilities that come to more than 1"
-        return None
-
-
-class _Document(_SidecarRow):
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _Value]  # the task's metrics
-
-    doc: Count
-    hash: Sha256
-    target: Count | None = None
-    targets: _Sizes = []
-    loglikelihoods: _Numbers = []
-    bytes: _Sizes = []
-    by_seed: dict[str, list[_Value]] = {}
-    text: _Text | None = None
-
-    @property
-    def metrics(self) -> dict[str, float | list[float]]:
-        """Their values by name."""
-        return self.model_extra or {}
-
-
-class _Position(_SidecarRow):
-    paragraph: Count
-    token: Count
-    logprob: _Number
-    top: Annotated[dict[str, _Number], Field(min_length=1)]
-
-
-_REPEATS = TypeAdapter(Annotated[list[_Repeat], FailFast()])
-_DOCUMENTS = TypeAdapter(Annotated[list[_Document], FailFast()])
-_POSITIONS = TypeAdapter(Annotated[list[_Position], FailFast()])
-
-
-def find_fault(record: Record, sidecar: Sidecar, text: bytes) -> str | None:
-    """Why a sidecar is not what `record` says of it, or None.
-
-    Args:
-        text: what the sidecar unpacks to.
-    """
-    try:
-        rows: Any = json.loads(text)
-        if not isinstance(rows, list) or len(rows) != sidecar.rows:
-            return "does not have the rows its record names"
-        return _fault(record, sidecar, rows)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"its rows: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (ValueError, RecursionError) as error:
-        return f"not gzipped JSON ({error})"
-
-
-def _fault(record: Record, sidecar: Sidecar, rows: list[Any]) -> str | None:
-    quality = record.quality
-    if record.speed and record.speed.requests == sidecar:
-        return _repeats_fault(record.speed, _REPEATS.validate_python(rows))
-    if quality and quality.fidelity and quality.fidelity.logprobs == sidecar:
-        return _positions_fault(quality.fidelity, _POSITIONS.validate_python(rows))
-    documents = _DOCUMENTS.validate_python(rows)
-    asked = [task for task in quality.tasks if task.samples == sidecar] if quality else []
-    return next(filter(None, (_documents_fault(task, documents) for task in asked)), None)
-
-
-def _repeats_fault(speed: SpeedResult, rows: Sequence[_Repeat]) -> str | None:
-    measured = [
-        (load.request_rate_rps, load.concurrency, repeat.seed, *[repeat.completed] * 3)
-        for load in speed.loads
-        for repeat in load.repeats
-    ]
-    held = [
-        (row.request_rate_rps, row.concurrency, row.seed, *map(len, row.latencies)) for row in rows
-    ]
-    return None if held == measured else "does not hold its record's repeats and requests"
-
-
-def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
-    if not 0 < len(rows) == len({row.doc for row in rows}) == task.documents_effective:
-        return "does not hold each of its record's documents once"
-    if any(len(row.loglikelihoods) != len(row.bytes) for row in rows):
-        return "does not hold a size for each log-likelihood"
-    for row in rows:
-        right = [*row.targets, *([] if row.target is None else [row.target])]
-        if row.loglikelihoods and any(index >= len(row.loglikelihoods) for index in right):
-            return "names a right choice that is none of the document's"
-        if task.choices is not None and len(row.loglikelihoods) != task.choices:
-            return "does not hold as many choices as its record says"
-        if any(len(values) != len(task.sampling_seeds) for values in row.by_seed.values()):
-            return "does not hold a value for each of its record's seeds"
-    faults = (_metric_fault(metric, rows) for metric in task.metrics)
-    return next(filter(None, faults), _texts_fault(task, [row.text for row in rows if row.text]))
-
-
-def _texts_fault(task: TaskResult, texts: Sequence[_Text]) -> str | None:
-    if len(texts) != (task.texts or 0):
-        return "does not hold as many texts as its record says"
-    return next(filter(None, (text.fault for text in texts)), None)
-
-
-def _metric_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:
-    """Why the documents' values are not those of the metric; how it comes from them is recorded."""
-    held = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
-    if metric.aggregation is None:  # of a record from before it was, what can be known
-        right = held.count(1)
-        plain = len(held) == len(rows) == right + held.count(0)
-        wrong = plain and abs(right / len(rows) - metric.value) > 1e-9
-        return f"does not come to its record's {metric.name}" if wrong else None
-    if metric.unit == "share" and any(not 0 <= value <= 1 for value in _all(held)):
-        return f"has a share of {metric.name} that is not from 0 to 1"
-    try:
-        value = _aggregate(metric.aggregation, held)
-    except (ArithmeticError, ValueError):
-        return f"has values that no {metric.name} comes from"
-    wrong = not math.isclose(value, metric.value, rel_tol=1e-6, abs_tol=1e-9)
-    return f"does not come to its record's {metric.name}" if wrong else None
-
-
-def _all(held: Sequence[float | list[float]]) -> list[float]:
-    return [v for values in held for v in (values if isinstance(values, list) else [values])]
-
-
-def _aggregate(how: str, held: Sequence[float | list[float]]) -> float:
-    """A metric's value from its documents': see `records.record.Metric`.
-
-    Raises:
-        ValueError, ArithmeticError: they are not of the shape that it takes.
-    """
-    if how in ("mean", "perplexity"):
-        values = _all(held)
-        average = math.fsum(values) / len(values)
-        return average if how == "mean" else math.exp(-average)
-    pairs = [(values[0], values[1]) for values in held if isinstance(values, list) and values[1:]]
-    if len(pairs) < len(held):
-        raise ValueError("a document has no two numbers")
-    nats = -math.fsum(first for first, _ in pairs) / math.fsum(second for _, second in pairs)
-    return math.exp(nats) if how == "weighted perplexity" else nats / math.log(2)
-
-
-def _positions_fault(fidelity: Fidelity, rows: Sequence[_Position]) -> str | None:
-    return None if len(rows) == fidelity.positions else "does not hold its record's positions"

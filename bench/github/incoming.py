@@ -25,12 +25,30 @@ from bench.records.pace import of_load, of_spec
 from bench.records.record import Record
 
 
-def gather(incoming: Path, asked: Mapping[Ticket, Asked], staged: Path) -> list[RefusedError]:
-    """Every artifact by itself: a bad one is refused whole, annotated, and spoils no other."""
+def gather(
+    incoming: Path,
+    asked: Mapping[Ticket, Asked],
+    staged: Path,
+    results: Path,
+    check: Callable[[Path], object],
+) -> list[RefusedError]:
+    """Every artifact by itself: a bad one is refused whole, annotated, and spoils no other.
+
+    Args:
+        results: where they are to go in the end, and others of their family are.
+        check: refuses a store that no report can be made of.
+    """
     refused = []
+    left = MAX_BYTES
     for name, folder in _artifacts(incoming):
         try:
-            store_results(folder, asked, staged)
+            if (size := size_of(folder)) > left:
+                raise RefusedError(
+                    f"{size:,} bytes, and {left:,} are left of the {MAX_BYTES:,} of one push",
+                    "look at the run: an artifact is a few hundred kB",
+                )
+            written = store_results(folder, asked, staged, beside=[results], check=check)
+            left -= sum(path.stat().st_size for path in written)
         except RefusedError as error:
             click.echo(annotate_refused(name, error))
             refused.append(error)

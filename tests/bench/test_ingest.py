@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 import tomllib
 import zipfile
@@ -20,14 +21,19 @@ import pytest
 import synthetic
 from folders import ROOT
 
-from bench.config import Experiment, parse
+from bench.config import Experiment, QualityOptions, parse
 from bench.errors import ConfigError, RefusedError
-from bench.ingest import Asked, Ticket, find_fault, read_plan, store_results
+from bench.ingest import MAX_TRIES, Asked, Ticket, read_files, read_plan, store_results
 from bench.modelsfile import problems
+from bench.plan import documents
 from bench.plan.jobs import find_jobs
 from bench.records import store
 from bench.records.record import Fidelity, Record, Sidecar, canonical_json
 from bench.records.sense import find_nonsense
+from bench.records.sidecars import find_fault
+
+Raw = dict[str, Any]
+Rows = list[Raw]
 
 
 def listing(folder: Path) -> list[str]:
@@ -133,14 +139,17 @@ def _sent(record: Record, **change: object) -> Record:
     return _with(record, "speed", workload=record.speed.workload.model_copy(update=change))
 
 
-def take_job(folder: Path, change: Callable[[Record], Record]) -> list[Path]:
-    """What is stored of a real job's record, with this change to it."""
+def take_job(
+    folder: Path, change: Callable[[Record], Record] = lambda record: record, **more: Any
+) -> list[Path]:
+    """What is stored of a real job's record, with this change to it, or made another way."""
     text = hostile.models(f'repo = "a/b"\nrevision = "{"a" * 40}"\nfile = "c.gguf"')
     text = text.replace('"cpu"', '"cuda"\ngpu_memory_gib = 48.0').replace(
         "file =", 'tokenizer = "a/b"\nfile ='
     )
     job = find_jobs(parse(Experiment, tomllib.loads(text)), folder / "none", stages=["speed"])[0]
-    record, sidecars = synthetic.speed_record(hostile.VARIANT)
+    asked = {"prompts": job.speed.prompts, "repeats": job.speed.repeats}
+    record, sidecars = synthetic.speed_record(hostile.VARIANT, **{**asked, **more})
     record = change(_with(synthetic.of_job(record, job), "model", revision="a" * 40))
     files = hostile.pack(record.model_dump(mode="json"), sidecars)
     plan = {Ticket(job.hardware.id, job.variant.id, "speed"): Asked(job.key, job.description)}
@@ -148,7 +157,172 @@ def take_job(folder: Path, change: Callable[[Record], Record]) -> list[Path]:
 
 
 def test_a_record_of_what_was_asked_is_stored(tmp_path: Path) -> None:
-    assert len(take_job(tmp_path, lambda record: record)) == 2
+    assert len(take_job(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ({"repeats": 2}, "has 2 repeats of a load, not 1"),
+        ({"prompts": 20}, "other than 200 requests"),
+        ({"rates": (10.0, 20.0)}, "a load that was not asked for (20 requests/s)"),
+        ({"loops": (8,)}, "a load that was not asked for (8 at a time)"),
+    ],
+    ids=str,
+)
+def test_a_record_of_more_or_less_than_was_asked_is_refused(
+    made: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RefusedError, match=re.escape(words)):
+        take_job(tmp_path, **made)
+
+
+@pytest.mark.parametrize(
+    "count", ["input_tokens", "output_tokens", "server_input_tokens", "server_output_tokens"]
+)
+def test_a_record_of_other_tokens_than_were_asked_is_refused(count: str, tmp_path: Path) -> None:
+    def change(record: Record) -> Record:
+        raw = record.model_dump(mode="json")
+        raw["speed"]["loads"][0]["repeats"][0][count] -= 1
+        return Record.model_validate_json(canonical_json(raw))
+
+    with pytest.raises(RefusedError, match=r"other (than|tokens)"):
+        take_job(tmp_path, change)
+
+
+# -- quality: the documents that were asked, and the same ones for the whole family ---------------
+
+VARIANTS = "".join(
+    f'[[variant]]\nname = "{name}"\nfamily = "F"\nrepo = "a/{name}"\n' for name in "VW"
+)
+QUALITY = (
+    f"quality = {{ documents = 30 }}\n{hostile.HARDWARE_TABLE}[[family]]\n"
+    f'name = "F"\nbaseline = "V"\n{VARIANTS}'
+)
+
+
+def quality(
+    folder: Path, variant: str = "v", change: Callable[[Raw, Rows], object] = lambda *_: None
+) -> tuple[Path, dict[Ticket, Asked]]:
+    """An artifact with the answers of a variant to 30 documents of one data set, and its plan."""
+    experiment = parse(Experiment, tomllib.loads(QUALITY))
+    jobs = find_jobs(experiment, folder / "none", variants=[variant], stages=["quality"])
+    (job,) = jobs
+    record, (data,) = synthetic.quality_record(hostile.VARIANT, documents=30)
+    raw = synthetic.of_job(record, job).model_dump(mode="json")
+    rows: Rows = json.loads(gzip.decompress(data))
+    for row, index in zip(rows, documents.choose(10_042, job.quality), strict=True):
+        row["doc"] = index
+    task = raw["quality"]["tasks"][0]
+    task["dataset_revision"] = "c" * 40
+    change(task, rows)
+    listed = "\n".join(f"{row['doc']} {row['hash']}" for row in rows)
+    task.setdefault("documents_sha256", "")
+    if task["documents_sha256"] != "f" * 64:
+        task["documents_sha256"] = hashlib.sha256(listed.encode()).hexdigest()
+    sidecar, data = store.pack_sidecar(rows)
+    task["samples"] = sidecar.model_dump(mode="json")
+    source = hostile.write_files(folder / f"in-{variant}", hostile.pack(raw, [data]))
+    return source, {Ticket("h", variant, "quality"): Asked(job.key, job.description)}
+
+
+def test_answers_to_what_was_asked_are_stored(tmp_path: Path) -> None:
+    for variant in "vw":
+        assert len(store_results(*quality(tmp_path, variant), tmp_path / "results")) == 2
+
+
+Change = Callable[[Raw, Rows], object]
+CHOSEN = set(documents.choose(10_042, QualityOptions(documents=30)))
+UNASKED: dict[str, tuple[Change, str]] = {
+    "another task": (lambda task, _: task.update(name="piqa"), "not asked for (piqa)"),
+    "in chats": (lambda task, _: task.update(apply_chat_template=True), "form of prompt"),
+    "sampled": (lambda task, _: task.update(sampling_seeds=[1, 2]), "number of times"),
+    "one's own choice": (
+        lambda _, rows: rows[0].update(doc=next(i for i in range(99) if i not in CHOSEN)),
+        "documents of hellaswag that were not asked for",
+    ),
+    "another split": (lambda task, _: task.update(documents_original=9_000), "not asked for"),
+    "another list": (
+        lambda task, _: task.update(documents_sha256="f" * 64), "than its record says",
+    ),
+}  # fmt: skip
+
+@pytest.mark.parametrize("kind", UNASKED)
+def test_answers_to_something_else_are_refused(kind: str, tmp_path: Path) -> None:
+    change, words = UNASKED[kind]
+    with pytest.raises(RefusedError, match=re.escape(words)):
+        store_results(*quality(tmp_path, change=change), tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def forge(_: Raw, rows: Rows) -> None:
+    rows[3]["hash"] = "d" * 64
+
+
+def test_of_one_data_set_a_family_has_the_same_documents(tmp_path: Path) -> None:
+    """Whether the other's record is stored here, or where this one is to go in the end."""
+    results, aside = tmp_path / "results", tmp_path / "aside"
+    store_results(*quality(tmp_path), results)
+    forged = quality(tmp_path, "w", forge)
+    for where, beside in ((results, []), (aside, [results])):
+        with pytest.raises(RefusedError, match="other documents than its family's records"):
+            store_results(*forged, where, beside=beside)
+    assert not aside.exists()
+    assert store_results(*forged, aside), "nothing to hold it against"
+
+
+def test_another_state_of_the_data_may_have_other_documents(tmp_path: Path) -> None:
+    def renew(task: Raw, rows: Rows) -> None:
+        forge(task, rows)
+        task["dataset_revision"] = "e" * 40
+
+    store_results(*quality(tmp_path), tmp_path / "results")
+    assert store_results(*quality(tmp_path, "w", renew), tmp_path / "results")
+
+
+def test_a_record_that_nobody_can_read_keeps_no_other_out(tmp_path: Path) -> None:
+    broken = tmp_path / "results" / "h" / "x" / "quality-20260301T120000Z-00000000.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    assert store_results(*quality(tmp_path), tmp_path / "results")
+
+
+def test_what_no_report_can_be_made_of_is_not_stored(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def check(folder: Path) -> None:
+        seen.extend(listing(folder))
+        raise RefusedError("no report", "none")
+
+    source = hostile.write_files(tmp_path / "in", hostile.record_files())
+    with pytest.raises(RefusedError, match="no report"):
+        store_results(source, hostile.plan(), tmp_path / "results", check=check)
+    assert len(seen) == 4, "a store of these records alone"
+    assert listing(tmp_path) == sorted(["in", *(f"in/{name}" for name in listing(source))])
+
+
+@pytest.mark.parametrize("word", ["is there twice, with different contents", ""])
+def test_a_name_in_two_archives_is_one_file_only_if_it_is_the_same(
+    word: str, tmp_path: Path
+) -> None:
+    name, data = next(iter(hostile.record_files().items()))
+    for archive, content in (("a", data), ("b", data + b" " if word else data)):
+        hostile.zipped((name, content))(tmp_path / archive)
+    if word:
+        with pytest.raises(RefusedError, match=word):
+            read_files(tmp_path)
+    else:
+        assert read_files(tmp_path) == {name: data}
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_sidecar_of_another_size_than_its_record_says_is_refused(by: int, tmp_path: Path) -> None:
+    def resize(raw: Raw) -> None:
+        raw["speed"]["requests"]["size_bytes"] += by
+
+    source = hostile.write_files(tmp_path / "in", hostile.edited(resize))
+    with pytest.raises(RefusedError, match="its size is not the one"):
+        store_results(source, hostile.plan(), tmp_path / "results")
 
 
 @pytest.mark.parametrize("part", SERVED)
@@ -200,6 +374,9 @@ def test_as_many_sessions_arrive_as_were_asked_for(tmp_path: Path) -> None:
     assert take(tmp_path / "fewer", sessions(2), 1, 2, 3) == 1
     assert take(tmp_path / "older", sessions(None), 1) == 1
     assert take(tmp_path / "tried twice", sessions(1, 1, status="failed"), 1) == 2
+    assert take(tmp_path / "often", sessions(*[1] * MAX_TRIES, status="failed"), 1) == MAX_TRIES
+    with pytest.raises(RefusedError, match=f"more than {MAX_TRIES} records of one session"):
+        take(tmp_path / "too often", sessions(*[1] * (MAX_TRIES + 1), status="failed"), 1)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +459,6 @@ def test_a_comment_in_models_toml_says_nothing_to_the_program(kind: str, tmp_pat
 
 # -- sidecars: refused unless the report can read from them what their records say ---------------
 
-Rows = list[dict[str, Any]]
-
 
 def fault(kind: str, change: Callable[[Rows], object]) -> str | None:
     """What is found in a sidecar whose rows are changed, its record naming it truly."""
@@ -321,10 +496,28 @@ def test_what_this_tool_writes_is_without_fault(kind: str) -> None:
     assert fault(kind, len) is None
 
 
+def _add(rows: Rows, name: str) -> None:
+    rows[0][name][0] += 0.01 * sum(rows[0][name])
+
+
+def _swap(rows: Rows) -> None:
+    """The same mean of other requests."""
+    values = sorted(rows[0]["ttft_ms"])
+    middle = len(values) // 2
+    values[middle] += 5
+    values[middle - 1] += 5
+    values[0] -= 10
+    rows[0]["ttft_ms"] = values
+
+
 CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("repeats", lambda rows: rows.reverse(), "repeats and requests"),
     ("repeats", lambda rows: rows.pop(), "repeats and requests"),
     ("repeats", lambda rows: rows[0]["ttft_ms"].pop(), "repeats and requests"),
+    ("repeats", lambda rows: _add(rows, "ttft_ms"), "its record's mean of ttft_ms"),
+    ("repeats", lambda rows: _add(rows, "tpot_ms"), "its record's mean of tpot_ms"),
+    ("repeats", lambda rows: _add(rows, "e2e_ms"), "its record's mean of e2e_ms"),
+    ("repeats", _swap, "its record's median of ttft_ms"),
     ("repeats", lambda rows: rows[0].update(ttft_ms=[]), "0.ttft_ms: List should have"),
     ("repeats", lambda rows: rows[0].update(e2e_ms=["x"] * 9), "0.e2e_ms.0: Input should be"),
     ("repeats", lambda rows: rows[0].update(seed=True), "0.seed: Input should be"),

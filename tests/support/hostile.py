@@ -329,7 +329,9 @@ def _deep(folder: Path) -> None:
     write_files(folder, {"/".join("a" * 30) + "/x.json": b"{}"})
 
 
-def _zipped(*members: tuple[zipfile.ZipInfo | str, bytes]) -> Callable[[Path], None]:
+def zipped(*members: tuple[zipfile.ZipInfo | str, bytes]) -> Callable[[Path], None]:
+    """Makes a folder with one archive of these members."""
+
     def make(folder: Path) -> None:
         folder.mkdir()
         with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -363,18 +365,18 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a hard link": (_hard_link, "not a plain file"),
     "a pipe": (_fifo, "not a plain file"),
     "nested folders": (_deep, "nested too deeply"),
-    "zip: parent folder": (_zipped(("../../evil.json", b"{}")), "not the path"),
-    "zip: absolute": (_zipped(("/etc/cron.d/evil", b"")), "not the path"),
-    "zip: backslashes": (_zipped(("l40\\x\\..\\evil.json", b"")), "not the path"),
-    "zip: inside a sound path": (_zipped((f"{FOLDER}/../../x.json", b"")), "not the path"),
-    "zip: deep": (_zipped((f"{'a/' * 30_000}x.json", b"{}")), "not the path"),
-    "zip: a link": (_zipped((_zip_link(), b"/etc/passwd")), "not a plain file"),
-    "zip: a zip": (_zipped(("b.zip", b"PK")), "not the path"),
-    "zip: bomb": (_zipped((f"{FOLDER}/{'a' * 64}.json.gz", b"\0" * 2**26)), "is larger than"),
+    "zip: parent folder": (zipped(("../../evil.json", b"{}")), "not the path"),
+    "zip: absolute": (zipped(("/etc/cron.d/evil", b"")), "not the path"),
+    "zip: backslashes": (zipped(("l40\\x\\..\\evil.json", b"")), "not the path"),
+    "zip: inside a sound path": (zipped((f"{FOLDER}/../../x.json", b"")), "not the path"),
+    "zip: deep": (zipped((f"{'a/' * 30_000}x.json", b"{}")), "not the path"),
+    "zip: a link": (zipped((_zip_link(), b"/etc/passwd")), "not a plain file"),
+    "zip: a zip": (zipped(("b.zip", b"PK")), "not the path"),
+    "zip: bomb": (zipped((f"{FOLDER}/{'a' * 64}.json.gz", b"\0" * 2**26)), "is larger than"),
     "zip: record bomb": (
-        _zipped((f"{FOLDER}/speed-20260301T120000Z-00000000.json", b" " * 2**23)),
+        zipped((f"{FOLDER}/speed-20260301T120000Z-00000000.json", b" " * 2**23)),
         "is larger than",
     ),
-    "zip: many members": (_zipped(*((f"{i}", b"") for i in range(2_001))), "more than 2,000"),
+    "zip: many members": (zipped(*((f"{i}", b"") for i in range(2_001))), "more than 2,000"),
     **{f"zip: {kind}": (_unsound(kind), ".zip") for kind in hostile_archives.ARCHIVES},
 }

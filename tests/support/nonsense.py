@@ -12,6 +12,11 @@ from bench.records.record import Record, canonical_json
 Raw = dict[str, Any]
 
 
+def _sound(stage: str) -> tuple[Record, list[bytes]]:
+    make = synthetic.speed_record if stage == "speed" else synthetic.quality_record
+    return make(synthetic.BF16)
+
+
 def _load(raw: Raw) -> Raw:
     return raw["speed"]["loads"][0]  # type: ignore[no-any-return]
 
@@ -37,7 +42,7 @@ RECORDS: dict[str, tuple[str, Callable[[Raw], object]]] = {
     "no part": ("speed", lambda raw: raw.update(speed=None)),
     "a part of another stage": (
         "speed",
-        lambda raw: raw.update(quality=synthetic.quality_record(synthetic.BF16)[0].model_dump(mode="json")["quality"]),
+        lambda raw: raw.update(quality=_sound("quality")[0].model_dump(mode="json")["quality"]),
     ),
     "ok with an error": (
         "speed", lambda raw: raw.update(error={"kind": "ServerError", "message": "died"}),
@@ -106,8 +111,7 @@ RECORDS: dict[str, tuple[str, Callable[[Raw], object]]] = {
 def make(kind: str) -> tuple[Raw, list[bytes]]:
     """A record of Qwen3-8B BF16 with this fault, as JSON, and its sidecars."""
     stage, change = RECORDS[kind]
-    sound = synthetic.speed_record if stage == "speed" else synthetic.quality_record
-    record, sidecars = sound(synthetic.BF16)
+    record, sidecars = _sound(stage)
     raw = record.model_dump(mode="json")
     change(raw)
     return Record.model_validate_json(canonical_json(raw)).model_dump(mode="json"), sidecars

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -208,7 +209,9 @@ def task(
         "documents_effective": documents,
         "selection": "random",
         "selection_seed": seed,
-        "documents_sha256": spec_key({"documents": documents, "seed": seed, "task": name}),
+        "documents_sha256": hashlib.sha256(
+            "\n".join(f"{row['doc']} {row['hash']}" for row in rows).encode()
+        ).hexdigest(),
         "choices": CHOICES,
         "texts": sum("text" in row for row in rows) or None,
         "metrics": [metric("acc"), metric("acc_norm")],

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from folders import ROOT
 
-from bench import ingest
 from bench.config import Generation, QualityOptions, ServeOptions, TaskOptions
 from bench.demo import inputs
 from bench.engine import installed, launch
@@ -26,6 +25,7 @@ from bench.engine.server import serving
 from bench.measure import quality, tasks
 from bench.measure.client import Client, Target
 from bench.records.record import QualityResult, TaskResult
+from bench.records.sidecars import find_fault
 from bench.weights.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.engine
@@ -141,7 +141,7 @@ def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     rows = {}
     for task, packed in zip(result.tasks, sidecars, strict=True):
         found: Any = SimpleNamespace(speed=None, quality=result)
-        assert ingest.find_fault(found, task.samples, gzip.decompress(packed)) is None
+        assert find_fault(found, task.samples, gzip.decompress(packed)) is None
         rows[task.name] = json.loads(gzip.decompress(packed))
     asked = {
         name: table for table in OPTIONS.asked() for name in data if data[name].asked == table.name

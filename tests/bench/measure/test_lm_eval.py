@@ -28,7 +28,6 @@ from task_documents import (
     WIKITEXT,
 )
 
-from bench import ingest
 from bench.config import Generation, QualityOptions, TaskOptions
 from bench.engine import installed
 from bench.errors import MeasurementError
@@ -36,6 +35,7 @@ from bench.measure import quality
 from bench.measure.client import Client, TaskRefusedError
 from bench.measure.tasks import TaskData
 from bench.records.record import QualityResult, TaskResult
+from bench.records.sidecars import find_fault
 
 pytestmark = pytest.mark.engine
 
@@ -94,7 +94,7 @@ def ask(
     for task, data in zip(result.tasks, sidecars, strict=True):
         text = gzip.decompress(data)
         found: Any = SimpleNamespace(speed=None, quality=result)
-        assert ingest.find_fault(found, task.samples, text) is None
+        assert find_fault(found, task.samples, text) is None
         rows.append(json.loads(text))
     return result, rows
 
