@@ -129,6 +129,7 @@ def cli(context: click.Context) -> None:
     4 Hub or weights; 5 the server failed; 6 the measurement failed; 7 an untrusted result was
     refused; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
+    context.obj = _find_unshown
     if context.invoked_subcommand is None:
         click.echo(THREE_THINGS)
 
@@ -365,7 +366,8 @@ def ingest(folder: Path, plan: Path, results: Path) -> None:
     """Store a stranger's results: all if they are sound, else none."""
     from bench.ingest import read_plan, store_results
 
-    for path in store_results(folder, read_plan(plan), results):
+    asked = read_plan(plan)
+    for path in store_results(folder, asked, results, find_unshown=_find_unshown):
         click.echo(path)
 
 
@@ -670,6 +672,13 @@ def describe(measured: Path, results: Path, out: Path) -> None:
     document = pull_request.describe(head_sha(), measured, results)
     comment.write(document, out)
     annotations.summarize(document)
+
+
+def _find_unshown(results: Path) -> dict[str, str]:
+    """What a report leaves out: asked of `report` by the one module that knows it."""
+    from report.site import build
+
+    return build.find_unshown(results)
 
 
 def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None = None) -> Path:

@@ -60,6 +60,11 @@ _PATH = re.compile(
 )
 
 
+# The records of a store that a report of it leaves out, with the reason; a RefusedError where no
+# report can be made. `bench.cli` brings it, as nothing else here knows the report.
+Unshown = Callable[[Path], Mapping[str, str]]
+
+
 class _PlanRow(BaseModel):
     """One row of `bench plan --json`, as far as results are held against it."""
 
@@ -125,7 +130,8 @@ def store_results(
     results: Path,
     *,
     beside: Sequence[Path] = (),
-    check: Callable[[Path], object] = lambda _: None,
+    find_unshown: Unshown = lambda _: {},
+    most_bytes: int = MAX_TOTAL_BYTES,
 ) -> list[Path]:
     """Stores the records found under `source`, all of them or none.
 
@@ -135,7 +141,8 @@ def store_results(
         plan: the stages asked for.
         results: the store, bench/results.
         beside: other stores, whose records of the same data have the same documents.
-        check: is told a store of these records alone, and refuses what no report can be made of.
+        find_unshown: what a report of a store leaves out; asked of one of these records alone.
+        most_bytes: that its files may have.
 
     Returns:
         The paths written: records and sidecars. What is stored already, byte for byte, is not
@@ -144,7 +151,7 @@ def store_results(
     Raises:
         RefusedError: anything at all is not as it must be; nothing was written.
     """
-    files = read_files(source)
+    files = read_files(source, most_bytes)
     records: list[tuple[Record, list[bytes]]] = []
     named: set[str] = set()
     answers: list[_Answers] = []
@@ -173,14 +180,15 @@ def store_results(
     with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         for record, contents in new:
             store.write(Path(folder), record, contents)
-        check(Path(folder))
+        for name, reason in find_unshown(Path(folder)).items():
+            raise refused(name, f"could not be shown: {reason}")
     before = _inventory(results)
     for record, contents in new:
         store.write(results, record, contents)
     return sorted(_inventory(results) - before)
 
 
-def read_files(source: Path) -> dict[str, bytes]:
+def read_files(source: Path, most_bytes: int = MAX_TOTAL_BYTES) -> dict[str, bytes]:
     """Every file under `source` by its path as a record's place, read under the caps.
 
     Raises:
@@ -196,10 +204,8 @@ def read_files(source: Path) -> dict[str, bytes]:
             raise refused(name, "is there twice, with different contents")
         files[name] = data
         total += len(data)
-        if total > MAX_TOTAL_BYTES or len(files) > MAX_FILES:
-            raise refused(
-                name, f"more than {MAX_FILES:,} files or {MAX_TOTAL_BYTES // 2**20} MiB in all"
-            )
+        if total > most_bytes or len(files) > MAX_FILES:
+            raise refused(name, f"more than {MAX_FILES:,} files or {most_bytes:,} bytes in all")
     return files
 
 

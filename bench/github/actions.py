@@ -19,6 +19,7 @@ from bench.config import STAGES
 from bench.errors import ConfigError, RefusedError
 
 if TYPE_CHECKING:
+    from bench.ingest import Unshown
     from bench.plan.jobs import Job
 
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
@@ -80,7 +81,9 @@ def review(models: Path, results: Path, out: Path) -> None:
 @click.option("--hardware", multiple=True, envvar="HARDWARE", help="Ids; all by default.")
 @click.option("--sessions", default="", help="In place of [speed] sessions.")
 @_force_option
+@click.pass_obj
 def make_plan(
+    find_unshown: Unshown,
     models: Path,
     results: Path,
     out: Path,
@@ -125,7 +128,7 @@ def make_plan(
             Ticket(job.hardware.id, job.variant.id, job.stage): Asked(job.key, job.description)
             for job in select()
         }
-        incoming.adopt(event, Api.from_environment(), taken, out / "adopted")
+        incoming.adopt(event, Api.from_environment(), taken, out / "adopted", results, find_unshown)
         adopted = incoming.write_missing(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
     forecasts = forecast.for_jobs(jobs, results)
@@ -228,14 +231,17 @@ def missing(
 @actions.command()
 @click.argument("folder", type=_FOLDER)
 @click.option("--plan", "plan_folder", type=_FOLDER, required=True)
+@click.option("--results", type=_FOLDER, required=True, help="Main's, to hold them against.")
 @click.option("--out", type=_FOLDER, required=True)
-def keep(folder: Path, plan_folder: Path, out: Path) -> None:
+@click.pass_obj
+def keep(find_unshown: Unshown, folder: Path, plan_folder: Path, results: Path, out: Path) -> None:
     """Checks a pull request's records and keeps the sound ones for its merge."""
     from bench.github import incoming
     from bench.ingest import read_plan
 
     out.mkdir(parents=True, exist_ok=True)
-    _fail_if(incoming.gather(folder, read_plan(plan_folder / "plan.json"), out))
+    asked = read_plan(plan_folder / "plan.json")
+    _fail_if(incoming.gather(folder, asked, out, results, find_unshown))
 
 
 @actions.command()
@@ -246,7 +252,9 @@ def keep(folder: Path, plan_folder: Path, out: Path) -> None:
 @click.option("--branch", required=True)
 @click.option("--checksums", type=_FILE, required=True, help="Written: what to attest.")
 @_force_option
+@click.pass_obj
 def commit(
+    find_unshown: Unshown,
     folder: Path,
     plan_folder: Path,
     repository: Path,
@@ -268,10 +276,13 @@ def commit(
         staged = Path(temporary)
         if (plan_folder / "adopted").is_dir():
             shutil.copytree(plan_folder / "adopted", staged, dirs_exist_ok=True)
-        refused = incoming.gather(folder, read_plan(plan_folder / "plan.json"), staged)
+        asked = read_plan(plan_folder / "plan.json")
+        refused = incoming.gather(folder, asked, staged, results, find_unshown)
 
         def add() -> tuple[list[Path], str]:
             paths = incoming.write_missing(staged, results, force=force == "true")
+            if paths:
+                incoming.check_shown(paths, results, find_unshown)
             return paths, _message(paths, results)
 
         sha = commit_and_push(repository, branch, add)

@@ -7,7 +7,7 @@ what it lacks of them is decided again before every push.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from bench.errors import RefusedError
 from bench.github import approval
 from bench.github.annotations import annotate_refused
 from bench.github.api import Api
-from bench.ingest import Asked, Ticket, store_results
+from bench.ingest import Asked, Ticket, Unshown, store_results
 from bench.plan import documents
 from bench.plan.jobs import sessions_of
 from bench.records import store
 from bench.records.pace import of_load, of_spec
 from bench.records.record import Record
+
+MAX_PUSH_BYTES = 256 * 2**20  # of one commit: a speed and a quality stage have 0.1 MB together
 
 
 def gather(
@@ -30,24 +32,21 @@ def gather(
     asked: Mapping[Ticket, Asked],
     staged: Path,
     results: Path,
-    check: Callable[[Path], object],
+    find_unshown: Unshown,
 ) -> list[RefusedError]:
     """Every artifact by itself: a bad one is refused whole, annotated, and spoils no other.
 
     Args:
-        results: where they are to go in the end, and others of their family are.
-        check: refuses a store that no report can be made of.
+        results: where they are to go in the end, and where others of their family are.
+        find_unshown: what a report of a store leaves out.
     """
     refused = []
-    left = MAX_BYTES
+    left = MAX_PUSH_BYTES
     for name, folder in _artifacts(incoming):
         try:
-            if (size := size_of(folder)) > left:
-                raise RefusedError(
-                    f"{size:,} bytes, and {left:,} are left of the {MAX_BYTES:,} of one push",
-                    "look at the run: an artifact is a few hundred kB",
-                )
-            written = store_results(folder, asked, staged, beside=[results], check=check)
+            written = store_results(
+                folder, asked, staged, beside=[results], find_unshown=find_unshown, most_bytes=left
+            )
             left -= sum(path.stat().st_size for path in written)
         except RefusedError as error:
             click.echo(annotate_refused(name, error))
@@ -67,7 +66,14 @@ def _artifacts(incoming: Path) -> Iterator[tuple[str, Path]]:
         yield from ((entry.name, entry) for entry in entries)
 
 
-def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, Asked], staged: Path) -> None:
+def adopt(
+    event: Mapping[str, Any],
+    api: Api,
+    asked: Mapping[Ticket, Asked],
+    staged: Path,
+    results: Path,
+    find_unshown: Unshown,
+) -> None:
     """Gathers what was measured before the merge of every pull request that this push brings."""
     for pushed in event.get("commits", []):
         archive = approval.find_measured(pushed["id"], api)
@@ -76,7 +82,9 @@ def adopt(event: Mapping[str, Any], api: Api, asked: Mapping[Ticket, Asked], sta
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "measured.zip").write_bytes(archive)
             try:
-                stored = store_results(Path(folder), asked, staged)
+                stored = store_results(
+                    Path(folder), asked, staged, beside=[results], find_unshown=find_unshown
+                )
             except RefusedError as error:
                 # Main asks for something else than the pull request did: then it is measured.
                 click.echo(f"::warning::not the records main asks for: {error.message}")
@@ -105,6 +113,20 @@ def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[P
         store.write(results, record, [sidecar.read_bytes() for sidecar in sidecars])
         written += [results / file.relative_to(staged) for file in (path, *sidecars)]
     return written
+
+
+def check_shown(written: Iterable[Path], results: Path, find_unshown: Unshown) -> None:
+    """Raises RefusedError unless a report of `results` shows every record that was just written.
+
+    Each was shown alone; this is said of all of them together, before they are pushed.
+    """
+    unshown = find_unshown(results)
+    for path in written:
+        if reason := unshown.get(path.relative_to(results).as_posix()):
+            raise RefusedError(
+                f"{path.relative_to(results)}: could not be shown: {reason}",
+                "nothing was pushed; the run's artifacts have it all",
+            )
 
 
 def _adds(path: Path, record: Record, results: Path) -> bool:

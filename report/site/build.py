@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench import config
-from bench.errors import ConfigError
+from bench.errors import BenchError, ConfigError, RefusedError
 from report import escape
 from report.charts import drawing
 from report.charts.drawing import Chart
@@ -81,6 +81,29 @@ def build(
         assert not missing, missing  # a renderer that was content without them
         _replace(site, out)
     return Site(out, names, chosen)
+
+
+def find_unshown(results: Path) -> dict[str, str]:
+    """The records that a report leaves out, by path below the store, with the reason.
+
+    Makes every page and every file of data, and keeps none.
+
+    Raises:
+        RefusedError: no report can be made of these records.
+    """
+    try:
+        loaded = load(results, None)
+        all_pages.make(loaded)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            export.write(loaded, Path(folder), None)
+    except BenchError:
+        raise
+    except Exception as error:  # whatever it is, it must not be met when the site is built
+        raise RefusedError(
+            f"no report can be made with these records: {type(error).__name__}: {error}",
+            "`bench report` with the artifact's records beside the others shows where",
+        ) from error
+    return {each.record: each.reason for each in loaded.left_out}
 
 
 def write_project(made: Iterable[Page], folder: Path, site_url: str | None = None) -> None:

@@ -247,6 +247,7 @@ UNASKED: dict[str, tuple[Change, str]] = {
     ),
 }  # fmt: skip
 
+
 @pytest.mark.parametrize("kind", UNASKED)
 def test_answers_to_something_else_are_refused(kind: str, tmp_path: Path) -> None:
     change, words = UNASKED[kind]
@@ -290,13 +291,13 @@ def test_a_record_that_nobody_can_read_keeps_no_other_out(tmp_path: Path) -> Non
 def test_what_no_report_can_be_made_of_is_not_stored(tmp_path: Path) -> None:
     seen: list[str] = []
 
-    def check(folder: Path) -> None:
+    def find_unshown(folder: Path) -> dict[str, str]:
         seen.extend(listing(folder))
-        raise RefusedError("no report", "none")
+        return {seen[-1]: "has no rows"}
 
     source = hostile.write_files(tmp_path / "in", hostile.record_files())
-    with pytest.raises(RefusedError, match="no report"):
-        store_results(source, hostile.plan(), tmp_path / "results", check=check)
+    with pytest.raises(RefusedError, match="could not be shown: has no rows"):
+        store_results(source, hostile.plan(), tmp_path / "results", find_unshown=find_unshown)
     assert len(seen) == 4, "a store of these records alone"
     assert listing(tmp_path) == sorted(["in", *(f"in/{name}" for name in listing(source))])
 

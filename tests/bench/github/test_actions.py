@@ -186,7 +186,9 @@ def measured(folder: Path, state: State, models: str, *stages: str, number: int 
         for job in find_jobs(experiment, folder / "none", stages=stages or ["speed"]):
             variant = Variant("V", "F", True)
             record, sidecars = (
-                synthetic.speed_record(variant)
+                synthetic.speed_record(
+                    variant, prompts=job.speed.prompts, repeats=job.speed.repeats
+                )
                 if job.stage == "speed"
                 else synthetic.quality_record(variant, split=200)
             )
@@ -331,7 +333,7 @@ def keep(folder: Path) -> Result:
     (folder / "plan" / "plan.json").write_text(json.dumps([row]))
     return invoke(
         folder, "keep", str(folder / "incoming"), "--plan", str(folder / "plan"),
-        "--out", str(folder / "kept"), event=PULL,
+        "--results", str(folder / "results"), "--out", str(folder / "kept"), event=PULL,
     )  # fmt: skip
 
 

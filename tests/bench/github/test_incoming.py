@@ -5,14 +5,48 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import hostile
 import pytest
 import synthetic
 
-from bench.errors import BenchError
+from bench.errors import BenchError, RefusedError
 from bench.github import incoming
 from bench.records import store
 
 LATER = synthetic.START + timedelta(hours=1)
+
+
+def everything(_: Path) -> dict[str, str]:
+    return {}
+
+
+def test_one_push_takes_so_many_bytes_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is over is refused by artifact; nothing of it is stored, and no other suffers."""
+    taken = sum(map(len, hostile.record_files().values()))
+    monkeypatch.setattr(incoming, "MAX_PUSH_BYTES", 2 * taken - 1)
+    for name in "ab":
+        hostile.write_files(tmp_path / "in" / name, hostile.record_files())
+    later = hostile.edited(lambda raw: raw["provenance"].update(finished_at=f"{LATER:%FT%TZ}"))
+    hostile.write_files(tmp_path / "in" / "c", later)
+    staged, results = tmp_path / "staged", tmp_path / "results"
+    refused = incoming.gather(tmp_path / "in", hostile.plan(), staged, results, everything)
+    assert [f"more than 2,000 files or {taken - 1:,} bytes" in e.message for e in refused] == [
+        True, True,
+    ]  # fmt: skip
+    assert "title=refused b" in capsys.readouterr().out
+    assert len(store.paths(staged)) == 1
+
+
+def test_what_a_report_of_all_would_leave_out_is_not_pushed(tmp_path: Path) -> None:
+    record, sidecars = synthetic.speed_record(synthetic.BF16)
+    path = store.write(tmp_path, record, sidecars)
+    name = path.relative_to(tmp_path).as_posix()
+    incoming.check_shown([path], tmp_path, everything)
+    incoming.check_shown([path], tmp_path, lambda _: {"another/one.json": "was there before"})
+    with pytest.raises(RefusedError, match=r"could not be shown: has no rows"):
+        incoming.check_shown([path], tmp_path, lambda _: {name: "has no rows"})
 
 
 def test_what_is_written_is_the_record_with_its_sidecars(tmp_path: Path) -> None:

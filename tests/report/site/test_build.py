@@ -19,7 +19,7 @@ import synthetic
 from folders import GOLDEN, REFERENCE, ROOT
 from sites import demo, hostile_site
 
-from bench.errors import ConfigError, MachineError
+from bench.errors import ConfigError, MachineError, RefusedError
 from bench.records import store
 from bench.records.record import canonical_json
 from report.pages import all_pages
@@ -318,3 +318,23 @@ def test_the_sources_are_the_golden_ones(tmp_path: Path) -> None:
             path.write_text(made[name], encoding="utf-8")
     for name in names:
         assert made[name] == (PAGES / f"{name}.qmd").read_text(encoding="utf-8"), name
+
+
+def test_a_store_can_be_asked_what_its_report_would_leave_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic.write(tmp_path, (synthetic.BF16, synthetic.FP8))
+    before = sorted(tmp_path.rglob("*"))
+    assert build.find_unshown(tmp_path) == {}
+    assert sorted(tmp_path.rglob("*")) == before
+    path = store.paths(tmp_path)[0]
+    path.write_text("{")
+    (name, reason) = build.find_unshown(tmp_path).popitem()
+    assert (name, "schema_version" in reason) == (path.relative_to(tmp_path).as_posix(), True)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("float division by zero")
+
+    monkeypatch.setattr(build.all_pages, "make", fail)
+    with pytest.raises(RefusedError, match="ZeroDivisionError: float division by zero"):
+        build.find_unshown(tmp_path)

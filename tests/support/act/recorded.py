@@ -62,10 +62,13 @@ def run() -> int:
         )  # fmt: skip
         machine = Machine(job.hardware.id, job.hardware.name)
         record, sidecars = (
-            synthetic.speed_record(variant, machine, rates=job.speed.request_rates)
+            synthetic.speed_record(
+                variant, machine, rates=job.speed.request_rates,
+                prompts=job.speed.prompts, repeats=job.speed.repeats,
+            )
             if job.stage == "speed"
             else synthetic.quality_record(variant, machine, documents=40, split=40)
-        )
+        )  # fmt: skip
         now = datetime.now(UTC)
         times = {"started_at": now - timedelta(minutes=3), "finished_at": now}
         record = synthetic.of_job(record, job).model_copy(
