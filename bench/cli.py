@@ -321,6 +321,7 @@ def plan(
 )
 @click.option("--session", type=click.IntRange(min=1), hidden=True, help="Of speed, this alone.")
 @click.option("--beside", type=places.PathType(), hidden=True, help="Records there count too.")
+@click.option("--plan", type=places.PathType(), hidden=True, help="Fetch its commits.")
 @click.option("--logs", type=places.PathType(), help="Keep the logs in this folder.")
 @port_option
 @timeout_option
@@ -334,6 +335,7 @@ def run(
     sessions: int | None,
     session: int | None,
     beside: Path | None,
+    plan: Path | None,
     logs: Path | None,
     port: int | None,
     server_timeout_s: float,
@@ -352,6 +354,7 @@ def run(
         sessions=sessions,
         session=session,
         elsewhere=beside,
+        plan=plan,
         port=port,
         server_timeout_s=server_timeout_s,
     )

@@ -30,6 +30,7 @@ from bench.archive import members, read_capped, refused
 from bench.config import QualityOptions, TaskOptions, parse
 from bench.errors import ConfigError
 from bench.plan import documents
+from bench.plan.commits import Repository
 from bench.plan.jobs import Description
 from bench.records import store
 from bench.records.identity import task_settings
@@ -76,6 +77,7 @@ class _PlanRow(BaseModel):
     key: Sha256
     needed: bool
     description: Description
+    repositories: tuple[Repository, ...] = ()
     sessions: tuple[int, ...] = ()
 
 
@@ -95,12 +97,14 @@ class Ticket:
 class Asked:
     """What was asked for of a stage: the key of its spec, and which sessions, if not any.
 
-    `description` is what its records must say of themselves.
+    `description` is what its records must say of themselves, and `repositories` what they must say
+    was fetched.
     """
 
     key: str
     description: Description
     sessions: frozenset[int] | None = None
+    repositories: tuple[Repository, ...] = ()
 
 
 def read_plan(path: Path) -> dict[Ticket, Asked]:
@@ -117,7 +121,7 @@ def read_plan(path: Path) -> dict[Ticket, Asked]:
         ) from error
     return {
         Ticket(row.hardware, row.variant, row.stage): Asked(
-            row.key, row.description, frozenset(row.sessions)
+            row.key, row.description, frozenset(row.sessions), row.repositories
         )
         for row in rows
         if row.needed
@@ -259,17 +263,17 @@ def _checked_record(name: str, data: bytes, plan: Mapping[Ticket, Asked]) -> Rec
     for part, value in asdict(asked.description).items():
         if getattr(record, part) != value:
             raise refused(name, f"the plan has another {part}")
-    for part, said, value in _served(record):
-        if value is not None and said is not None and said != value:
-            raise refused(name, f"its spec asks for another {part}")
+    for part, said, value in _served(record, asked.repositories):
+        if value is not None and said != value:
+            raise refused(name, f"the plan asks for another {part}")
     if record.status != "failed" and not (record.engine and record.model):
         raise refused(name, "has a result and does not say what was served")
     _check_sense(name, record)
     return record
 
 
-def _served(record: Record) -> Iterator[tuple[str, Any, Any]]:
-    """What a record says was served and sent, and what its spec, which the plan knows, asks for."""
+def _served(record: Record, repositories: Sequence[Repository]) -> Iterator[tuple[str, Any, Any]]:
+    """What a record says was served and sent, and what the plan and its spec ask for."""
     if engine := record.engine:
         asked = record.spec.get("engine", {})
         yield "engine build", engine.build, asked.get("build")
@@ -278,8 +282,9 @@ def _served(record: Record) -> Iterator[tuple[str, Any, Any]]:
         asked = record.spec.get("model", {})
         for part in ("repo", "file", "bundled"):
             yield part, getattr(model, part), asked.get(part)
-        if re.fullmatch("[0-9a-f]{40}", asked.get("revision", "")):
-            yield "revision", model.revision, asked["revision"]
+        commits = {each.key: each.commit for each in repositories}
+        yield "revision", model.revision, commits.get("repo")
+        yield "tokenizer_revision", model.tokenizer_revision, commits.get("tokenizer")
     if record.speed:
         asked = record.spec.get("speed", {})
         for part in ("input_tokens", "output_tokens", "prompts", "warmup_prompts"):

@@ -94,7 +94,7 @@ def make_plan(
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
-    from bench.github import annotations, dispatch, incoming, modelsfile
+    from bench.github import annotations, dispatch, incoming, lookup, modelsfile
     from bench.github.api import Api
     from bench.ingest import Asked, Ticket
     from bench.modelsfile import problems
@@ -131,9 +131,14 @@ def make_plan(
         incoming.adopt(event, Api.from_environment(), taken, out / "adopted", results, find_unshown)
         adopted = incoming.write_missing(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
-    forecasts = forecast.for_jobs(jobs, results)
+    forecasts, unknown = lookup.fill(forecast.for_jobs(jobs, results), jobs)
     (out / "plan.json").write_text(json.dumps([asdict(one) for one in forecasts], indent=1))
-    annotations.summarize(annotations.describe_plan(head_sha(), forecasts))
+    annotations.summarize(annotations.describe_plan(head_sha(), forecasts, unknown))
+    if name == _PULL and (moving := lookup.unpinned(forecasts)):
+        raise RefusedError(
+            f"nobody knows which commit is approved of {', '.join(moving)}",
+            "write revision, and tokenizer_revision, into models.toml: `bench pin` does",
+        )
     matrix = _capped(make_matrix(jobs))
     annotations.set_outputs(
         matrix=json.dumps({"include": matrix}),

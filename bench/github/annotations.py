@@ -67,7 +67,22 @@ def describe_plan(
     if len(needed) > 100:
         notes.append(f"and {len(needed) - 100} more stages")
     headline = f"{len(needed)} of {len(forecasts)} stages would be measured, {current}."
-    return Document("plan", head_sha, headline, (table,), tuple(notes))
+    tables = (table, *_fetched(needed))
+    return Document("plan", head_sha, headline, tables, tuple(notes))
+
+
+def _fetched(needed: Sequence[Forecast]) -> list[Table]:
+    """What an approval lets a machine fetch: which state of what, and how much it is."""
+    rows: dict[tuple[str, ...], None] = {}
+    for one in needed:
+        for each in one.repositories:
+            at = each.commit[:12] if each.commit else "unknown"
+            if each.commit is None or each.revision != each.commit:
+                at += f" ({each.revision or 'newest'})"
+            size = _sum([one.download_gib], "GiB") if each.key == "repo" else "a tokenizer"
+            rows[each.name, at, each.file or "all", size] = None
+    columns = ("Repository", "Commit", "File", "Download")
+    return [Table("What is fetched", columns, tuple(rows)[:100])] if rows else []
 
 
 def _plan_row(one: Forecast) -> tuple[str, ...]:

@@ -1,22 +1,23 @@
-"""Sizes that nobody has kept yet, asked of the Hub for a review: in seconds, or they stay unknown.
+"""What nobody has kept of a plan's checkpoints yet, asked of the Hub: their sizes and commits.
 
-A pull request that adds a variant need not add to bench/weights/checkpoints.json. The
-repositories' names are a stranger's, held to the schema's pattern; the host is ours, and no token
-that can do anything is at hand. What comes back goes into the comment and nowhere else.
+A pull request that adds a variant need not add to bench/weights/checkpoints.json, nor name a
+commit. The repositories' names are a stranger's, held to the schema's pattern; the host is ours,
+and no token that can do anything is at hand. All is answered in seconds, or it stays unknown.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from bench.config import Variant
 from bench.errors import BenchError
 from bench.plan import forecast
+from bench.plan.commits import Repository
 from bench.plan.forecast import Forecast
 from bench.plan.jobs import Job
-from bench.weights import contents, hub, sizes
+from bench.weights import contents, hub
 from bench.weights.hub import UnreachableError
 from bench.weights.sizes import Sizes
 
@@ -24,50 +25,92 @@ WITHIN_S = 30.0  # all answers together: the comment is to come within a minute
 _MOST_NOTES = 10
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the Hub says of a repository."""
+
+    commit: str
+    sizes: Sizes | None = None
+
+
 def fill(
-    forecasts: Sequence[Forecast], jobs: Sequence[Job], within_s: float = WITHIN_S
+    forecasts: Sequence[Forecast], jobs: Sequence[Job], within_s: float | None = None
 ) -> tuple[list[Forecast], list[str]]:
     """The forecasts with the Hub's answer where a checkpoint to measure is not known.
 
     Args:
         forecasts: of these jobs, in their order.
-        within_s: for all answers together.
+        within_s: for all answers together; WITHIN_S by default.
 
     Returns:
-        The forecasts, and a line for each checkpoint that stays unknown, with the reason.
+        The forecasts, and a line for each repository of which something stays unknown, with the
+        reason.
     """
+    questions: dict[str, Callable[[], Answer]] = {}
     pairs = list(zip(forecasts, jobs, strict=True))
-    unknown = {
-        sizes.key(job.variant): job.variant
-        for one, job in pairs
-        if job.needed and job.variant.repo and one.download_gib is None
-    }
-    found, reasons = ask(unknown, within_s)
-    filled = []
     for one, job in pairs:
-        if job.needed and (checkpoint := found.get(sizes.key(job.variant))):
-            estimate = forecast.memory(job, checkpoint)
-            known = replace(one, fits=estimate.fits, download_gib=estimate.download_gib)
-            filled.append(replace(known, basis=estimate.basis))
-        else:
-            filled.append(one)
+        for each in one.repositories if job.needed else ():
+            sized = each.key == "tokenizer" or one.download_gib is not None
+            if not sized:
+                questions[_name(each)] = _measured(job.variant, each)
+            elif each.commit is None:
+                questions.setdefault(_name(each), _dated(each))
+    found, reasons = ask(questions, WITHIN_S if within_s is None else within_s)
+    filled = [_filled(one, job, found) if job.needed else one for one, job in pairs]
     lines = [f"{name}: {reason}" for name, reason in reasons.items()]
     more = [f"and {len(lines) - _MOST_NOTES} more are unknown"] if len(lines) > _MOST_NOTES else []
     return filled, lines[:_MOST_NOTES] + more
 
 
+def unpinned(forecasts: Sequence[Forecast]) -> list[str]:
+    """The repositories to measure whose commit nobody knows."""
+    every = (each for one in forecasts if one.needed for each in one.repositories)
+    return list(dict.fromkeys(_name(each) for each in every if each.commit is None))
+
+
+def _name(each: Repository) -> str:
+    file = f":{each.file}" if each.file else ""
+    return f"{each.name}{file}" + (f" at {each.revision}" if each.revision else "")
+
+
+def _measured(variant: Variant, each: Repository) -> Callable[[], Answer]:
+    def ask() -> Answer:
+        found = hub.describe(each.name, each.revision)
+        return Answer(found.commit, contents.read_hub(variant, hub.default_cache(), found).sizes)
+
+    return ask
+
+
+def _dated(each: Repository) -> Callable[[], Answer]:
+    return lambda: Answer(hub.describe(each.name, each.revision).commit)
+
+
+def _filled(one: Forecast, job: Job, found: Mapping[str, Answer]) -> Forecast:
+    answers = [found.get(_name(each)) for each in one.repositories]
+    dated = tuple(
+        replace(each, commit=answer.commit if answer else each.commit)
+        for each, answer in zip(one.repositories, answers, strict=True)
+    )
+    one = replace(one, repositories=dated)
+    for answer in answers:
+        if answer and answer.sizes:
+            estimate = forecast.memory(job, answer.sizes)
+            known = replace(one, fits=estimate.fits, download_gib=estimate.download_gib)
+            one = replace(known, basis=estimate.basis)
+    return one
+
+
 def ask(
-    variants: Mapping[str, Variant], within_s: float
-) -> tuple[dict[str, Sizes], dict[str, str]]:
-    """What the Hub says of each checkpoint in time; and why it says nothing of the others."""
-    found: dict[str, Sizes] = {}
-    reasons = dict.fromkeys(variants, f"the Hub did not answer within {within_s:g} s")
+    questions: Mapping[str, Callable[[], Answer]], within_s: float
+) -> tuple[dict[str, Answer], dict[str, str]]:
+    """The Hub's answers that came in time, by name; and why there are none of the others."""
+    found: dict[str, Answer] = {}
+    reasons = dict.fromkeys(questions, f"the Hub did not answer within {within_s:g} s")
 
     def work() -> None:
-        for name, variant in variants.items():
+        for name, question in questions.items():
             try:
-                if measured := contents.read_hub(variant, hub.default_cache()).sizes:
-                    found[name] = measured
+                found[name] = question()
             except UnreachableError as error:
                 reasons.update(dict.fromkeys(reasons.keys() - found, error.message))
                 return  # nor will it answer for the others
@@ -79,4 +122,4 @@ def ask(
     worker.start()
     worker.join(within_s)
     answered = dict(found)
-    return answered, {name: reasons[name] for name in variants if name not in answered}
+    return answered, {name: reasons[name] for name in questions if name not in answered}

@@ -39,6 +39,7 @@ from bench.measure.client import Client, Target
 from bench.measure.tasks import Tasks
 from bench.measure.telemetry import Watch
 from bench.modelsfile import problems
+from bench.plan import commits
 from bench.plan.jobs import Job, find_jobs
 from bench.plan.sessions import Session, in_rounds
 from bench.progress import Step, say, step
@@ -114,6 +115,7 @@ def measure(
     sessions: int | None = None,
     session: int | None = None,
     elsewhere: Path | None = None,
+    plan: Path | None = None,
     port: int | None = None,
     server_timeout_s: float = 1800.0,
     after_round: Callable[[int, int], None] = lambda *_: None,
@@ -129,6 +131,7 @@ def measure(
         sessions: how many each load shall have, in place of the file's.
         session: only this one, whether or not more are missing.
         elsewhere: another store whose records count too.
+        plan: has the commits to fetch, whatever branches are at by now.
         after_round: is told how many rounds are done and how many are left.
 
     Raises:
@@ -154,6 +157,8 @@ def measure(
         session=session,
         elsewhere=elsewhere,
     )
+    if plan is not None:
+        jobs = commits.pin(jobs, plan)
     needed = [job for job in jobs if job.needed]
     planned = in_rounds(jobs)
     told = f"{len(needed)} of {len(jobs)} stages to measure"

@@ -11,6 +11,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bench.plan import duration, fit
+from bench.plan.commits import Repository, repositories
 from bench.plan.jobs import Description, Job
 from bench.records import store
 from bench.records.pace import of_load
@@ -48,6 +49,7 @@ class Forecast:
 
     Attributes:
         description: what its record must say of itself.
+        repositories: what is fetched from the Hub.
         state: what is missing, or "current".
         measured, asked: sessions of speed or documents of quality: those there are of those wanted.
         decisive: how many a decision needs, where that was worked out; `guessed` where nothing
@@ -67,6 +69,7 @@ class Forecast:
     variant: str
     checkpoint: str | None
     description: Description
+    repositories: tuple[Repository, ...]
     hardware: str
     stage: str
     needed: bool
@@ -145,6 +148,7 @@ def _forecast(
         variant=job.variant.id,
         checkpoint=sizes.key(job.variant) if job.variant.repo else job.variant.bundled,
         description=job.description,
+        repositories=repositories(job.variant),
         hardware=job.hardware.id,
         stage=job.stage,
         needed=job.needed,

@@ -10,7 +10,7 @@ import shutil
 import tomllib
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from bench.errors import ConfigError, RefusedError
 from bench.ingest import MAX_TRIES, Asked, Ticket, read_files, read_plan, store_results
 from bench.modelsfile import problems
 from bench.plan import documents
+from bench.plan.commits import Repository, repositories
 from bench.plan.jobs import find_jobs
 from bench.records import store
 from bench.records.record import Fidelity, Record, Sidecar, canonical_json
@@ -123,6 +124,8 @@ SERVED: dict[str, Callable[[Record], Record]] = {
     "repo": lambda r: _with(r, "model", repo="another/one"),
     "file": lambda r: _with(r, "model", file="another.gguf"),
     "revision": lambda r: _with(r, "model", revision="b" * 40),
+    "revision ": lambda r: _with(r, "model", revision=None),
+    "tokenizer_revision": lambda r: _with(r, "model", tokenizer_revision="c" * 40),
     "prompts": lambda r: _sent(r, prompts=1),
     "input_tokens": lambda r: _sent(r, input_tokens=1),
     "output_tokens": lambda r: _sent(r, output_tokens=2),
@@ -150,9 +153,13 @@ def take_job(
     job = find_jobs(parse(Experiment, tomllib.loads(text)), folder / "none", stages=["speed"])[0]
     asked = {"prompts": job.speed.prompts, "repeats": job.speed.repeats}
     record, sidecars = synthetic.speed_record(hostile.VARIANT, **{**asked, **more})
-    record = change(_with(synthetic.of_job(record, job), "model", revision="a" * 40))
+    record = _with(synthetic.of_job(record, job), "model", tokenizer_revision="d" * 40)
+    record = change(record)
     files = hostile.pack(record.model_dump(mode="json"), sidecars)
-    plan = {Ticket(job.hardware.id, job.variant.id, "speed"): Asked(job.key, job.description)}
+    weights, tokenizer = repositories(job.variant)
+    fetched = (weights, replace(tokenizer, commit="d" * 40))  # looked up when it was planned
+    asked_for = Asked(job.key, job.description, repositories=fetched)
+    plan = {Ticket(job.hardware.id, job.variant.id, "speed"): asked_for}
     return store_results(hostile.write_files(folder / "in", files), plan, folder / "results")
 
 
@@ -328,7 +335,7 @@ def test_a_sidecar_of_another_size_than_its_record_says_is_refused(by: int, tmp_
 
 @pytest.mark.parametrize("part", SERVED)
 def test_a_record_of_something_else_served_or_sent_is_refused(part: str, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=f"its spec asks for another {part}"):
+    with pytest.raises(RefusedError, match=f"the plan asks for another {part.strip()}"):
         take_job(tmp_path, SERVED[part])
 
 
@@ -422,11 +429,12 @@ def test_the_plan_is_what_bench_plan_prints(tmp_path: Path) -> None:
         "needed": True,
     }
     told = hostile.plan().popitem()[1].description
-    row |= {"sessions": [1, 3], "description": asdict(told)}
+    fetched = Repository("repo", "a/b", "main", "c" * 40)
+    row |= {"sessions": [1, 3], "description": asdict(told), "repositories": [asdict(fetched)]}
     other = {**row, "stage": "quality", "key": "b" * 64, "needed": False, "state": "current"}
     path = tmp_path / "plan.json"
     path.write_text(json.dumps([row, other]))
-    asked = Asked("a" * 64, told, frozenset({1, 3}))
+    asked = Asked("a" * 64, told, frozenset({1, 3}), (fetched,))
     assert read_plan(path) == {Ticket("h", "v", "speed"): asked}
     path.write_text(json.dumps([{**row, "key": "x"}]))
     with pytest.raises(ConfigError, match="not a plan"):

@@ -65,10 +65,12 @@ baseline = "Qwen3-8B BF16"
 name = "Qwen3-8B BF16"
 family = "Qwen3-8B"
 repo = "Qwen/Qwen3-8B"
+revision = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 [[variant]]
 name = "Qwen3-8B FP8"
 family = "Qwen3-8B"
 repo = "Qwen/Qwen3-8B-FP8"
+revision = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 """
 QUARTO = "#!/bin/sh\necho 1.0.0\n"
 

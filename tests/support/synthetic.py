@@ -110,7 +110,7 @@ def of_job(record: Record, job: Job) -> Record:
     spec, made = job.spec, record.engine
     assert made
     asked = {"version": spec["engine"]["version"], "build": spec["engine"]["build"]}
-    served = {part: spec["model"].get(part) for part in ("repo", "file", "bundled")}
+    served = {part: spec["model"].get(part) for part in ("repo", "file", "bundled", "revision")}
     update: dict[str, Any] = {
         **{"variant": job.variant.id, "hardware": job.hardware.id, **asdict(job.description)},
         **{"spec": spec, "key": job.key, "engine": made.model_copy(update=asked)},

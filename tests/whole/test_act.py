@@ -18,7 +18,10 @@ from bench.github import approval
 
 pytestmark = pytest.mark.actions
 
-AWQ = '[[variant]]\nname = "Qwen3-8B AWQ"\nfamily = "Qwen3-8B"\nrepo = "Qwen/Qwen3-8B-AWQ"\n'
+AWQ = (
+    '[[variant]]\nname = "Qwen3-8B AWQ"\nfamily = "Qwen3-8B"\nrepo = "Qwen/Qwen3-8B-AWQ"\n'
+    f'revision = "{"a" * 40}"\n'
+)
 BF16, FP8 = "qwen3-8b-bf16", "qwen3-8b-fp8"
 EVERYTHING = sorted(f"{h}/{v}/{s}" for h in ("gpu", "hosted") for v in (BF16, FP8)
                     for s in ("quality", "speed"))  # fmt: skip

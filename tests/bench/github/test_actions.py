@@ -26,14 +26,16 @@ from plans import measured as record_of
 from synthetic_parts import Variant
 
 from bench.errors import BenchError, ConfigError, RefusedError
-from bench.github import approval
+from bench.github import approval, lookup
 from bench.github.actions import make_matrix
 from bench.github.commit import git
 from bench.modelsfile import problems
 from bench.plan.jobs import find_jobs
 from bench.records import store
 
-MODELS = "speed = { sessions = 1 }\n" + hostile.models('repo = "Qwen/Qwen3-8B"')
+MODELS = "speed = { sessions = 1 }\n" + hostile.models(
+    f'repo = "Qwen/Qwen3-8B"\nrevision = "{"a" * 40}"'
+)
 
 
 @pytest.fixture
@@ -248,7 +250,7 @@ def test_what_main_does_not_ask_for_is_measured_anew(tmp_path: Path, state: Stat
 # -- plan, for a pull request ----------------------------------------------------------------------
 
 LONG = "[[hardware]]\ntimeout_minutes = 7200"
-OURS = MODELS + '[[variant]]\nname = "W"\nfamily = "F"\nrepo = "a/b"\n'
+OURS = MODELS + f'[[variant]]\nname = "W"\nfamily = "F"\nrepo = "a/b"\nrevision = "{"b" * 40}"\n'
 
 
 def plan_pull(folder: Path, state: State, ours: str, theirs: str) -> Result:
@@ -272,7 +274,7 @@ def plan_pull(folder: Path, state: State, ours: str, theirs: str) -> Result:
 
 
 def test_a_pull_request_measures_what_it_adds_or_changes(tmp_path: Path, state: State) -> None:
-    more = '[[variant]]\nname = "X"\nfamily = "F"\nrepo = "a/x"\n'
+    more = OURS.removeprefix(MODELS).replace('"W"', '"X"').replace('"a/b"', '"a/x"')
     theirs = OURS.replace('repo = "a/b"', 'repo = "a/b"\nspeed = { prompts = 7 }') + more
     assert plan_pull(tmp_path, state, OURS, theirs).exit_code == 0
     found = {e["variant"]: e["stages"] for e in json.loads(outputs(tmp_path)["matrix"])["include"]}
@@ -280,6 +282,18 @@ def test_a_pull_request_measures_what_it_adds_or_changes(tmp_path: Path, state: 
     assert found == {"w": ["speed"], "x": ["speed", "quality"]}
     rows = json.loads((tmp_path / "plan" / "plan.json").read_text())
     assert {row["variant"] for row in rows} == {"w", "x"}
+
+
+def test_a_pull_request_of_something_that_moves_is_measured_at_no_commit_nobody_saw(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the Hub does not say what the newest is, it must be written down."""
+    monkeypatch.setattr(lookup, "WITHIN_S", 0.01)
+    theirs = OURS.replace(f'\nrevision = "{"b" * 40}"', "")
+    answer = plan_pull(tmp_path, state, MODELS, theirs)
+    assert isinstance(answer.exception, RefusedError)
+    assert "nobody knows which commit is approved of a/b" in str(answer.exception)
+    assert not (tmp_path / "output").exists()
 
 
 def test_a_pull_request_may_ask_for_more_sessions(tmp_path: Path, state: State) -> None:

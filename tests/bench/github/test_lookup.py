@@ -67,7 +67,8 @@ def test_the_review_of_a_pull_request_says_it(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_known_and_bundled_checkpoints_are_not_asked_for(hub: Hub, tmp_path: Path) -> None:
-    forecasts, jobs = asked(tmp_path, 'repo = "Qwen/Qwen3-8B"', 'bundled = "smollm2-135m-bf16"')
+    pinned = f'repo = "Qwen/Qwen3-8B"\nrevision = "{"a" * 40}"'
+    forecasts, jobs = asked(tmp_path, pinned, 'bundled = "smollm2-135m-bf16"')
     assert lookup.fill(forecasts, jobs) == (forecasts, [])
     assert not hub.requests
 
@@ -96,3 +97,19 @@ def test_a_hub_that_stalls_is_not_waited_for(hub: Hub, tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
     assert notes == ["acme/slow: the Hub did not answer within 1 s"]
     assert filled == forecasts
+
+
+def test_what_moves_is_looked_up_once_and_told_as_the_commit_of_today(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """Also of a checkpoint whose size is known, and of a tokenizer."""
+    commit = hub.repos["acme/good"].commit
+    hub.repos["Qwen/Qwen3-8B"] = hub.repos["acme/good"]
+    gguf = 'repo = "Qwen/Qwen3-8B"\nfile = "m.gguf"\ntokenizer = "acme/good"'
+    forecasts, jobs = asked(tmp_path, 'repo = "Qwen/Qwen3-8B"', gguf)
+    assert lookup.unpinned(forecasts) == ["Qwen/Qwen3-8B", "Qwen/Qwen3-8B:m.gguf", "acme/good"]
+    filled, _ = lookup.fill(forecasts, jobs)
+    assert {one.repositories[0].commit for one in filled[:2]} == {commit}
+    assert [each.commit for each in filled[2].repositories] == [None, commit], "no such file"
+    assert lookup.unpinned(filled) == ["Qwen/Qwen3-8B:m.gguf"]
+    assert [job.key for job in jobs] == [one.key for one in filled]

@@ -35,6 +35,7 @@ def run() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--session", type=int)  # all that are missing, where it is left out
     parser.add_argument("--beside", type=Path)
+    parser.add_argument("--plan", type=Path)
     for name in ("models", "results", "hardware"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--logs", default=STATE / "logs")
