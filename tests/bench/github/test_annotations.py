@@ -82,7 +82,8 @@ def test_who_approves_sees_what_is_fetched() -> None:
     none = dict.fromkeys(field.name for field in fields(Forecast))
 
     def one(*repositories: Repository, **known: Any) -> Forecast:
-        told = dict.fromkeys(("variant", "hardware", "stage", "state"), "x") | {"needed": True}
+        words = ("variant", "hardware", "stage", "state")
+        told: dict[str, Any] = {**dict.fromkeys(words, "x"), "needed": True}
         told |= {"download_gib": 4.9, "repositories": repositories}
         return Forecast(**{**none, **told, **known})
 
