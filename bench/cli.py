@@ -6,6 +6,7 @@ This is the one module that knows both halves: it calls `bench` to measure and `
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -151,11 +152,12 @@ def demo(
     """
     from bench.demo import inputs
     from bench.measure.run import measure
+    from bench.progress import say
 
     def show_first(done: int, left: int) -> None:
         if done == 1 and left:
             page = _build_site(out / "results", out / "site", "auto")
-            click.echo(f"a first report, of one session of each variant; more follow: {page}")
+            say(f"a first report, of one session of each variant; more follow: {page}")
 
     outcome = measure(
         inputs.MODELS,
@@ -701,30 +703,47 @@ def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None
 
 def _status(outcome: RunOutcome) -> int:
     """The first failed stage's exit code, after all that could be measured was."""
+    from bench.progress import say_plainly
+
     errors: list[BenchError] = outcome.errors
     for error in errors:
-        click.echo(f"error: {error}", err=True)
+        say_plainly(f"error: {error}")
     return errors[0].exit_code if errors else 0
 
 
 def invoke(group: click.Group) -> None:
     """Runs a command line; an error of ours is one message and its exit code, no traceback."""
+    from bench.progress import open_standard_streams, say_plainly, silence
+
+    open_standard_streams()
     try:
-        sys.exit(group(standalone_mode=False) or 0)
+        sys.exit(_run_and_flush(group))
     except BenchError as error:
-        click.echo(f"error: {error}", err=True)
+        say_plainly(f"error: {error}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # who read the output has seen enough
+        silence(sys.stdout)
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:  # nobody closer knew more about it
         place = f"{error.filename}: " if error.filename else ""
         fix = "check that it is there, may be read and written, and that the disk has space"
-        click.echo(visible(f"error: {place}{error.strerror or error}\n  fix: {fix}"), err=True)
+        say_plainly(visible(f"error: {place}{error.strerror or error}\n  fix: {fix}"))
+        silence(sys.stdout)  # it may be what is full
         sys.exit(MachineError.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: finished stages are kept; the same command continues", err=True)
+        say_plainly("interrupted: finished stages are kept; the same command continues")
         sys.exit(130)
+
+
+def _run_and_flush(group: click.Group) -> int:
+    """A command's exit status, once all that it printed is written."""
+    status: int | None = group(standalone_mode=False)
+    if sys.stdout:  # else it was closed from the start
+        sys.stdout.flush()
+    return status or 0
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ TEMPORARY = "bench-"  # what the names of our temporary folders begin with
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 _SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.1
+_LISTENING = "0A"  # in /proc/net
 _MAPPED_WITHIN_S = 1.0  # of the moment a segment was made
 
 _told_to_stop = False
@@ -65,6 +66,40 @@ def parent(pid: int) -> int:
 def processes() -> list[int]:
     """The ids of all processes."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Processor time that these processes have used; nothing of those that have ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def listens(pids: list[int], port: int) -> bool:
+    """Whether these processes, and no others, listen on a port of this machine's own address."""
+    sockets: set[str] = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+                _, local, _, state, *_, inode = line.split()[:10]
+                address, _, number = local.partition(":")
+                if state == _LISTENING and int(number, 16) == port and _is_local(address):
+                    sockets.add(f"socket:[{inode}]")
+    held: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    held.add(os.readlink(entry))  # noqa: PTH115  (it leads to no file)
+    return bool(sockets) and sockets <= held
+
+
+def _is_local(address: str) -> bool:
+    """Whether 127.0.0.1 reaches what listens on an address, as /proc/net writes it."""
+    return not address.strip("0") or address.endswith("0100007F")
 
 
 def shared_memory(pids: list[int]) -> set[Path]:
@@ -112,13 +147,16 @@ class _Segments:
     """The shared memory that the program made: seen mapped, or named after one of its processes."""
 
     def __init__(self) -> None:
-        self._changed = SHARED_MEMORY.stat().st_mtime_ns
-        self._foreign = set(SHARED_MEMORY.iterdir())
+        self._is_there = SHARED_MEMORY.is_dir()  # not in every container
+        self._changed = SHARED_MEMORY.stat().st_mtime_ns if self._is_there else 0
+        self._foreign = set(SHARED_MEMORY.iterdir()) if self._is_there else set()
         self._look_until = 0.0
         self._found: set[Path] = set()
 
     def look(self, *, now: bool = False) -> None:
         """Looks if anything was made under /dev/shm lately; maps are long and not read for fun."""
+        if not self._is_there:
+            return
         changed = SHARED_MEMORY.stat().st_mtime_ns
         if changed != self._changed:
             self._changed, self._look_until = changed, time.monotonic() + _MAPPED_WITHIN_S

@@ -102,7 +102,7 @@ def check_quantized(server: Server) -> None:
     for leaves the model unquantized, and a kernel that it has not is replaced by another. The row
     would be the baseline, or the other kernel, under the wrong name.
     """
-    log = server.log.read_text(errors="replace")
+    log = server.read_log()
     for words, what, fix in _SET_ASIDE:
         if found := re.search(words, log):
             said = found[found.lastindex or 0]
@@ -125,7 +125,7 @@ def check_gguf(server: Server, checkpoint: Checkpoint) -> None:
     """
     if not checkpoint.is_gguf:
         return
-    log = server.log.read_text(errors="replace")
+    log = server.read_log()
     if not re.search(r"GGUF of \w+: the rows of \d+ tensors were put back", log):
         raise MeasurementError(
             "the GGUF file was loaded without this project's plugin: its rows are in another order",
@@ -147,7 +147,7 @@ def max_model_len(server: Server) -> int:
 def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts:
     """What the server did: its API and `/metrics` first, its log second, unknown stays unknown."""
     said = server_facts.combine(
-        server_facts.parse_log(server.log.read_text(errors="replace")),
+        server_facts.parse_log(server.read_log()),
         server_facts.from_metrics(server.get("/metrics")),
     )
     return EngineFacts(

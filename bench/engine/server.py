@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 
+from bench import supervise
 from bench.engine import facts
 from bench.errors import BenchError, ServerError
 from bench.process import GRACE_S, Supervised
@@ -75,6 +76,7 @@ class Server:
     ask_every_s: float = 30.0
     silence_limit_s: float = 120.0
     idle_limit_s: float = 600.0
+    output: IO[bytes] | None = None  # the log, open: it can be read when its name is gone
     _ask_at: float = field(default=0.0, init=False)
     _look_at: float = field(default=0.0, init=False)
     _work: facts.Metrics = field(default=facts.Metrics(), init=False)
@@ -91,6 +93,13 @@ class Server:
         except httpx2.HTTPError as error:
             reason = f"the server did not answer {path}: {first_line(error)}"
             raise self.explain(ServerError(reason, _see(self.log))) from error
+
+    def read_log(self) -> str:
+        """What the server has said so far, also if somebody has removed the file."""
+        if self.output is None:
+            return self.log.read_text(errors="replace")
+        number = self.output.fileno()
+        return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")
 
     def check(self) -> None:
         """Does nothing while the server runs, answers and gets on; asks it as seldom as stated.
@@ -156,7 +165,7 @@ class Server:
         return error
 
     def _ended(self, status: int) -> ServerError:
-        words = "\n    ".join(last_words(self.log.read_text(errors="replace")))
+        words = "\n    ".join(last_words(self.read_log()))
         ended = f"by signal {status - 128}" if status > 128 else f"with status {status}"
         return ServerError(f"the vLLM server ended {ended}:\n    {words}", _see(self.log))
 
@@ -219,7 +228,7 @@ def serving(
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
     began = time.monotonic()
-    with log.open("wb") as output:  # what is read from the log is said of this server
+    with log.open("w+b") as output:  # what is read from the log is said of this server
         process = Supervised(
             argv,
             environment=environment,
@@ -228,26 +237,43 @@ def serving(
             stdout=output,
             stderr=output,
         )
-    server = Server(f"http://{HOST}:{port}", argv, log, process)
-    try:
-        with step(title) as current:
-            _wait_until_healthy(server, limit_s, current)
-        server.startup_s = time.monotonic() - began
-        yield server
-    finally:
-        process.stop()
+        server = Server(f"http://{HOST}:{port}", argv, log, process, output=output)
+        try:
+            with step(title) as current:
+                _wait_until_healthy(server, limit_s, current)
+                _check_answers_itself(server, port)
+            server.startup_s = time.monotonic() - began
+            yield server
+        finally:
+            process.stop()
+
+
+def _check_answers_itself(server: Server, port: int) -> None:
+    """Raises ServerError if it is another program that answers on the port.
+
+    One that took it meanwhile answers before the server finds that it cannot, and vLLM shares its
+    port with whoever of this user asks to.
+    """
+    if not supervise.listens(
+        [server.process.pid, *supervise.descendants(server.process.pid)], port
+    ):
+        server.check_process()
+        raise ServerError(
+            f"port {port} of {HOST} is answered by another program than the server",
+            "leave --port out and a free one is chosen, or stop the program that listens there",
+        )
 
 
 def _wait_until_healthy(server: Server, limit_s: float, current: Step) -> None:
     while not _is_healthy(server.url):
         server.check_process()
         if current.elapsed_s > limit_s:
-            words = "\n    ".join(last_words(server.log.read_text(errors="replace")))
+            words = "\n    ".join(last_words(server.read_log()))
             raise ServerError(
                 f"the vLLM server was not healthy after {limit_s:.0f} s; last words:\n    {words}",
                 f"allow it longer with --server-timeout, or {_see(server.log)}",
             )
-        current.note(phase(server.log.read_text(errors="replace")))
+        current.note(phase(server.read_log()))
         time.sleep(0.1)
 
 

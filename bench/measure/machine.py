@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import psutil
 
-from bench import places
+from bench import places, supervise
 from bench.errors import MachineError
 from bench.measure.telemetry import load_nvml, opened
 from bench.records import record
@@ -75,10 +75,16 @@ def describe(
 
 
 def check(build: Literal["cpu", "cuda"], nvml: Any = None) -> None:
-    """Raises MachineError where the build needs a GPU and none answers: seen in a moment.
+    """Raises MachineError where shared memory or the build's GPU is missing: seen in a moment.
 
-    The engine for it takes gigabytes and minutes to install.
+    The engine takes gigabytes and minutes to install.
     """
+    if not os.access(supervise.SHARED_MEMORY, os.W_OK | os.X_OK):
+        raise MachineError(
+            f"{supervise.SHARED_MEMORY} is not there or not writable, and vLLM's processes talk "
+            "through it",
+            "mount it: docker run --shm-size 16g, or a tmpfs",
+        )
     if build != "cuda":
         return
     nvml = nvml or load_nvml()

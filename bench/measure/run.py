@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -216,7 +216,7 @@ def _can_be_computed(run: Run, session: Session) -> bool:
     Before anything is downloaded, made or measured, and without a record where there is one: it
     would say the same, or is of a machine that could.
     """
-    variant, began = session.variant, _now()
+    variant, began_s = session.variant, time.monotonic()
     if processor.serves_four_bits(run.engine.build):
         return True
     try:
@@ -229,8 +229,8 @@ def _can_be_computed(run: Run, session: Session) -> bool:
         root = run.settings.results
         for job in session.jobs:
             if not store.of_stage([root], job.hardware.id, variant.id, job.stage):
-                record = Attempt(run, job, session, began=began).record(error=error)
-                run.outcome.written.append(store.write(root, record))
+                record = Attempt(run, job, session, began_s=began_s).record(error=error)
+                run.outcome.written.append(store.write_finished(root, record))
         return False
     return True
 
@@ -241,7 +241,7 @@ def _measure_session(run: Run, session: Session, ahead: Prefetch) -> None:
     What failed in this run is not tried again in its later rounds: it failed for a reason, which
     is said and recorded once. The next run tries it again.
     """
-    began, variant = _now(), session.variant
+    began_s, variant = time.monotonic(), session.variant
     jobs = [job for job in session.jobs if (variant.id, job.stage) not in run.failed]
     if not jobs:
         return
@@ -276,7 +276,7 @@ def _measure_session(run: Run, session: Session, ahead: Prefetch) -> None:
         run.give_up(variant)
         say(f"{variant.name}: {error}")
         for job in jobs if not isinstance(error, WeightsError) else ():  # nothing was run
-            run.store(Attempt(run, job, session, began=began).record(error=error), [])
+            run.store(Attempt(run, job, session, began_s=began_s).record(error=error), [])
 
 
 def _stated_quantization(variant: Variant) -> dict[str, Any]:
@@ -335,7 +335,7 @@ def _measure_stage(attempt: Attempt, ahead: Prefetch) -> BenchError | None:
     try:
         facts = launch.facts(run.engine, target.server, target.checkpoint)
         client = run.client(job.stage, target.server)
-        attempt = replace(attempt, engine=facts, began=_now())
+        attempt = replace(attempt, engine=facts, began_s=time.monotonic())
         with run.outcome.measuring(), step(f"{job.variant.name}: {attempt.title}") as current:
             measure_it = _speed if job.stage == "speed" else _quality
             record, sidecars, error = measure_it(attempt, target, client, current)
@@ -483,7 +483,7 @@ class Run:
 
     def store(self, record: Record, sidecars: list[bytes]) -> None:
         """Writes a record, and says where."""
-        path = store.write(self.settings.results, record, sidecars)
+        path = store.write_finished(self.settings.results, record, sidecars)
         self.outcome.written.append(path)
         say(f"{record.variant_name}: {record.stage} {record.status}: {path}")
 
@@ -505,7 +505,7 @@ class Attempt:
     session: Session
     target: Target | None = None  # None where the server did not come so far
     engine: EngineFacts | None = None
-    began: datetime = field(default_factory=_now)
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def title(self) -> str:
@@ -526,7 +526,9 @@ class Attempt:
     ) -> Record:
         """The stage's record; with an error and a result it is partial, with an error failed."""
         job = self.job
+        # By the clock at the end, which may have been put right or back since the beginning.
         finished = _now()
+        took = timedelta(seconds=round(time.monotonic() - self.began_s))
         return Record(
             key=job.key,
             stage=job.stage,
@@ -542,7 +544,7 @@ class Attempt:
             speed=speed,
             quality=quality,
             environment=self.run.machine,
-            provenance=machine.provenance(self.began, finished),
+            provenance=machine.provenance(finished - took, finished),
         )
 
 

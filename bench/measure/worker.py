@@ -20,6 +20,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -616,6 +617,7 @@ _COMMANDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 def main() -> None:
     """Answers requests until standard input ends."""
+    os.chdir(tempfile.gettempdir())  # ours alone: the folder of the logs may be removed meanwhile
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # libraries print; only replies may reach the caller
     for line in sys.stdin:

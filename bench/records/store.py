@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MIGRATIONS: dict[int, Any] = {}
 
 _WRITING = ".writing-"  # what the name of a file begins with until it is whole
 _LEFT_AFTER_S = 3600  # such a file is nobody's any more
+_SECONDS_AHEAD = 60  # that a record's time may be moved on: so many of one stage and key
 _SPACE = "free some disk space, then run again: finished stages are kept"
 _WRITABLE = "make the folder writable, or name another with --results"
 _FOLDER = "name a folder with --results"
@@ -56,6 +58,10 @@ MAX_SIDECAR_TEXT_BYTES = 64 * 2**20
 # What fits, with room: a request takes three numbers, a document a hash and two for each choice.
 MAX_REQUESTS = MAX_SIDECAR_TEXT_BYTES // 80
 MAX_DOCUMENTS = MAX_SIDECAR_TEXT_BYTES // 800
+
+
+class TakenError(MachineError):
+    """There is a record of this name already."""
 
 
 def pack_sidecar(rows: list[Any]) -> tuple[Sidecar, bytes]:
@@ -128,12 +134,32 @@ def write(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
                 if _write_once(sidecar, data):  # else the same bytes are there: it is their hash
                     undo.callback(sidecar.unlink)
             if not _write_once(path, text):
-                raise MachineError(
+                raise TakenError(
                     f"{path} exists already, and records are never overwritten",
                     "its name is the time it was finished: check this machine's clock",
                 )
             undo.pop_all()
     return path
+
+
+def write_finished(root: Path, record: Record, attached: Iterable[bytes] = ()) -> Path:
+    """Stores a record that was just measured: it is none the worse for another of the same second.
+
+    Its name is the time when it was finished, which another program, or a clock that was put back,
+    may have used; then it is a second later, in what the record says too.
+
+    Raises:
+        MachineError, MeasurementError: as `write`.
+    """
+    attached = list(attached)
+    for _ in range(_SECONDS_AHEAD):
+        try:
+            return write(root, record, attached)
+        except TakenError:
+            later = record.provenance.finished_at + timedelta(seconds=1)
+            provenance = record.provenance.model_copy(update={"finished_at": later})
+            record = record.model_copy(update={"provenance": provenance})
+    return write(root, record, attached)
 
 
 def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:

@@ -57,6 +57,7 @@ class Prefetch:
         wanted = self._variant.model_dump_json(
             include={"name", "family", "serve", *_SOURCE}, exclude_none=True
         )
+        self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
             self._process = Supervised(
                 [sys.executable, "-P", "-m", "bench.weights.prefetch", wanted],

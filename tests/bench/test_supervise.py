@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,8 @@ from bench_runs import wait_until
 from folders import ROOT, SUPPORT
 
 from bench import process, supervise
+from bench.errors import MachineError
+from bench.measure import machine
 from bench.process import Supervised
 
 pytestmark = pytest.mark.process
@@ -381,3 +384,26 @@ def test_nothing_is_left_of_a_program_whose_reader_fails(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         process.run([sys.executable, "-c", code], cwd=folder, note=fail)
     assert living(folder) == []
+
+
+def test_who_listens_on_a_port(tmp_path: Path) -> None:
+    with socket.socket() as ours:
+        ours.bind(("127.0.0.1", 0))
+        port = ours.getsockname()[1]
+        assert not supervise.listens([os.getpid()], port), "it is bound and does not listen yet"
+        ours.listen()
+        assert supervise.listens([os.getpid()], port)
+        assert supervise.listens([os.getpid(), 1], port)
+        assert not supervise.listens([os.getppid()], port)
+        assert not supervise.listens([], port)
+
+
+def test_a_machine_without_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are started and stopped there as elsewhere; nothing is measured."""
+    monkeypatch.setattr(supervise, "SHARED_MEMORY", tmp_path / "none")
+    segments = supervise._Segments()
+    segments.look(now=True)
+    segments.remove()
+    with pytest.raises(MachineError, match="none is not there or not writable") as missing:
+        machine.check("cpu")
+    assert missing.value.exit_code == 3

@@ -205,3 +205,26 @@ def test_a_task_of_more_documents_than_a_record_takes_is_refused_once_it_is_load
     assert "10,000 or fewer in models.toml" in refused.value.fix
     tasks.load(QualityOptions(documents=9_999))
     assert tasks.wait()["hellaswag"].size == 10_042
+
+
+def test_a_worker_that_stands_still_is_given_up(engine: Engine, tmp_path: Path) -> None:
+    """One that was halted, or waits for itself: it lives, and its answer never comes."""
+    with Client(engine, {}, tmp_path / "client.log", idle_limit_s=2) as client:
+        assert ask(client, "prepare_speed") == {}
+        os.kill(worker_of(client), signal.SIGSTOP)
+        with pytest.raises(MeasurementError, match="has done nothing for 2 s"):
+            ask(client, "prepare_speed")
+        assert not client.usable
+
+
+def test_a_worker_that_computes_is_waited_for(engine: Engine, tmp_path: Path, library: Any) -> None:
+    library("import time\nuntil = time.process_time() + 4\nwhile time.process_time() < until: ...\n"
+            "def add_cli_args(parser): ...")  # fmt: skip
+    with Client(engine, {}, tmp_path / "client.log", idle_limit_s=2.5) as client:
+        assert ask(client, "prepare_speed") == {}
+
+
+def test_a_log_that_is_removed_is_read_all_the_same(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "client.log").unlink()
+    with pytest.raises(MeasurementError, match="KeyError: 'nothing'\n    KeyError: 'nothing'"):
+        ask(client, "prepare_quality", tasks={"nothing": {}})

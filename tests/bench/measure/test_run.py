@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
+import local_server
 import pytest
 import wheels
 from bench_runs import PATIENCE_S, ROOT, STAGES, Place, is_free, kill, wait_until
@@ -23,6 +27,7 @@ from bench.config import QualityOptions
 from bench.engine.server import free_port
 from bench.plan import documents
 from bench.records import store
+from bench.records.record import Record
 from bench.supervise import parent
 
 pytestmark = pytest.mark.process
@@ -417,6 +422,94 @@ def test_more_documents_are_asked_beside_those_that_are_answered(place: Place) -
     first, second = (documents.indices(path, task) for path, task in batches)
     assert first | second == set(documents.choose(10_042, QualityOptions(documents=7)))
     assert "0 of 1 stages" in place.run("--variants", "A", "--stages", "quality")[1]
+
+
+@pytest.mark.parametrize("where", ["2>&1 | head -1", "2>/dev/full", ">&- 2>&- <&-", ">/dev/full"])
+def test_nobody_reads_what_it_says(where: str, place: Place) -> None:
+    """The reader is gone, the disk full, the terminal closed: all is measured all the same."""
+    script = f'{{ "$@"; echo $? >"$0"; }} {where}'
+    status = place.folder / "status"
+    subprocess.run(
+        ["bash", "-c", script, str(status), *place.argv()],
+        env=place.environment,
+        cwd=place.folder,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert status.read_text() == "0\n"
+    assert set(place.finished()) == set(STAGES)
+    place.check_nothing_left()
+
+
+def test_nobody_reads_which_stage_failed(place: Place) -> None:
+    done = subprocess.run(
+        ["bash", "-c", '{ "$@"; echo $? >"$0"; } 2>&1 | head -1', "status", *place.argv()],
+        env={**place.environment, "VLLM_STANDIN_MODE": "nan-later"},
+        cwd=place.folder,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert (place.folder / "status").read_text() == "6\n"
+    assert set(failures(place)) == set(STAGES)
+
+
+def test_logs_are_removed_meanwhile(place: Place) -> None:
+    place.hold("speed-1")
+    process = place.start()
+    place.wait_for("speed")
+    shutil.rmtree(place.folder / "logs")
+    place.release()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    assert set(place.finished()) == set(STAGES)
+    for _, record in store.records(place.results):
+        assert record.engine is not None
+        assert record.engine.load_s is not None, "what only the log says"
+
+
+def test_a_clock_that_is_put_back_loses_nothing(place: Place) -> None:
+    """To a second that has a record already: what is measured again is a second later."""
+    assert place.run("--variants", "A", "--stages", "speed")[0] == 0
+    ((path, record),) = store.records(place.results)
+    assert record.provenance.started_at <= record.provenance.finished_at
+    first = store.write_finished(place.results, record, sidecars_of(path, record))
+    assert first.name > path.name
+    (again,) = [record for where, record in store.records(place.results) if where == first]
+    assert again.provenance.finished_at - record.provenance.finished_at == timedelta(seconds=1)
+    assert again.provenance.started_at == record.provenance.started_at
+
+
+def sidecars_of(path: Path, record: Record) -> list[bytes]:
+    return [(path.parent / sidecar.file).read_bytes() for sidecar in store.sidecars(record)]
+
+
+class Obliging(local_server.Quiet, BaseHTTPRequestHandler):
+    """Answers 200 to everything."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_another_program_answers_on_the_port(place: Place) -> None:
+    """It took the port after it was found free; the server is still loading."""
+    place.hold("start")
+    port = free_port()
+    process = place.start("--variants", "A", "--port", str(port))
+    place.wait_for("start")
+    with local_server.serving(Obliging, port):
+        wait_until(lambda: bool(failures(place)))
+        place.release()
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5, said
+    assert said.count("error:") == 1
+    assert f"error: port {port} of 127.0.0.1 is answered by another program" in said
+    assert failures(place) == {"a/speed": "ServerError", "a/quality": "ServerError"}
+    place.check_nothing_left()
 
 
 def on_a_small_disk(place: Place) -> list[str]:
