@@ -240,7 +240,7 @@ def own_texts(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Table]:
 def _own_text(row: QualityRow, told: OwnText) -> Row:
     change, apart = told.logprob, cells.measured(told.divergence.estimate)
     form, ends = numbers.score_gap("score"), change.estimate.interval
-    moved = cells.measured(change.estimate, form, note=_TELLS[change.outcome])
+    moved = replace(cells.measured(change.estimate, form), word=_TELLS[change.outcome])
     shown = [
         replace(moved, interval=f"{form(ends.low)} to {form(ends.high)}") if ends else moved,
         cells.amount(change.p, partial(numbers.p_value, equals="")),

@@ -36,7 +36,8 @@ def task(name: str, rows: list[dict[str, Any]], *metrics: dict[str, Any], **more
     """A task's result and its rows."""
     for number, row in enumerate(rows):
         row |= {"doc": number, "hash": f"{hash_of(name)}{number:062x}"}
-    found = synthetic_parts.task(name, [{"acc": 0, "acc_norm": 0}] * len(rows), len(rows), 900, 1)
+    plain = [{"acc": 0, "acc_norm": 0} | row for row in rows]
+    found = synthetic_parts.task(name, plain, len(rows), 900, 1)
     return {**found, "choices": None, "asked": name, "metrics": list(metrics), **more}, rows
 
 
