@@ -194,3 +194,9 @@ def test_what_was_asked_is_recorded_and_told(place: Place, page: str) -> None:
         assert (chat.apply_chat_template, chat.num_fewshot) == (True, 8)
     assert "8-shot, in the model's chat template" in page
     assert page.count("mmlu_anatomy") == 1, "a group's tasks are described in one table"
+    assert "<summary>The 57 tasks of mmlu</summary>" in page
+    kept = re.search(r'<table id="kept-cpu_small".*?</table>', page, re.DOTALL)
+    assert kept
+    theirs, own = (expected(name)["wikitext", "word_perplexity"][0] for name in EACH)
+    share = theirs / own
+    assert re.search(rf'data-label="wikitext, %">{100 * share:.1f}<', kept[0])
