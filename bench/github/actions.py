@@ -124,9 +124,12 @@ def make_plan(
     )
     adopted: list[Path] = []
     if name == "push":
+        brought = select()
+        if before := modelsfile.before_push(event, Api.from_environment(), out / "before.toml"):
+            brought = modelsfile.changed(brought, before, results)
         taken = {  # any session: the pull request's plan asked for those that were missing then
             Ticket(job.hardware.id, job.variant.id, job.stage): Asked(job.key, job.description)
-            for job in select()
+            for job in brought
         }
         incoming.adopt(event, Api.from_environment(), taken, out / "adopted", results, find_unshown)
         adopted = incoming.write_missing(out / "adopted", results)

@@ -115,7 +115,7 @@ def artifact_name(head_sha: str) -> str:
 
 
 def find_measured(commit: str, api: Api) -> bytes | None:
-    """The archive of records measured before `commit` merged their pull request, or None.
+    """The newest archive of records measured before `commit` merged their pull request, or None.
 
     An artifact's name proves nothing, as a fork's own run may choose it; what counts is that it
     comes from a run of the benchmark workflow on `pull_request_target`, which is always main's.
@@ -123,7 +123,8 @@ def find_measured(commit: str, api: Api) -> bytes | None:
     for pull in api.get(f"commits/{commit}/pulls"):
         if not pull.get("merged_at") or pull.get("merge_commit_sha") != commit:
             continue
-        for artifact in api.pages("actions/artifacts", name=artifact_name(pull["head"]["sha"])):
+        named = api.pages("actions/artifacts", name=artifact_name(pull["head"]["sha"]))
+        for artifact in sorted(named, key=lambda each: str(each["created_at"]), reverse=True):
             run = api.get(f"actions/runs/{int(artifact['workflow_run']['id'])}")
             ours = run["event"] == "pull_request_target" and run["path"].split("@")[0] == WORKFLOW
             if ours and not artifact["expired"]:

@@ -243,7 +243,7 @@ def answer(event: Mapping[str, Any], api: Api) -> str:
     found = [entry for entry in listed if entry["name"] == ARTIFACT and not entry["expired"]]
     if not found:
         return "the run left no comment"
-    newest = max(found, key=lambda entry: int(entry["id"]))
+    newest = max(found, key=lambda entry: entry["created_at"])  # ids are in no order of time
     archive = api.download(f"actions/artifacts/{int(newest['id'])}/zip", MAX_ARCHIVE_BYTES)
     document = read_archive(archive)
     number = find_pull(run, document, api)

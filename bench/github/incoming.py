@@ -23,6 +23,7 @@ from bench.plan.jobs import sessions_of
 from bench.records import store
 from bench.records.pace import of_load, of_spec
 from bench.records.record import Record
+from bench.records.store import Found
 
 MAX_PUSH_BYTES = 256 * 2**20  # of one commit: a speed and a quality stage have 0.1 MB together
 
@@ -96,13 +97,14 @@ def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[P
     """Writes into `results` what it lacks of the staged records; the paths of all that it wrote.
 
     What another run has measured and stored meanwhile, the same session or the same documents, is
-    not stored twice, unless it was measured again on purpose.
+    not stored twice, unless it was measured again on purpose; of two attempts at it the newest
+    complete one is, and of what failed only what nobody finished.
 
     Raises:
         BenchError: `results` has another record of the same name.
     """
     written: list[Path] = []
-    for path, record in store.records(staged):
+    for path, record in sorted(store.records(staged), key=_rank):
         target = results / path.relative_to(staged)
         if target.exists() and target.read_bytes() == path.read_bytes():
             continue
@@ -113,6 +115,13 @@ def write_missing(staged: Path, results: Path, *, force: bool = False) -> list[P
         store.write(results, record, [sidecar.read_bytes() for sidecar in sidecars])
         written += [results / file.relative_to(staged) for file in (path, *sidecars)]
     return written
+
+
+def _rank(found: Found) -> tuple[int, float]:
+    """Complete records before partial and failed ones, and of each the newest first."""
+    record = found[1]
+    order = ("ok", "partial", "failed").index(record.status)
+    return order, -record.provenance.finished_at.timestamp()
 
 
 def check_shown(written: Iterable[Path], results: Path, find_unshown: Unshown) -> None:

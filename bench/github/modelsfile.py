@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tomlkit
 
 from bench.errors import ConfigError, RefusedError
+from bench.github.api import Api, NotFoundError, is_sha
+from bench.github.approval import read_models
 from bench.modelsfile import problems
 from bench.plan.jobs import Job, find_jobs
 
@@ -46,6 +50,22 @@ def changed(jobs: list[Job], main: Path, results: Path) -> list[Job]:
         if (job.variant.id, job.key) not in asked
         or (job.stage == "speed" and job.speed.sessions > asked[job.variant.id, job.key])
     ]
+
+
+def before_push(event: Mapping[str, Any], api: Api, path: Path) -> Path | None:
+    """Writes the models.toml that a push found; None where it found none that can be used.
+
+    What a merge may adopt is what it brings: the records of a pull request are of nothing else.
+    """
+    commit = str(event.get("before", ""))
+    if not is_sha(commit) or not commit.strip("0"):  # the push made the branch
+        return None
+    try:
+        path.write_bytes(read_models(commit, api, problems.MAX_BYTES))
+        problems.load_experiment(path)
+    except (RefusedError, ConfigError, NotFoundError):
+        return None
+    return path
 
 
 def set_sessions(models: Path, sessions: str) -> None:

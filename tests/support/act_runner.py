@@ -36,6 +36,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
                                            "if-no-files-found": "warn", "retention-days": ""}),
     "actions/download-artifact": ("download", {"artifact-ids": "", "pattern": "", "path": ".",
                                                "merge-multiple": "false",
+                                               "run-id": "", "github-token": "",
                                                "skip-decompress": "false"}),
     "actions/configure-pages": ("configure", {}),
     "actions/upload-pages-artifact": ("pages", {"path": ""}),

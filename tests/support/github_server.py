@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class State:
     deployments: list[dict[str, Any]] = field(default_factory=list)
     attestations: list[dict[str, Any]] = field(default_factory=list)
     runner_downloads: list[dict[str, Any]] = field(default_factory=list)
+    added_to_blobs: bytes = b""
     is_public: bool = True
     is_administrator: bool = True
     is_limited: bool = False
@@ -64,13 +66,15 @@ class State:
     leaked: list[str] = field(default_factory=list)
     url: str = ""
 
-    def add_artifact(self, run: int, name: str, archive: bytes) -> int:
-        """An artifact of a run; its id."""
-        number = len(self.artifacts) + 1
+    def add_artifact(self, run: int, name: str, archive: bytes, number: int | None = None) -> int:
+        """An artifact of a run, newer than those before, whatever its id, which is returned."""
+        number = number or len(self.artifacts) + 1
+        created = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=len(self.artifacts))
         self.artifacts[number] = {
             "id": number,
             "name": name,
             "expired": False,
+            "created_at": f"{created:%Y-%m-%dT%H:%M:%SZ}",
             "workflow_run": {"id": run},
         }
         self.archives[number] = archive
@@ -114,7 +118,8 @@ def _trees(state: State, sha: str) -> Answer:
 def _blobs(state: State, sha: str) -> Answer:
     import base64
 
-    return 200, {"content": base64.encodebytes(state.git("cat-file", "blob", sha)).decode()}
+    content = state.git("cat-file", "blob", sha) + state.added_to_blobs
+    return 200, {"content": base64.encodebytes(content).decode()}
 
 
 def _commits(state: State, path: str) -> Answer:

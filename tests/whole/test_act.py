@@ -102,7 +102,7 @@ def test_a_dispatch_of_one_variant_ends_on_the_page(workshop: Workshop) -> None:
     changed = workshop.git("diff", "--name-only", "main~1", "main", at=workshop.origin)
     assert all(name.startswith("bench/results/gpu/") for name in changed.splitlines())
     assert set(workshop.artifacts()) == {
-        "plan", f"results-gpu_{BF16}_1", f"logs-gpu_{BF16}_1", "github-pages",
+        "plan", f"results-gpu_{BF16}_1_1", f"logs-gpu_{BF16}_1_1", "github-pages",
     }  # fmt: skip
     assert "2 of 2 stages would be measured" in run.log
     (deployment,) = workshop.state.deployments
@@ -135,13 +135,17 @@ def test_a_rerun_after_a_failed_job_continues_where_it_stopped(workshop: Worksho
     assert first.jobs[f"{BF16} on gpu, session 1"] == first.jobs["Commit"] == "success"
     finished = [f"gpu/{BF16}/quality", f"gpu/{BF16}/speed", f"gpu/{FP8}/speed"]
     assert workshop.results() == finished
-    assert f"logs-gpu_{FP8}_1" in workshop.artifacts()
+    assert f"logs-gpu_{FP8}_1_1" in workshop.artifacts()
     # The same commit again, as "Re-run jobs" does: what was finished comes from the artifacts.
     second = dispatch(workshop, attempt=2, hardware="gpu")
     assert (second.status, second.jobs.get("Commit")) == (0, "success"), second.log
     assert workshop.results() == sorted([*finished, f"gpu/{FP8}/quality"])
     assert sorted(workshop.measured()) == workshop.results()
     assert linear(workshop) == ["start", "Add 3 results", "Add 1 results"]
+    kept = {name for name in workshop.artifacts() if name.startswith("results-")}
+    assert kept == {f"results-gpu_{BF16}_1_1", *(f"results-gpu_{FP8}_1_{n}" for n in (1, 2))} | {
+        f"results-gpu_{BF16}_1_2"
+    }
 
 
 def test_a_rerun_makes_up_for_an_attempt_that_pushed_and_got_no_further(
@@ -294,7 +298,7 @@ def test_the_real_engine_measures_once(workshop: Workshop) -> None:
     run = dispatch(workshop, variants="smollm2-135m-bf16")
     assert run.status == 0, run.log[-5000:]
     assert workshop.results() == ["cpu/smollm2-135m-bf16/quality", "cpu/smollm2-135m-bf16/speed"]
-    assert "results-cpu_smollm2-135m-bf16_1" in workshop.artifacts()
+    assert "results-cpu_smollm2-135m-bf16_1_1" in workshop.artifacts()
 
 
 # -- publishing ------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ def test_only_one_job_leaves_the_hosted_runners_and_it_can_only_read() -> None:
     elsewhere = [name for name, job in JOBS.items() if job.get("runs-on") not in (HOSTED, None)]
     assert elsewhere == ["benchmark/measure"]
     job = JOBS["benchmark/measure"]
-    assert job["permissions"] == {"contents": "read"}
+    assert job["permissions"] == {"contents": "read", "actions": "read"}
     assert "'benchmark-pull-request'" in job["environment"]
     assert job["if"] == "needs.plan.outputs.count != '0'"
 
@@ -270,7 +270,7 @@ def test_a_pull_requests_run_can_neither_commit_nor_publish() -> None:
     assert jobs["commit"]["if"].startswith("github.event_name != 'pull_request_target'")
     assert jobs["publish"]["needs"] == "commit"
     assert "needs.commit.outputs.sha != ''" in jobs["publish"]["if"]
-    assert jobs["keep"]["permissions"] == {"contents": "read"}
+    assert jobs["keep"]["permissions"] == {"contents": "read", "actions": "read"}
 
 
 def test_outside_a_pull_request_only_the_default_branch_measures() -> None:
@@ -328,6 +328,21 @@ def test_what_was_measured_is_kept_and_committed_whatever_else_fails() -> None:
     ]
     # Untrusted archives are handed to `bench ingest` as they came.
     assert [entry["skip-decompress"] for entry in downloads] == [True, True]
+
+
+def test_every_attempt_leaves_artifacts_of_its_own_and_every_attempts_are_read() -> None:
+    """The next attempt may neither lose what one uploaded nor be kept from uploading its own."""
+    steps = [step for name, step in STEPS.items() if name.startswith("benchmark/")]
+    uploaded = [s["with"]["name"] for s in steps if "/upload-artifact@" in s.get("uses", "")]
+    names = [name for name in uploaded if name.startswith(("results-", "logs-"))]
+    assert len(names) == 2
+    assert all(name.endswith("_${{ github.run_attempt }}") for name in names)
+    for step in steps:
+        if "/download-artifact@" in step.get("uses", ""):
+            assert step["with"]["run-id"] == "${{ github.run_id }}"
+            assert step["with"]["github-token"] == "${{ github.token }}"
+    for name in ("measure", "keep", "commit"):
+        assert JOBS[f"benchmark/{name}"]["permissions"]["actions"] == "read"
 
 
 def test_a_runner_that_keeps_its_workspace_brings_nothing_from_an_earlier_run() -> None:

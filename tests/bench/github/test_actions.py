@@ -217,6 +217,24 @@ def test_a_merge_adopts_what_was_measured(tmp_path: Path, state: State) -> None:
     assert not state.leaked
 
 
+def test_a_merge_adopts_nothing_but_what_it_brings(tmp_path: Path, state: State) -> None:
+    """Records of what main asked for before are not what the pull request was approved for."""
+    measured(tmp_path, state, MODELS)
+    (tmp_path / "models.toml").write_text(MODELS)
+    for line in ("init --quiet", "add models.toml", "commit --quiet --message=before"):
+        git(tmp_path, *line.split())
+    state.origin = tmp_path
+    before = git(tmp_path, "rev-parse", "HEAD").strip()
+    answer = make_plan(tmp_path, state, commits=[{"id": MERGE}], before=before)
+    assert "::warning::not the records main asks for" in answer.output
+    assert outputs(tmp_path)["adopted"] == "false"
+    (job,) = json.loads(outputs(tmp_path)["matrix"])["include"]
+    assert job["stages"] == ["speed", "quality"]
+    for earlier in ("0" * 40, "1" * 40):  # there was none, or it is not to be found
+        make_plan(tmp_path, state, commits=[{"id": MERGE}], before=earlier)
+        assert (tmp_path / "output").read_text().count("adopted=true") >= 1
+
+
 def test_a_push_of_several_merges_adopts_all_of_them(tmp_path: Path, state: State) -> None:
     measured(tmp_path, state, MODELS)
     measured(tmp_path, state, MODELS, "quality", number=8)

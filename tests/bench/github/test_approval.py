@@ -152,6 +152,13 @@ def test_models_toml_must_be_a_plain_small_file(tag: str, words: str, state: Sta
     assert words in str(refused.value)
 
 
+def test_other_bytes_than_the_blobs_are_refused(state: State) -> None:
+    """Whoever answers in GitHub's place, or between us and it: the name is the bytes' hash."""
+    state.added_to_blobs = b"\n"
+    with pytest.raises(RefusedError, match="is not the blob"):
+        approval.approve(labelled(state), api(state), LIMIT)
+
+
 def test_a_branch_for_a_commit_is_refused(state: State) -> None:
     event = labelled(state, pull_request={"head": {"sha": "main"}})
     with pytest.raises(RefusedError, match="names no commit"):
@@ -186,6 +193,15 @@ def test_an_artifacts_name_proves_nothing(
 ) -> None:
     merged(state, event, path, **pull)
     assert approval.find_measured(MERGE, api(state)) is None
+
+
+def test_of_several_attempts_the_newest_in_time_is_taken(state: State) -> None:
+    """Ids are in no order of time, and listings in none at all."""
+    merged(state, "pull_request_target", approval.WORKFLOW)
+    name = approval.artifact_name(commit(state, "sound"))
+    for number, data in ((900, b"older"), (17, b"newest")):
+        state.add_artifact(5, name, data, number)
+    assert approval.find_measured(MERGE, api(state)) == b"newest"
 
 
 def test_an_expired_artifact_is_measured_again(state: State) -> None:

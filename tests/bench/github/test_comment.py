@@ -241,6 +241,14 @@ def test_two_comments_written_at_once_become_one(state: State) -> None:
     assert "Numbers." in body
 
 
+def test_of_several_attempts_the_newest_in_time_is_told(state: State) -> None:
+    for number, words in ((900, "Older."), (17, "Newest.")):
+        state.add_artifact(1, "comment", archive({**RAW, "headline": words}), number)
+    comment.answer(event(), api(state))
+    (body,) = bodies(state)
+    assert "Newest." in body
+
+
 def test_other_runs_and_runs_without_a_document_are_left_alone(state: State) -> None:
     assert comment.answer(event("push"), api(state)) == "not a run for a pull request"
     assert comment.answer(event(), api(state)) == "the run left no comment"

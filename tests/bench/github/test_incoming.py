@@ -83,3 +83,24 @@ def test_a_record_that_someone_edited_is_not_overwritten(tmp_path: Path) -> None
     with pytest.raises(BenchError, match="exists already"):
         incoming.write_missing(tmp_path / "staged", tmp_path / "results")
     assert edited.read_bytes() == before
+
+
+@pytest.mark.parametrize("worse", ["partial", "failed"])
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_of_two_attempts_the_complete_one_is_stored(worse: str, hours: int, tmp_path: Path) -> None:
+    """Whichever came first."""
+    staged, results = tmp_path / "staged", tmp_path / "results"
+    store.write(staged, *synthetic.speed_record(synthetic.BF16))
+    at = synthetic.START + timedelta(hours=hours)
+    record, sidecars = synthetic.speed_record(synthetic.BF16, finished=at)
+    store.write(staged, record.model_copy(update={"status": worse}), sidecars)
+    incoming.write_missing(staged, results)
+    assert [record.status for _, record in store.records(results)] == ["ok"]
+
+
+def test_of_two_complete_attempts_the_newest_is_stored(tmp_path: Path) -> None:
+    staged, results = tmp_path / "staged", tmp_path / "results"
+    for finished in (synthetic.START, LATER):
+        store.write(staged, *synthetic.speed_record(synthetic.BF16, finished=finished))
+    incoming.write_missing(staged, results)
+    assert [r.provenance.finished_at for _, r in store.records(results)] == [LATER]

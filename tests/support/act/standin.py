@@ -84,18 +84,26 @@ def upload() -> None:
                 archive.write(file, file.name if path.is_file() else file.relative_to(path))
     number = str(time.time_ns())
     target.with_suffix(".id").write_text(number)
+    target.with_suffix(".attempt").write_text(os.environ["GITHUB_RUN_ATTEMPT"])
     _output("artifact-id", number)
 
 
 def download() -> None:
     """By id, or those that match a pattern, unpacked or as they are; one alone into `path` itself.
 
+    Those of an earlier attempt are found where the run and a token are named, else they are not.
     An artifact that was replaced has another id, and the old one leads nowhere.
     """
     numbers, path = value("artifact-ids").split(","), Path(value("path", "."))
-    found = [
+    every = value("run-id") == os.environ["GITHUB_RUN_ID"] and value("github-token")
+    here = [
         archive
         for archive in sorted(ARTIFACTS.glob("*.zip"))
+        if every or archive.with_suffix(".attempt").read_text() == os.environ["GITHUB_RUN_ATTEMPT"]
+    ]
+    found = [
+        archive
+        for archive in here
         if archive.with_suffix(".id").read_text() in numbers
         or fnmatch.fnmatch(archive.stem, value("pattern"))
     ]
