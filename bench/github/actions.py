@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from bench.plan.jobs import Job
 
 MAX_MATRIX = 256  # GitHub's own limit for one matrix
-UPLOAD_MINUTES = 30
 _PULL = "pull_request_target"
 _FOLDER = places.PathType(file_okay=False)
 _FILE = places.PathType(dir_okay=False)
@@ -94,7 +93,7 @@ def make_plan(
     force: str,
 ) -> None:
     """Decides what the benchmark workflow measures, and what it need not measure again."""
-    from bench.github import annotations, dispatch, incoming, lookup, modelsfile
+    from bench.github import annotations, dispatch, incoming, limits, lookup, modelsfile
     from bench.github.api import Api
     from bench.ingest import Asked, Ticket
     from bench.modelsfile import problems
@@ -143,6 +142,8 @@ def make_plan(
             "write revision, and tokenizer_revision, into models.toml: `bench pin` does",
         )
     matrix = _capped(make_matrix(jobs))
+    for warning in limits.find(event, jobs, forecasts):
+        click.echo(f"::warning::{warning}")
     annotations.set_outputs(
         matrix=json.dumps({"include": matrix}),
         count=str(len(matrix)),
@@ -171,6 +172,8 @@ def make_matrix(jobs: list[Job]) -> list[dict[str, Any]]:
 
 def _capped(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entries as far as one matrix holds them; what does not fit is said, not dropped."""
+    from bench.github import limits
+
     if len(entries) > MAX_MATRIX:
         left = ", ".join(
             f"{entry['variant']} on {entry['hardware']}, session {entry['session']}"
@@ -179,7 +182,7 @@ def _capped(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         click.echo(f"::warning::more than {MAX_MATRIX} jobs; dispatch again for: {left}")
     # The job outlives its measurement, so that what was finished is still uploaded.
     return [
-        {**entry, "job_timeout_minutes": entry["timeout_minutes"] + UPLOAD_MINUTES}
+        {**entry, "job_timeout_minutes": entry["timeout_minutes"] + limits.UPLOAD_MINUTES}
         for entry in entries[:MAX_MATRIX]
     ]
 

@@ -61,6 +61,11 @@ def approve(event: Mapping[str, Any], api: Api, limit: int) -> Approved:
 
 
 def _check_sender(login: str, api: Api) -> None:
+    if login.endswith("[bot]"):
+        raise RefusedError(
+            f"{login} set the label, and a program approves nothing",
+            "someone with write permission takes it off and sets it again",
+        )
     permission = api.get(f"collaborators/{quote(login)}/permission")["permission"]
     if permission not in ("admin", "write"):
         raise RefusedError(

@@ -209,6 +209,8 @@ def find_pull(run: Mapping[str, Any], document: Document, api: Api) -> int | Non
         )
     if run["event"] == "pull_request" and run["head_sha"] != document.head_sha:
         raise RefusedError("the artifact is about another commit than the run", "no comment")
+    if not run.get("head_repository"):
+        return None  # the fork is deleted, and its pull request is closed with it
     owner = run["head_repository"]["owner"]["login"]
     for pull in api.pages("pulls", state="open", head=f"{owner}:{run['head_branch']}"):
         same = (pull["head"].get("repo") or {}).get("id") == run["head_repository"]["id"]
@@ -242,13 +244,15 @@ def answer(event: Mapping[str, Any], api: Api) -> str:
     listed = api.pages(f"actions/runs/{int(run['id'])}/artifacts", name=ARTIFACT)
     found = [entry for entry in listed if entry["name"] == ARTIFACT and not entry["expired"]]
     if not found:
-        return "the run left no comment"
+        return "::notice::no comment: the run left none; see the run for why"
     newest = max(found, key=lambda entry: entry["created_at"])  # ids are in no order of time
     archive = api.download(f"actions/artifacts/{int(newest['id'])}/zip", MAX_ARCHIVE_BYTES)
     document = read_archive(archive)
     number = find_pull(run, document, api)
     if number is None:
-        return "no open pull request is at this commit any more"
+        gone = not run.get("head_repository")
+        why = ": its fork is deleted" if gone else ""
+        return f"::notice::no comment: no open pull request is at this commit any more{why}"
     more = links(os.environ.get("GITHUB_SERVER_URL", SERVER), api.repository, int(run["id"]))
     post(number, document, api, more if document.section == "results" else None)
     return f"commented on #{number}"

@@ -42,6 +42,7 @@ class Subject:
     own: Sequence[Hardware]
 
 
+_TRIGGERED = "main"  # what `on: push: branches:` names, where no expression can stand
 Look = Callable[[Subject], Found]
 
 
@@ -66,6 +67,14 @@ def examine(
         except ForbiddenError as error:
             found = Found(None, _unknown(setting, error))
         yield _check(setting, found, repository, matters=matters)
+    yield Check(
+        "default branch",
+        subject.branch == _TRIGGERED,
+        subject.branch,
+        f"rename it to {_TRIGGERED}, which a push to starts the workflows; by hand they run anyhow"
+        f"\n{'':30}{repository.page('settings/branches')}",
+        required=True,
+    )
     yield from supply_chain(folder, repository)
 
 

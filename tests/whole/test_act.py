@@ -282,7 +282,8 @@ def test_another_branch_measures_nothing(workshop: Workshop) -> None:
     event = {"ref": "refs/heads/feature", "inputs": {"models": "models.toml", "force": "false"}}
     workshop.git("checkout", "--quiet", "-b", "feature")
     run = workshop.run("benchmark", "workflow_dispatch", event)
-    assert run.jobs == {}
+    assert run.jobs == {"Say why nothing is measured": "failure"}
+    assert "a run by hand measures the default branch only" in run.log
     assert workshop.measured() == []
 
 

@@ -96,6 +96,12 @@ def test_a_maintainers_label_lets_one_blob_be_read(state: State) -> None:
     assert asked == ["collaborators", "environments", "pulls", "git", "git"]
 
 
+def test_a_label_that_a_program_set_counts_nothing_and_says_so(state: State) -> None:
+    by = labelled(state, sender={"login": "renovate[bot]"})
+    with pytest.raises(RefusedError, match=r"renovate\[bot\] set the label, and a program"):
+        approval.approve(by, api(state), LIMIT)
+
+
 @pytest.mark.parametrize("permission", ["read", "triage", "none"])
 def test_a_label_of_someone_without_write_permission_counts_nothing(
     permission: str, state: State

@@ -216,7 +216,7 @@ def test_a_section_that_is_not_the_events_is_refused(kind: str, section: str, st
 def test_a_pull_request_that_moved_on_gets_none(change: dict[str, Any], state: State) -> None:
     state.pulls[7].update(change)
     state.add_artifact(1, "comment", archive(RAW))
-    assert comment.answer(event(), api(state)).startswith("no open pull request")
+    assert comment.answer(event(), api(state)).startswith("::notice::no comment: no open pull request")
     assert not state.comments
 
 
@@ -241,6 +241,16 @@ def test_two_comments_written_at_once_become_one(state: State) -> None:
     assert "Numbers." in body
 
 
+def test_a_deleted_forks_run_is_answered_by_a_reason(state: State) -> None:
+    state.add_artifact(1, "comment", archive(RAW))
+    gone = event()
+    gone["workflow_run"]["head_repository"] = None
+    said = comment.answer(gone, api(state))
+    assert said.startswith("::notice::")
+    assert said.endswith("at this commit any more: its fork is deleted")
+    assert not state.comments
+
+
 def test_of_several_attempts_the_newest_in_time_is_told(state: State) -> None:
     for number, words in ((900, "Older."), (17, "Newest.")):
         state.add_artifact(1, "comment", archive({**RAW, "headline": words}), number)
@@ -251,10 +261,10 @@ def test_of_several_attempts_the_newest_in_time_is_told(state: State) -> None:
 
 def test_other_runs_and_runs_without_a_document_are_left_alone(state: State) -> None:
     assert comment.answer(event("push"), api(state)) == "not a run for a pull request"
-    assert comment.answer(event(), api(state)) == "the run left no comment"
+    assert comment.answer(event(), api(state)) == "::notice::no comment: the run left none; see the run for why"
     state.add_artifact(1, "comment", archive(RAW))
     state.artifacts[1]["expired"] = True
-    assert comment.answer(event(), api(state)) == "the run left no comment"
+    assert comment.answer(event(), api(state)) == "::notice::no comment: the run left none; see the run for why"
     assert not state.comments
 
 
