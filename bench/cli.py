@@ -392,6 +392,28 @@ def report(results: Path, out: Path, engine: Renderer, site_url: str | None) -> 
     click.echo(_build_site(results, out, engine, site_url))
 
 
+@cli.command(example="bench archive superseded-2026.tar")
+@click.argument("file", type=places.PathType(dir_okay=False))
+@results_option
+def archive(file: Path, results: Path) -> None:
+    """Move superseded raw numbers out of the records' folder.
+
+    Per-request latencies and per-document answers that nothing shown or planned rests on any more
+    go into a new .tar file; attach it to a release, and commit what is left. Records stay, each
+    naming its raw numbers by their hash: tar -xf FILE -C bench/results brings them back.
+    """
+    from bench.records import store
+    from report.rows.results import load
+
+    moved = load(results, None).superseded_sidecars()
+    size = sum(path.stat().st_size for path in moved)
+    if moved:
+        store.archive(results, moved, file)
+    click.echo(
+        f"{len(moved)} files, {size / 2**20:.1f} MiB" + (f", are in {file}" if moved else "")
+    )
+
+
 @cli.command(
     example="bench compare smollm2-135m-bf16 smollm2-135m-int8-w8a8\n"
     "bench compare l40/qwen3-8b-bf16 l40/qwen3-8b-fp8 l40/qwen3-8b-awq --json"

@@ -12,8 +12,10 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import io
 import json
 import os
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -160,6 +162,29 @@ def write_finished(root: Path, record: Record, attached: Iterable[bytes] = ()) -
             provenance = record.provenance.model_copy(update={"finished_at": later})
             record = record.model_copy(update={"provenance": provenance})
     return write(root, record, attached)
+
+
+def archive(root: Path, sidecars: Iterable[Path], target: Path) -> None:
+    """Moves sidecars out of the store into a new .tar file, which unpacks them into their places.
+
+    Their records stay, and name each by the hash of its bytes.
+
+    Raises:
+        MachineError: the file is there already, or cannot be written; nothing was removed.
+    """
+    sidecars = list(sidecars)
+    with _explained(target):
+        with target.open("xb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+            for path in sidecars:
+                entry = tarfile.TarInfo(path.relative_to(root).as_posix())
+                data = path.read_bytes()
+                entry.size, entry.mode = len(data), 0o644
+                tar.addfile(entry, io.BytesIO(data))
+            tar.close()
+            file.flush()
+            os.fsync(file.fileno())
+        for path in sidecars:
+            path.unlink()
 
 
 def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Any
 
+import numpy as np
+
+from bench.errors import ConfigError
 from report import numbers, rates, stats
 from report.charts import charts
 from report.charts.drawing import Chart
@@ -103,8 +108,10 @@ def _flipped(old: HistoryRow, new: HistoryRow, tests: int, results: Results) -> 
     """The change of an accuracy; sidecars are opened only where the two differ."""
     if _value(old) == _value(new):
         return stats.Verdict(0.0, 0.0, None, 1.0, "equal")
-    one, other = paired(*(results.answers((row.record,), row.series) for row in (new, old)))
-    scores = [each.scores.get(new.metric) for each in (one, other)]
+    scores: list[np.ndarray[Any, Any] | None] = [None, None]
+    with suppress(ConfigError):  # archived: then the counts alone are compared
+        answers = (results.answers((row.record,), row.series) for row in (new, old))
+        scores = [each.scores.get(new.metric) for each in paired(*answers)]
     if scores[0] is not None and scores[1] is not None and len(scores[0]) > 1:
         verdict = stats.compare_paired(scores[0] == 1, scores[1] == 1).verdict
     else:

@@ -74,6 +74,30 @@ class Results:
             self._records[where] = store.read(self.root / where)
         return self._records[where]
 
+    def superseded_sidecars(self) -> list[Path]:
+        """The sidecars that nothing shown rests on, nor what is still to be measured; sorted.
+
+        A task that is asked as a current one's was counts on, whatever machine answered it.
+        """
+        kept: set[Path] = set()
+        asked: dict[Path, set[str]] = {}
+        for run in self.runs:
+            if run.current:
+                place = (self.root / run.record).parent
+                kept |= self._sidecars(run.record)
+                asked.setdefault(place, set()).update(_questions(self.record(run.record)))
+        found: set[Path] = set()
+        for run in self.runs:
+            still = asked.get((self.root / run.record).parent, set())
+            if not run.current and not still & _questions(self.record(run.record)):
+                found |= self._sidecars(run.record)
+        return sorted(found - kept)
+
+    def _sidecars(self, where: str) -> set[Path]:
+        folder = (self.root / where).parent
+        every = (folder / sidecar.file for sidecar in store.sidecars(self.record(where)))
+        return {path for path in every if path.is_file()}
+
     def _of_group(self, records: tuple[str, ...], name: str) -> answers.Answers:
         found = [
             group
@@ -310,6 +334,11 @@ def _add_up(
 
 def _tasks(record: Record) -> Sequence[TaskResult]:
     return record.quality.tasks if record.quality else ()
+
+
+def _questions(record: Record) -> set[str]:
+    """The identities of the tasks of a record; loads need no sidecar to count on."""
+    return {identity.task_identity(record.spec, task.name, task.asked) for task in _tasks(record)}
 
 
 def _read(path: Path) -> Record:

@@ -169,16 +169,20 @@ def add_files(
     schema = json.dumps(config.schema(), indent=2, sort_keys=True)
     _write(site / "models.schema.json", f"{schema}\n")  # for editors of models.toml
     if loaded.root.is_dir():
-        _copy_records(loaded.root, site / "records")
+        _copy_records(loaded, site / "records")
     if loaded.references and reference:
         shutil.copytree(reference, site / "reference")
 
 
-def _copy_records(root: Path, target: Path) -> None:
-    """Records and sidecars as they are, so that every number leads to where it came from."""
-    for path in sorted(root.glob("*/*/*")):
-        if path.name.endswith((".json", ".json.gz")) and path.is_file():
-            copy = target / path.relative_to(root)
+def _copy_records(loaded: Results, target: Path) -> None:
+    """Records as they are, and the sidecars of what is shown, so that numbers lead to their origin.
+
+    Those of superseded records are in the repository's history, by the names that records say.
+    """
+    left_out = set(loaded.superseded_sidecars())
+    for path in sorted(loaded.root.glob("*/*/*")):
+        if path.name.endswith((".json", ".json.gz")) and path.is_file() and path not in left_out:
+            copy = target / path.relative_to(loaded.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
 

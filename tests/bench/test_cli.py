@@ -59,7 +59,8 @@ def test_help_needs_nothing_heavy(statement: str) -> None:
 
 def test_the_commands_are_those_of_the_design_in_a_newcomers_order() -> None:
     assert COMMANDS == [
-        "demo", "init", "validate", "plan", "run", "ingest", "report", "compare", "add", "pin",
+        "demo", "init", "validate", "plan", "run", "ingest", "report", "archive", "compare", "add",
+        "pin",
         "doctor", "runner", "engine", "schema", "completion",
     ]  # fmt: skip
 

@@ -216,7 +216,9 @@ def test_a_section_that_is_not_the_events_is_refused(kind: str, section: str, st
 def test_a_pull_request_that_moved_on_gets_none(change: dict[str, Any], state: State) -> None:
     state.pulls[7].update(change)
     state.add_artifact(1, "comment", archive(RAW))
-    assert comment.answer(event(), api(state)).startswith("::notice::no comment: no open pull request")
+    assert comment.answer(event(), api(state)).startswith(
+        "::notice::no comment: no open pull request"
+    )
     assert not state.comments
 
 
@@ -259,12 +261,15 @@ def test_of_several_attempts_the_newest_in_time_is_told(state: State) -> None:
     assert "Newest." in body
 
 
+NONE = "::notice::no comment: the run left none; see the run for why"
+
+
 def test_other_runs_and_runs_without_a_document_are_left_alone(state: State) -> None:
     assert comment.answer(event("push"), api(state)) == "not a run for a pull request"
-    assert comment.answer(event(), api(state)) == "::notice::no comment: the run left none; see the run for why"
+    assert comment.answer(event(), api(state)) == NONE
     state.add_artifact(1, "comment", archive(RAW))
     state.artifacts[1]["expired"] = True
-    assert comment.answer(event(), api(state)) == "::notice::no comment: the run left none; see the run for why"
+    assert comment.answer(event(), api(state)) == NONE
     assert not state.comments
 
 
