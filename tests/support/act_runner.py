@@ -41,7 +41,7 @@ ACTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "actions/configure-pages": ("configure", {}),
     "actions/upload-pages-artifact": ("pages", {"path": ""}),
     "actions/deploy-pages": ("deploy", {}),
-    "actions/attest": ("attest", {"subject-checksums": ""}),
+    "actions/attest": ("attest", {"subject-checksums": "", "subject-path": ""}),
 }  # fmt: skip
 MODELS = """
 [speed]

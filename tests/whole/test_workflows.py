@@ -177,9 +177,10 @@ def test_who_may_write_what() -> None:
     assert {name: _writes(job) for name, job in JOBS.items() if _writes(job)} == {
         "withdraw/withdraw": {"pull-requests"},
         "benchmark/commit": {"contents", "id-token", "attestations"},
-        "benchmark/publish": {"pages", "id-token"},
+        "benchmark/publish": {"pages", "id-token", "attestations"},
         "comment/comment": {"pull-requests"},
         "engine/propose": {"contents", "pull-requests"},
+        "publish/build": {"id-token", "attestations"},
         "publish/deploy": {"pages", "id-token"},
     }
 
@@ -413,6 +414,15 @@ def test_a_failed_build_leaves_the_old_site_up() -> None:
     assert deploy["needs"] == "build"
     assert "if" not in deploy
     assert deploy["environment"]["name"] == "github-pages"
+
+
+def test_what_is_published_is_attested_as_the_records_are() -> None:
+    steps = JOBS["publish/build"]["steps"]
+    names = [step.get("name") or step.get("uses", "").partition("@")[0] for step in steps]
+    attested = names.index("Attest the list")
+    assert names[attested - 1] == "List the site's files with their hashes"
+    assert names[attested + 1] == "actions/upload-pages-artifact"
+    assert steps[attested]["with"] == {"subject-path": "site/checksums.txt"}
 
 
 def test_dependabot_groups_and_waits() -> None:

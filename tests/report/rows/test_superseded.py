@@ -1,4 +1,4 @@
-"""What nothing shown rests on leaves the site and, asked to, the tree; numbers keep their origin."""
+"""What nothing shown rests on leaves the site and, asked to, the tree, and can come back."""
 
 from __future__ import annotations
 
