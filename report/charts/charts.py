@@ -35,23 +35,27 @@ _TOLD = {"label": "variant", "text": "value"}  # a mark's tooltip
 _DAYS = 6  # from so many on, six ticks have each a date of its own
 
 
-def quality_against_speed(
-    name: str, speed: Sequence[SpeedRow], quality: Sequence[QualityRow]
-) -> Chart | None:
-    """The variants of one family on one machine that have both a speed and a score."""
-    points = _points(speed, [row for row in quality if row.unit == "share"])
+def quality_against_speed(name: str, kept: Sequence[tuple[SpeedRow, Estimate]]) -> Chart | None:
+    """What each variant of a family kept of its baseline's quality, against its time per token.
+
+    A score of its own would mislead: another variant may have answered other documents.
+    """
+    points = [
+        _point(row, quality, row.metrics[Metric.TPOT_MEAN])
+        for row, quality in kept
+        if Metric.TPOT_MEAN in row.metrics
+    ]
     if len(points) < 2:
         return None
     front = pareto([(point.x.value, point.y.value) for point in points])
     points = [replace(point, front=i in front) for i, point in enumerate(points)]
-    first = next(row for row in quality if row.unit == "share")
-    ring = " A ring is a published result: one run, no interval of its time."
+    first = kept[0][0]
     caption = (
-        f"Quality against speed of {first.family} on {first.hardware_name}. Bars are 95 %"
+        f"Quality kept against speed of {first.family} on {first.hardware_name}. Bars are 95 %"
         " intervals, the area of a dot is what its weights take, and the dashed line joins the"
-        f" variants that none beats in both.{ring if first.source == 'published' else ''}"
+        " variants that none beats in both."
     )
-    return trade_off(name, points, caption, " ".join(first.asked))
+    return trade_off(name, points, caption, "quality kept of the baseline's")
 
 
 def frontier(name: str, title: str, series: Sequence[Sequence[SpeedRow]]) -> Chart | None:
@@ -178,33 +182,21 @@ def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) 
     return lines(f"history-{hardware}", marks, caption, titles)
 
 
-def _points(speed: Sequence[SpeedRow], quality: Sequence[QualityRow]) -> list[Point]:
-    """One point per variant of a machine: its lowest common load, the first task's first metric."""
-    loads = {row.who: row for row in at_lowest(speed)}
-    points = []
-    for row in quality:
-        load = loads.get(row.who)
-        if row.asked != quality[0].asked or load is None or Metric.TPOT_MEAN not in load.metrics:
-            continue
-        time, score = load.metrics[Metric.TPOT_MEAN], row.value
-        gib = (
-            row.served.checkpoint_gib if row.served.weights_gib is None else row.served.weights_gib
-        )
-        points.append(
-            Point(
-                label=_label(row),
-                family=row.family,
-                x=time,
-                y=_percent(score),
-                gib=gib,
-                published=row.source == "published",
-                href=row.page,
-                x_text=f"{_with_interval(time, numbers.number, ' ms')} per token",
-                y_text=f"{_with_interval(score, numbers.share, ' %')} on {row.task}",
-                gib_text=f"{numbers.number(gib)} GiB",
-            )
-        )
-    return points
+def _point(row: SpeedRow, kept: Estimate, time: Estimate) -> Point:
+    served = row.served
+    gib = served.checkpoint_gib if served.weights_gib is None else served.weights_gib
+    return Point(
+        label=_label(row),
+        family=row.family,
+        x=time,
+        y=_percent(kept),
+        gib=gib,
+        published=row.source == "published",
+        href=row.page,
+        x_text=f"{_with_interval(time, numbers.number, ' ms')} per token",
+        y_text=f"{_with_interval(kept, numbers.share, ' %')} kept",
+        gib_text=f"{numbers.number(gib)} GiB",
+    )
 
 
 def _mark(row: Result, value: Estimate, unit: str, *, x: float | None = None) -> Mark:
@@ -257,7 +249,7 @@ def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> 
             strokeDash=[3, 3], strokeWidth=1, color=SOFT, interpolate="step-after"
         )
         marks = {"opacity": 0.92, "strokeWidth": 1.5}
-        texts = {"label": "variant", "x_text": "time", "y_text": "score", "gib_text": "weights"}
+        texts = {"label": "variant", "x_text": "time", "y_text": "quality", "gib_text": "weights"}
         dots = base.transform_filter("!datum.published").mark_point(
             **marks, filled=True, stroke=PAPER
         )

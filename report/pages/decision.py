@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -23,7 +23,8 @@ from report.pages import cells, tables
 from report.pages.frontier import Frontier, frontier
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows.results import Results
-from report.rows.rows import Metric
+from report.rows.rows import Metric, SpeedRow
+from report.stats import Estimate
 
 _QUALITY = Column("kept", "Quality kept", title="Of the baseline's, with its 95 % interval")
 _TPOT = Column("tpot", "Time per token", title="Against the baseline, with its 95 % interval")
@@ -143,12 +144,22 @@ def _panel(results: Results, decision: Decision, found: Sequence[Decision]) -> P
         tuple(_commands(results, decision)),
         frontier(_identifier(decision), results, decision),
         charts.quality_against_speed(
-            f"trade-off-{_identifier(decision)}",
-            [row for each in decision.variants for row in (each.usual,) if row is not None],
-            [row for each in decision.variants for row in each.scores],
+            f"trade-off-{_identifier(decision)}", list(_kept(decision.variants))
         ),
         f"decisions/{_identifier(decision)}.html",
     )
+
+
+def _kept(variants: Iterable[VariantSummary]) -> Iterator[tuple[SpeedRow, Estimate]]:
+    """Each variant's speed where latency is judged, and what it kept; a baseline keeps itself."""
+    for each in variants:
+        kept = each.quality.kept if each.quality and not each.quality.in_points else None
+        if each.usual is None:
+            continue
+        if each.row.is_baseline and each.scores:
+            yield each.usual, Estimate(1.0, None, None, 1)
+        elif kept is not None:
+            yield each.usual, Estimate(kept.estimate, kept.interval, None, kept.documents)
 
 
 def _identifier(decision: Decision) -> str:
