@@ -243,7 +243,9 @@ def test_a_documents_own_text_is_its_question_with_the_right_answer(
     tokenizer: Path,
 ) -> None:
     """Without the examples and the template that the task is asked with."""
-    table = TaskOptions(name=name, num_fewshot=0 if name == "wikitext" else 1)
+    # Where examples come from the same split, lm-eval leaves out what equals the document.
+    examples = 1 if name in ("arc_challenge", "gsm8k") else 0
+    table = TaskOptions(name=name, num_fewshot=examples)
     task, rows, asked = measured(client, tmp_path, tokenizer, table, [document] * 3)
     assert task.texts == 3
     assert [tokens[0] for tokens in asked.texts] == [small_tokenizers.BOS] * 3
