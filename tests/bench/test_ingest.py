@@ -118,6 +118,13 @@ def test_a_record_that_makes_no_sense_is_refused(kind: str, tmp_path: Path) -> N
     assert not (tmp_path / "results").exists()
 
 
+def test_a_stage_may_end_in_the_second_in_which_it_began() -> None:
+    record, _ = synthetic.speed_record(synthetic.BF16)
+    times = {"started_at": record.provenance.finished_at}
+    provenance = record.provenance.model_copy(update=times)
+    assert find_nonsense(record.model_copy(update={"provenance": provenance})) is None
+
+
 SERVED: dict[str, Callable[[Record], Record]] = {
     "engine version": lambda r: _with(r, "engine", version="0.31.0"),
     "engine build": lambda r: _with(r, "engine", build="cpu"),
