@@ -107,7 +107,8 @@ def test_a_dispatch_of_one_variant_ends_on_the_page(workshop: Workshop) -> None:
     assert "2 of 2 stages would be measured" in run.log
     (deployment,) = workshop.state.deployments
     assert deployment["asked"][-2:] == ["--site-url", "https://octo.example/bench"]
-    assert len(deployment["files"]) == 3
+    assert len(deployment["files"]) == 4
+    assert "checksums.txt" in deployment["files"]
     (attestation,) = workshop.state.attestations
     assert len(attestation["subjects"]) == 4
 
