@@ -50,7 +50,8 @@ def steps(printed: str) -> list[tuple[str, str]]:
 
 def pages(workshop: Workshop) -> list[str]:
     """The records that the last deployment shows; see act/recorded.py."""
-    return sorted(n for n in workshop.state.deployments[-1]["files"] if n != "index.html")
+    others = {"index.html", "checksums.txt"}
+    return sorted(name for name in workshop.state.deployments[-1]["files"] if name not in others)
 
 
 def test_init_push_and_the_page_has_this_copys_own_records_only(workshop: Workshop) -> None:
