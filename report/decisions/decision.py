@@ -32,15 +32,16 @@ _TOY_GIB = 1.0  # weights of half a billion parameters in BF16
 class Choice:
     """What to take for one purpose: `take`, and `ties` that nothing tells from it.
 
-    `undecided` names a variant that would be taken if it were shown to keep quality. `sure` is
-    whether the difference to all others is shown, counted or, for quality, decided.
+    `undecided` names a variant that would be taken if it were shown to keep quality. `untested`
+    says in words against how many others nothing is shown; it is empty where the difference to all
+    is shown, counted or, for quality, decided.
     """
 
     purpose: Purpose
     take: VariantSummary
     ties: tuple[VariantSummary, ...]
     undecided: VariantSummary | None
-    sure: bool
+    untested: str
     sentence: str
 
 
@@ -128,10 +129,10 @@ def _fastest(
     ranked = _ranked(able, metric)
     if not ranked:
         return
-    ties, sure = _ties(verdicts, ranked, metric)
+    ties, untested = _ties(verdicts, ranked, metric)
     first, *others = ties
     ahead = next(iter(_before(_ranked([*open_, first], metric), first)), None)
-    yield _choice(purpose, first, others, ahead, sure, words, _value(first, metric))
+    yield _choice(purpose, first, others, ahead, untested, words, _value(first, metric))
 
 
 def _before(ranked: Sequence[VariantSummary], one: VariantSummary) -> list[VariantSummary]:
@@ -162,10 +163,10 @@ def _value(of: VariantSummary, metric: Metric) -> str:
 
 def _ties(
     verdicts: Verdicts, ranked: Sequence[VariantSummary], metric: Metric
-) -> tuple[list[VariantSummary], bool]:
+) -> tuple[list[VariantSummary], str]:
     """The first and those not told from it, without those that another of them beats.
 
-    And whether all others are shown to be worse: one session alone shows nothing.
+    And in words how many could not be tested against it, if any: one session alone shows nothing.
     """
     rows = {each.name: row for each in ranked if (row := _row(each, metric))}
 
@@ -181,7 +182,11 @@ def _ties(
         for each in near
         if not any(outcome(each, other) == worse for other in near if other is not each)
     ]
-    return kept, all(each in ("noise", worse) for each in told.values())
+    untested = sum(each not in ("noise", worse) for each in told.values())
+    if untested == len(rest) > 0:
+        return kept, "one session or run each, so not tested"
+    others = f"{untested} other{'s' if untested > 1 else ''}"
+    return kept, f"not tested against {others} of one session or run" if untested else ""
 
 
 def _smallest(variants: Sequence[VariantSummary]) -> Iterator[Choice]:
@@ -194,7 +199,7 @@ def _smallest(variants: Sequence[VariantSummary]) -> Iterator[Choice]:
     smaller = [each for each in open_ if each.weights_gib and each.weights_gib < least]
     ahead = min(smaller, key=lambda each: each.weights_gib or 0.0, default=None)
     held = f"{numbers.number(least)} GiB of weights"
-    yield _choice("memory", first, ties, ahead, True, "least memory", held)
+    yield _choice("memory", first, ties, ahead, "", "least memory", held)
 
 
 def _cheapest(verdicts: Verdicts, variants: Sequence[VariantSummary]) -> Iterator[Choice]:
@@ -202,7 +207,7 @@ def _cheapest(verdicts: Verdicts, variants: Sequence[VariantSummary]) -> Iterato
     priced = [each for each in variants if each.usd_per_million is not None]
     for choice in _fastest(verdicts, priced, "cost", Metric.OUTPUT, "least money per token"):
         usd = f"${numbers.number(choice.take.usd_per_million)} per million output tokens"
-        take = choice.take, choice.ties, choice.undecided, choice.sure
+        take = choice.take, choice.ties, choice.undecided, choice.untested
         yield _choice("cost", *take, "least money per token", usd)
 
 
@@ -219,11 +224,11 @@ def _safest(variants: Sequence[VariantSummary]) -> Iterator[Choice]:
     ]
     if keeps:
         _, first = max(keeps, key=lambda each: each[0])
-        yield Choice("safest", first, (), None, True, f"{first.name}: {quality_text(first)}")
+        yield Choice("safest", first, (), None, "", f"{first.name}: {quality_text(first)}")
     elif base and any(each.scores for each in variants if not each.row.is_baseline):
         name = base[0].name
         yield Choice(
-            "safest", base[0], (), None, True,
+            "safest", base[0], (), None, "",
             f"{name} itself: no other variant is shown to keep its quality",
         )  # fmt: skip
 
@@ -233,7 +238,7 @@ def _choice(
     first: VariantSummary,
     ties: Sequence[VariantSummary],
     ahead: VariantSummary | None,
-    sure: bool,
+    untested: str,
     words: str,
     amount: str,
 ) -> Choice:
@@ -241,13 +246,13 @@ def _choice(
     told = f"{first.name}: {words}, {amount}"
     if ties:
         told += f"; no difference found to {_names(ties)}"
-    if not sure:
-        told += "; one session or run each, so not tested"
+    if untested:
+        told += f"; {untested}"
     if ahead is not None:
         more = ahead.quality.decision.more_documents if ahead.quality else None
         needs = f"{more:,} more documents would decide" if more else "its quality is not decided"
         told += f". {ahead.name} is ahead, if it keeps quality: {needs}"
-    return Choice(purpose, first, tuple(ties), ahead, sure, told)
+    return Choice(purpose, first, tuple(ties), ahead, untested, told)
 
 
 def _names(of: Sequence[VariantSummary]) -> str:

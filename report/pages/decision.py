@@ -200,6 +200,12 @@ def _take(choice: Choice) -> Take:
     return Take(choice.purpose, PURPOSES[choice.purpose], name, choice.take.row.page, f"{rest}.")
 
 
+def _deployed(argv: Sequence[str]) -> list[str]:
+    """The command line without where it listened while it was measured."""
+    here = [i for i, word in enumerate(argv) if word in ("--host", "--port")]
+    return [word for i, word in enumerate(argv) if i not in here and i - 1 not in here]
+
+
 def _commands(results: Results, decision: Decision) -> Iterable[Command]:
     """What to type for each variant that is taken; nobody can serve what was only published."""
     if decision.source == "published":
@@ -210,7 +216,7 @@ def _commands(results: Results, decision: Decision) -> Iterable[Command]:
             continue
         row = each.row
         record = results.record(row.record)
-        serve = shlex.join(record.engine.argv) if record.engine else ""
+        serve = shlex.join(_deployed(record.engine.argv)) if record.engine else ""
         measure = f"bench run --variant {row.variant} --hardware {row.hardware}"
         yield Command(" ".join(best), serve, measure)
 

@@ -52,7 +52,7 @@ def test_the_variant_that_is_best_and_keeps_quality_is_taken(tmp_path: Path) -> 
     decision = only(measured(tmp_path, BF16, *same))
     assert taken(decision, "latency") == ["Qwen3-8B AWQ, Marlin"]
     assert taken(decision, "memory") == ["Qwen3-8B AWQ, Marlin"]
-    assert all(choice.sure and choice.undecided is None for choice in decision.choices)
+    assert all(not choice.untested and choice.undecided is None for choice in decision.choices)
 
 
 def test_who_loses_quality_is_never_taken_and_who_is_undecided_is_named(tmp_path: Path) -> None:
@@ -95,9 +95,22 @@ def test_one_session_is_taken_as_that(tmp_path: Path) -> None:
     decision = only(measured(tmp_path, BF16, replace(FP8, accuracy=BF16.accuracy), sessions=1))
     latency = decision.choice("latency")
     assert latency is not None
-    assert (latency.take.name, latency.sure) == ("Qwen3-8B FP8", False)
+    assert (latency.take.name, latency.untested) == (
+        "Qwen3-8B FP8",
+        "one session or run each, so not tested",
+    )
     assert "so not tested" in latency.sentence
     assert "(one session)" in decision.variants[1].sentence
+
+
+def test_others_of_one_session_are_counted_beside_what_was_tested(tmp_path: Path) -> None:
+    same = [replace(each, accuracy=BF16.accuracy) for each in (TWIN, MARLIN)]
+    slow = replace(same[1], tpot_ms=80.0)
+    measured(tmp_path, BF16, same[0])
+    latency = only(measured(tmp_path, slow, sessions=1)).choice("latency")
+    assert latency is not None
+    assert latency.untested == "not tested against 1 other of one session or run"
+    assert "no difference found to Qwen3-8B" in latency.sentence
 
 
 def test_a_sentence_says_speed_memory_and_quality(tmp_path: Path) -> None:
