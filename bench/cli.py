@@ -725,7 +725,7 @@ def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None
 
 def _status(outcome: RunOutcome) -> int:
     """The first failed stage's exit code, after all that could be measured was."""
-    from bench.progress import say_plainly
+    from bench.streams import say_plainly
 
     errors: list[BenchError] = outcome.errors
     for error in errors:
@@ -735,7 +735,7 @@ def _status(outcome: RunOutcome) -> int:
 
 def invoke(group: click.Group) -> None:
     """Runs a command line; an error of ours is one message and its exit code, no traceback."""
-    from bench.progress import open_standard_streams, say_plainly, silence
+    from bench.streams import open_standard_streams, say_plainly, silence
 
     open_standard_streams()
     try:

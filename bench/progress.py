@@ -6,19 +6,16 @@ it is announced, and long steps repeat a plain line so that nobody wonders wheth
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
-import click
 from rich.console import Console
 
 from bench.errors import visible
+from bench.streams import silence
 
 _HEARTBEAT_S = 60.0
 _begin = time.monotonic()
@@ -42,39 +39,6 @@ def say(message: str) -> None:
         _console.print(line, markup=False)
     except OSError:  # a full disk: what is measured is worth more than what is said of it
         silence(sys.stderr)
-
-
-def say_plainly(message: str) -> None:
-    """A line on standard error for who waits for the end: an error, or how it was interrupted."""
-    try:
-        click.echo(message, err=True)
-    except OSError:
-        silence(sys.stderr)
-
-
-def silence(stream: IO[str] | None) -> None:
-    """Sends what is said from here on nowhere, as its reader is gone or its disk full.
-
-    Also what the stream still holds, which the interpreter would fail to write at its end.
-    """
-    if stream is None:  # closed from the start
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    with contextlib.suppress(OSError):  # no file of the system's
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-
-
-def open_standard_streams() -> None:
-    """Opens what the caller closed of the first three files, nowhere.
-
-    The next files to be opened would get their numbers, and be taken for them by what is started.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 class Step:

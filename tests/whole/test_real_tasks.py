@@ -33,14 +33,14 @@ pytestmark = pytest.mark.engine
 SHORT = Generation(max_gen_toks=12)
 OPTIONS = QualityOptions(
     tasks=("hellaswag", "piqa", "boolq", "winogrande", "sciq", "openbookqa", "social_iqa"),
-    documents=3,
+    documents=2,
     data="bundled",
     task=(
         # Twelve of MMLU's subjects: the long questions of all 57 would take most of the time.
         TaskOptions(name="mmlu_social_sciences", num_fewshot=2, documents=1),
         TaskOptions(name="ai2_arc", apply_chat_template=True),
-        TaskOptions(name="triviaqa", documents=12, generation=SHORT),
-        TaskOptions(name="nq_open", documents=6, apply_chat_template=True, generation=SHORT),
+        TaskOptions(name="triviaqa", documents=4, generation=SHORT),
+        TaskOptions(name="nq_open", documents=3, apply_chat_template=True, generation=SHORT),
         TaskOptions(name="copa", system_instruction="Think of what happens first."),
         TaskOptions(name="commonsense_qa"),
     ),

@@ -111,7 +111,7 @@ PLACES = [
         # Whose machine it is; how many GPUs a server takes is told by [serve].
         | EVERY(("runner", "gpus", "nodes", "gpu_memory_gib", "timeout_minutes"), "nothing"),
     ),
-    Place(Family, ("family", 0), EVERY(Family.model_fields, "description")),
+    Place(Family, ("family", 0), EVERY(Family.model_fields, "description") | {"quality": "layer"}),
     Place(ServiceLevel, ("service_level",), EVERY(ServiceLevel.model_fields, "description")),
     Place(Decision, ("decision",), EVERY(Decision.model_fields, "description")),
     Place(

@@ -148,7 +148,7 @@ def test_where_nothing_differs_there_is_no_interval(tmp_path: Path) -> None:
     assert (found.logprob.estimate.value, found.logprob.estimate.interval) == (0.0, None)
     assert not found.tells
     [table] = quality.own_texts(results.quality, Verdicts(results))
-    assert [row.cells[0].note for row in table.rows] == ["not tested"]
+    assert [row.cells[0].word for row in table.rows] == ["not tested"]
 
 
 def test_the_page_the_export_and_compare_say_the_same(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_the_page_the_export_and_compare_say_the_same(tmp_path: Path) -> None:
     assert row.head.text == "Other"
     assert row.cells[0].value == change.value
     assert row.cells[0].text.startswith("−0.0")
-    assert row.cells[0].note == "less expected"
+    assert row.cells[0].word == "less expected"
     assert row.cells[2].text.startswith("≥ 0.0")
     exported = [each for each in verdict_rows(results) if each.stage == "quality"]
     assert exported
