@@ -27,7 +27,7 @@ from report.charts.drawing import (
 from report.numbers import Form
 from report.rows.loads import at_lowest
 from report.rows.rows import HistoryRow, Metric, QualityRow, Result, SpeedRow
-from report.stats import Estimate, Interval
+from report.stats import Estimate, Interval, Verdict
 
 MOST_ROWS = 40
 _HEIGHT = 340
@@ -154,6 +154,35 @@ def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
         title += " (lower is better)"
     zero = any(mark.value.value == 0 for mark in marks)  # there is nothing below
     return ranking(f"score-{section}", marks, caption, title, at=at, zero=zero)
+
+
+def score_changes(section: str, told: Sequence[tuple[QualityRow, Verdict]]) -> Chart | None:
+    """What each variant scored beyond its baseline on the documents that both answered.
+
+    For variants that answered other documents, whose scores would mislead side by side.
+    """
+    marks = []
+    for row, verdict in told:
+        if verdict.estimate is not None:
+            value = Estimate(verdict.estimate, verdict.interval, None, row.n)
+            text = _with_interval(value, numbers.score_gap(row.unit), "")
+            shown = _percent(value) if row.unit == "share" else value
+            marks.append(Mark(_label(row), row.family, None, shown, text, row.page))
+    if not marks:
+        return None
+    first = told[0][0]
+    side = -1 if first.higher_is_better else 1
+    marks.sort(key=lambda mark: (side * mark.value.value, mark.label))
+    asked = f"{first.task} {first.metric} on {first.hardware_name}"
+    caption = (
+        f"{asked}: change against the baseline, on the documents that both answered; bars are "
+        "95 % intervals. The dashed line is the baseline."
+    )
+    unit = "points" if first.unit == "share" else first.unit
+    title = f"change in {first.metric}, {unit}"
+    if not first.higher_is_better:
+        title += " (lower is better)"
+    return ranking(f"score-{section}", marks, caption, title, at=0.0)
 
 
 def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:
@@ -294,7 +323,7 @@ def ranking(
     at: float | None = None,
     zero: bool = False,
 ) -> Chart | None:
-    """One line per variant, at most MOST_ROWS; `at` draws what guessing would score.
+    """One line per variant, at most MOST_ROWS; `at` draws a line, of guessing or of no change.
 
     The axis begins at 0 if `zero`, else near the lowest.
     """

@@ -90,7 +90,11 @@ def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
             listed = _parts(place, parts)
             more.append((f"The {len(listed.rows)} tasks of {task}", [listed]))
         title = f"{task}, {own[0].hardware_name}"
-        chart = charts.scores(place, leading)
+        if len({row.n for row in leading if row.source == "measured"}) > 1:
+            found = [(row, verdicts.quality(row)) for row in leading]
+            chart = charts.score_changes(place, [(row, d.verdict) for row, d in found if d])
+        else:
+            chart = charts.scores(place, leading)
         table = _table(place, leading, verdicts)
         made.append(Section(place, title, _asked(own), chart, table, more))
     return made
@@ -165,7 +169,7 @@ def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
                 cells.amount(row.n, numbers.whole),
             ],
             id=row.anchor,
-            group=".".join(row.asked),
+            group=".".join((*row.asked, str(row.n))),  # of as many documents
             variant=row.variant,
             baseline=row.is_baseline,
             published=row.source == "published",

@@ -218,3 +218,17 @@ def test_further_metrics_are_folded(tmp_path: Path) -> None:
     assert summary == "Other metrics: acc_norm"
     assert other.caption.startswith("hellaswag, acc_norm, on")
     assert quality.recoveries(results.quality, Verdicts(results)) == [], "its section says it"
+
+
+@pytest.mark.parametrize(("documents", "words"), [(400, "guessing"), (200, "both answered")])
+def test_scores_of_other_documents_are_not_drawn_side_by_side(
+    documents: int, words: str, tmp_path: Path
+) -> None:
+    store.write(tmp_path, *synthetic.quality_record(BF16, documents=400))
+    store.write(tmp_path, *synthetic.quality_record(FP8, documents=documents))
+    results = load(tmp_path, None)
+    [section] = quality.sections(results.quality, Verdicts(results))
+    assert section.chart is not None
+    assert words in section.chart.caption
+    groups = {row.group for row in section.table.rows}
+    assert len(groups) == len({400, documents})  # what a reader's own baseline is set against
