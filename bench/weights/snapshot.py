@@ -375,8 +375,8 @@ def _no_weights(repo: str, names: Collection[str]) -> WeightsError:
         )
     return WeightsError(
         f"{repo} has no safetensors weights on this branch",
-        "some keep one size on each branch: name one as revision in models.toml, "
-        "or choose another repository",
+        "some keep one size on each branch: name one (`bench add --revision BRANCH`, or revision "
+        "in models.toml), or choose another repository",
     )
 
 
