@@ -45,6 +45,7 @@ def measure(
     answered: Mapping[str, frozenset[int]],
     max_model_len: int,
     watch: Callable[[], AbstractContextManager[Watch]],
+    note: Callable[[str], None],
 ) -> tuple[QualityResult, list[bytes]]:
     """Runs the whole stage: lm-eval, then what is expected of some of the documents' own text.
 
@@ -52,6 +53,7 @@ def measure(
         client: a worker that holds these tasks.
         answered: by task, the documents that need not be asked.
         max_model_len: the server's; a document that does not fit fails the stage.
+        note: is told what runs once lm-eval is done.
 
     Returns:
         The result and the bytes of each task's sidecar with every document's outcome.
@@ -84,6 +86,7 @@ def measure(
             f"{answer['truncated']} prompts do not fit in {max_model_len} tokens and would be cut",
             "raise max_model_len in models.toml: a truncated document is another document",
         )
+    note("log-probabilities of the documents' own text")
     told = _read_texts(target, answer["texts"], with_text, max_model_len)
     results, sidecars, requests = [], [], 0
     for name, indices in chosen.items():

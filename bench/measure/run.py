@@ -387,6 +387,7 @@ def _quality(attempt: Attempt, target: Target, client: Client, current: Step) ->
         answered=job.answered,
         max_model_len=launch.max_model_len(target.server),
         watch=partial(_watch, target.server, attempt.job),
+        note=current.note,
     )
     current.note("log-probabilities of the fixed text")
     try:

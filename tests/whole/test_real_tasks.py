@@ -136,7 +136,14 @@ def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
         ) as server:
             target = Target(server, "model", checkpoint)
             result, sidecars = quality.measure(
-                client, target, OPTIONS, data, answered={}, max_model_len=MODEL_LEN, watch=_watch
+                client,
+                target,
+                OPTIONS,
+                data,
+                answered={},
+                max_model_len=MODEL_LEN,
+                watch=_watch,
+                note=print,
             )
     rows = {}
     for task, packed in zip(result.tasks, sidecars, strict=True):

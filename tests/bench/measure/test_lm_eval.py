@@ -88,7 +88,7 @@ def ask(
     asked = target(url, "model", tokenizer)
     asked.server.__dict__["check"] = lambda: None
     result, sidecars = quality.measure(
-        client, asked, options, tasks, answered={}, max_model_len=8192, watch=_watch
+        client, asked, options, tasks, answered={}, max_model_len=8192, watch=_watch, note=print
     )
     rows = []
     for task, data in zip(result.tasks, sidecars, strict=True):
