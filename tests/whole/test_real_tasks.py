@@ -37,7 +37,7 @@ OPTIONS = QualityOptions(
     data="bundled",
     task=(
         # Twelve of MMLU's subjects: the long questions of all 57 would take most of the time.
-        TaskOptions(name="mmlu_social_sciences", num_fewshot=1, documents=1),
+        TaskOptions(name="mmlu_social_sciences", num_fewshot=2, documents=1),
         TaskOptions(name="ai2_arc", apply_chat_template=True),
         TaskOptions(name="triviaqa", documents=4, generation=SHORT),
         TaskOptions(name="nq_open", documents=3, apply_chat_template=True, generation=SHORT),
@@ -222,7 +222,7 @@ def test_a_group_has_its_own_figure(measured: Measured) -> None:
     assert (metric.name, metric.weight_by_size) == ("acc", True)
     assert metric.value == pytest.approx(right / 12)
     subject = measured.task("mmlu_sociology")
-    assert (subject.num_fewshot, subject.choices) == (1, 4)
+    assert (subject.num_fewshot, subject.choices) == (2, 4)
     assert subject.asked == "mmlu_social_sciences"
 
 
