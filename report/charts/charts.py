@@ -143,17 +143,13 @@ def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
     first = rows[0]
     own, share = [row for row in rows if row.metric == first.metric], first.unit == "share"
     marks = [_mark(row, row.value, " %" if share else "") for row in own]
-    side = -1 if first.higher_is_better else 1
-    marks.sort(key=lambda mark: (side * mark.value.value, mark.label))
     note = " The dashed line is guessing." if first.chance is not None else ""
     asked = f"{first.task} {first.metric} on {first.hardware_name}"
     caption = f"{asked}; bars are 95 % intervals.{note}"
     at = None if first.chance is None else 100 * first.chance
     title = f"{first.metric}, %" if share else first.metric
-    if not first.higher_is_better:
-        title += " (lower is better)"
     zero = any(mark.value.value == 0 for mark in marks)  # there is nothing below
-    return ranking(f"score-{section}", marks, caption, title, at=at, zero=zero)
+    return _best_first(section, first, marks, caption, title, at=at, zero=zero)
 
 
 def score_changes(section: str, told: Sequence[tuple[QualityRow, Verdict]]) -> Chart | None:
@@ -171,18 +167,30 @@ def score_changes(section: str, told: Sequence[tuple[QualityRow, Verdict]]) -> C
     if not marks:
         return None
     first = told[0][0]
-    side = -1 if first.higher_is_better else 1
-    marks.sort(key=lambda mark: (side * mark.value.value, mark.label))
     asked = f"{first.task} {first.metric} on {first.hardware_name}"
     caption = (
         f"{asked}: change against the baseline, on the documents that both answered; bars are "
         "95 % intervals. The dashed line is the baseline."
     )
     unit = "points" if first.unit == "share" else first.unit
-    title = f"change in {first.metric}, {unit}"
-    if not first.higher_is_better:
-        title += " (lower is better)"
-    return ranking(f"score-{section}", marks, caption, title, at=0.0)
+    return _best_first(section, first, marks, caption, f"change in {first.metric}, {unit}", at=0.0)
+
+
+def _best_first(
+    section: str,
+    first: QualityRow,
+    marks: Sequence[Mark],
+    caption: str,
+    title: str,
+    *,
+    at: float | None,
+    zero: bool = False,
+) -> Chart | None:
+    """A section's ranking, by the direction of its metric, which the title tells if unusual."""
+    side = -1 if first.higher_is_better else 1
+    ranked = sorted(marks, key=lambda mark: (side * mark.value.value, mark.label))
+    told = title if first.higher_is_better else f"{title} (lower is better)"
+    return ranking(f"score-{section}", ranked, caption, told, at=at, zero=zero)
 
 
 def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:
