@@ -87,12 +87,12 @@ def measure(
             "raise max_model_len in models.toml: a truncated document is another document",
         )
     note("log-probabilities of the documents' own text")
-    told = _read_texts(target, answer["texts"], with_text, max_model_len)
+    expected = _read_texts(target, answer["texts"], with_text, max_model_len)
     results, sidecars, requests = [], [], 0
     for name, indices in chosen.items():
         answers = [told["tasks"][name] for told in answer["rounds"] if name in told["tasks"]]
         result, sidecar = _task_result(
-            name, answers, indices, options, asked[name], tasks[name], told.get(name)
+            name, answers, indices, options, asked[name], tasks[name], expected.get(name)
         )
         results.append(result)
         sidecars.append(sidecar)
