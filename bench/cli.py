@@ -9,7 +9,6 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 Renderer = Literal["auto", "quarto", "pandoc"]
 Function = TypeVar("Function", bound=Callable[..., Any])
+Answer = TypeVar("Answer")
 
 
 class Command(click.Command):
@@ -60,17 +60,33 @@ class Group(click.Group):
 
 
 def file_option(
-    name: str, default: str, text: str, *, is_folder: bool = False
+    name: str, default: str, text: str, *, is_folder: bool = False, is_read: bool = False
 ) -> Callable[[Function], Function]:
-    """An option that names a file or folder; the default is one of the project."""
+    """An option that names a file or folder; the default is one of the project.
+
+    What is read has to be there where it is named: a slip of the pen is not an empty folder. The
+    default need not be, before there is anything.
+    """
     kind = places.PathType(file_okay=not is_folder, dir_okay=is_folder)
     here = partial(places.project, default)  # asked when a command runs, not when help is shown
-    return click.option(name, type=kind, default=here, show_default=default, help=text)
+    check = _check_there if is_read else None
+    text = f"{text}; {default} by default."
+    return click.option(name, type=kind, default=here, callback=check, help=text)
 
 
-models_option = file_option("--models", places.MODELS, "The experiment.")
+def _check_there(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    source = context.get_parameter_source(str(option.name))
+    if source is not click.core.ParameterSource.DEFAULT and not path.exists():
+        raise click.BadParameter(f"{path} does not exist.", context, option)
+    return path
+
+
+models_option = file_option("--models", places.MODELS, "The experiment")
+new_results_option = file_option(
+    "--results", "bench/results", "Where records are kept", is_folder=True
+)
 results_option = file_option(
-    "--results", "bench/results", "Where records are kept.", is_folder=True
+    "--results", "bench/results", "Where records are kept", is_folder=True, is_read=True
 )
 variants_option = click.option(
     *("--variant", "--variants", "variants"),
@@ -136,7 +152,7 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command(example="bench demo\nbench demo --out /tmp/demo --variant smollm2-135m-bf16")
-@file_option("--out", "demo-out", "Where records and site are kept.", is_folder=True)
+@file_option("--out", "demo-out", "Where records and site are kept", is_folder=True)
 @variants_option
 @force_option
 @port_option
@@ -151,6 +167,7 @@ def demo(
     already is not measured again.
     """
     from bench.demo import inputs
+    from bench.engine import processor
     from bench.measure.run import measure
     from bench.progress import say
 
@@ -164,7 +181,7 @@ def demo(
         out / "results",
         out / "logs",
         variants=variants,
-        hardware="cpu",
+        hardware="cpu" if processor.has_avx512() else "cpu-avx2",
         force=force,
         port=port,
         server_timeout_s=server_timeout_s,
@@ -203,7 +220,8 @@ def init(
 
     Removes the records and published results of the template's author, which git keeps, writes the
     [[hardware]] of this machine or of GitHub's into models.toml, and says what is left to click. A
-    second time it changes nothing.
+    second time it changes nothing. In a fork or a clone with the template's history nothing tells
+    whose the records are: they stay, and it says so.
     """
     from bench.measure.telemetry import load_nvml
     from bench.setup import hardware, remote, settings, template
@@ -214,14 +232,17 @@ def init(
     if measure_on == "github" or (measure_on is None and machine.engine == "cpu"):
         machine = hardware.HOSTED
     change = template.plan(folder, machine, experiment)
-    for words in change.words:
+    for words in (*change.words, *change.stays):
         click.echo(f"{ours.name}: {words}")
-    if change.words and not yes and not click.confirm("Change it? git keeps what goes."):
-        click.echo("nothing was changed")
-        return
+    if change.words and not yes:
+        question = partial(click.confirm, "Change it? git keeps what goes.")
+        if not _answered(question, "--yes changes it without asking"):
+            click.echo("nothing was changed")
+            return
     template.apply(change, folder)
     if not change.words:
-        click.echo(f"{ours.name}: nothing to change, this copy is its own already")
+        own = "" if change.stays else ", this copy is its own already"
+        click.echo(f"{ours.name}: nothing to change{own}")
     commit = 'git add --all && git commit --message "Make it ours" && git push'
     steps = (
         settings.to_a_page(ours, commit)
@@ -293,7 +314,8 @@ def plan(
     from bench.modelsfile import problems
     from bench.plan import forecast
     from bench.plan.jobs import find_jobs
-    from report.decisions.needs import needs
+    from bench.records.table import Hashes
+    from report.decisions import needs
     from report.differences.families import Verdicts
     from report.rows import results as rows_of
 
@@ -301,19 +323,24 @@ def plan(
     jobs = find_jobs(
         experiment, results, variants=variants, stages=stages, hardware=hardware, force=force
     )
-    found = needs(experiment, Verdicts(rows_of.load(results, None)))
+    machines = {each.id for each in experiment.hardware}
+    hashes = Hashes(results)  # both read all records
+    measured = rows_of.load(results, None, _kept(), machines, hashes)
+    found = needs.needs(experiment, Verdicts(measured, needs.kin(experiment, measured)))
     asked = {key: forecast.Need(need.count, need.guessed) for key, need in found.items()}
-    forecasts = forecast.for_jobs(jobs, results, asked)
+    forecasts = forecast.for_jobs(jobs, results, asked, _kept(), hashes)
     if github_output:
         matrix = make_matrix(jobs)
         annotations.set_outputs(matrix=json.dumps({"include": matrix}), count=str(len(matrix)))
-    rows = [asdict(one) for one in forecasts]
-    click.echo(json.dumps(rows, indent=2) if as_json else forecast.table(forecasts))
+    if as_json:
+        click.echo(forecast.as_json(forecasts))
+    else:
+        click.echo("\n".join([forecast.table(forecasts), *forecast.uncompared(experiment, jobs)]))
 
 
 @cli.command(example="bench run --hardware l40 --variant qwen3-8b-bf16 --stage speed")
 @models_option
-@results_option
+@new_results_option
 @variants_option
 @stages_option
 @click.option("--hardware", metavar="ID", help="This machine's; needed where there are several.")
@@ -365,20 +392,26 @@ def run(
 
 @cli.command(example="bench plan --json > plan.json\nbench ingest incoming --plan plan.json")
 @click.argument("folder", type=places.PathType())
-@file_option("--plan", "plan.json", "What was asked for: `bench plan --json`.")
+@file_option("--plan", "plan.json", "What was asked for, by `bench plan --json`")
 @results_option
 def ingest(folder: Path, plan: Path, results: Path) -> None:
     """Store a stranger's results: all if they are sound, else none."""
     from bench.ingest import read_plan, store_results
 
+    if not folder.exists():
+        raise ConfigError(f"{folder} does not exist", "name the folder of the runners' results")
     asked = read_plan(plan)
-    for path in store_results(folder, asked, results, find_unshown=_find_unshown):
+    stored = store_results(folder, asked, results, find_unshown=_find_unshown)
+    for path in stored:
         click.echo(path)
+    count = sum(path.suffix == ".json" for path in stored)
+    none = "" if count else f": {folder} has none that are not there already"
+    click.echo(f"{count} record(s) stored{none}")
 
 
 @cli.command(example="bench report --out site --engine quarto")
 @results_option
-@file_option("--out", "site", "Where the site is written.", is_folder=True)
+@file_option("--out", "site", "Where the site is written", is_folder=True)
 @click.option(
     "--engine",
     type=click.Choice(get_args(Renderer)),
@@ -405,18 +438,18 @@ def archive(file: Path, results: Path) -> None:
     from bench.records import store
     from report.rows.results import load
 
-    moved = load(results, None).superseded_sidecars()
+    moved = load(results, None, _kept()).superseded_sidecars()
+    if not moved:
+        click.echo("nothing is superseded; no file was written")
+        return
     size = sum(path.stat().st_size for path in moved)
-    if moved:
-        store.archive(results, moved, file)
-    click.echo(
-        f"{len(moved)} files, {size / 2**20:.1f} MiB" + (f", are in {file}" if moved else "")
-    )
+    store.archive(results, moved, file)
+    click.echo(f"{len(moved)} files, {size / 2**20:.1f} MiB, are in {file}")
 
 
 @cli.command(
     example="bench compare smollm2-135m-bf16 smollm2-135m-int8-w8a8\n"
-    "bench compare l40/qwen3-8b-bf16 l40/qwen3-8b-fp8 l40/qwen3-8b-awq --json"
+    "bench compare l40-2025-qwen3-8b-bf16 l40-2025-qwen3-8b-fp8 l40-2025-qwen3-8b-awq --json"
 )
 @click.argument("baseline")
 @click.argument("others", metavar="OTHER…", nargs=-1, required=True)
@@ -431,10 +464,13 @@ def compare(
     from report.places import REFERENCE
     from report.rows.results import load
 
-    loaded = load(results, REFERENCE)
+    loaded = load(results, REFERENCE, _kept())
     found = compare.compare(loaded, baseline, others, hardware=hardware)
-    text = compare.as_json(found) if as_json else compare.plain(found, compare.sentences(loaded))
-    click.echo(text)
+    if as_json:
+        click.echo(compare.as_json(found))
+    else:
+        said = compare.sentences(loaded, {each.a.kin for each in found})
+        click.echo(compare.plain(found, said))
 
 
 @cli.command(
@@ -457,20 +493,26 @@ def add(
     tokenizer: str | None,
     hardware: tuple[str, ...],
 ) -> None:
-    """Write a Hub model's table to models.toml, and nothing else.
+    """Write a Hub model's table to models.toml.
 
-    What the model's headers say of its size is kept too, so that the plan can say whether it fits.
+    REPO is OWNER/NAME, or the model's address on huggingface.co. What the model's headers say of
+    its size goes to bench/weights/checkpoints.json, so that the plan can say whether it fits:
+    commit both files. Nothing else is written.
     """
     from bench.modelsfile import edit, problems
-    from bench.weights import hub, sizes
+    from bench.weights import address, hub, sizes
 
-    repo, _, file = repository.partition(":")
+    asked = address.read(repository)
+    if asked.revision and revision not in (None, asked.revision):
+        raise ConfigError(
+            f"the address names {asked.revision}, and --revision {revision}", "leave one away"
+        )
     added = edit.add(
         models,
-        repo,
-        file or None,
+        asked.repo,
+        asked.file,
         cache=hub.default_cache(),
-        revision=revision,
+        revision=revision or asked.revision,
         name=name,
         family=family,
         tokenizer=tokenizer,
@@ -498,7 +540,8 @@ def add(
 def pin(models: Path) -> int:
     """Write each repository's commit of today, and its size.
 
-    What cannot be read is named, and holds up nothing else.
+    Commits go to models.toml, sizes to bench/weights/checkpoints.json: commit both files. What
+    cannot be read is named, and holds up nothing else.
     """
     from bench.modelsfile import edit, problems
     from bench.weights import contents, hub
@@ -527,6 +570,7 @@ def doctor(models: Path, github: bool, repository: str | None) -> int:
     from bench.modelsfile import problems
     from bench.setup import remote
     from bench.setup import repository as on_github
+    from bench.setup import runner as runners
 
     if github:
         ours = remote.choose(places.project(), repository)
@@ -534,7 +578,7 @@ def doctor(models: Path, github: bool, repository: str | None) -> int:
         experiment = problems.load_experiment(models)
         checks = list(on_github.examine(api, ours, experiment, places.project()))
     else:
-        checks = examining.examine(models)
+        checks = [*examining.examine(models), *runners.gate()]
     for check in checks:
         click.echo(examining.line(check))
     return max((3 for check in checks if check.ok is False and check.required), default=0)
@@ -594,7 +638,11 @@ def runner(
         raise MachineError(
             "this machine cannot be set up yet", "see above; --dry-run changes nothing"
         )
-    token = token_file.read().strip() if token_file else click.prompt("Token", hide_input=True)
+    if token_file:
+        token = token_file.read().strip()
+    else:
+        question = partial(click.prompt, "Token", hide_input=True)
+        token = _answered(question, "--token-file FILE, or - for standard input")
     planned = runners.make(ours, entries, hardware, token, image)
     for line in runners.set_up(planned, Api(ours.api_url, ours.name, token)):
         click.echo(line)
@@ -688,7 +736,7 @@ cli.add_command(actions)
 
 @actions.command()
 @click.argument("measured", type=places.PathType())
-@results_option
+@new_results_option
 @click.option("--out", type=places.PathType(), required=True, help="comment.json.")
 def describe(measured: Path, results: Path, out: Path) -> None:
     """Writes the comment on a pull request's new records, against their baselines."""
@@ -699,6 +747,32 @@ def describe(measured: Path, results: Path, out: Path) -> None:
     document = pull_request.describe(head_sha(), measured, results)
     comment.write(document, out)
     annotations.summarize(document)
+
+
+def _kept() -> Path:
+    """Where what was read of the records is kept; it can be removed at any time."""
+    return places.cached("records.sqlite")
+
+
+def _answered(question: Callable[[], Answer], without: str) -> Answer:
+    """What a person answers; nothing was changed yet.
+
+    Args:
+        without: the option that makes the question unnecessary.
+
+    Raises:
+        ConfigError: nobody is there to answer.
+    """
+    try:
+        return question()
+    except click.Abort as error:
+        click.echo()  # below the question
+        if isinstance(error.__context__, EOFError):
+            raise ConfigError(
+                "nothing was changed: this needs an answer, and nobody is there to give it", without
+            ) from error
+        click.echo("nothing was changed", err=True)
+        raise click.exceptions.Exit(130) from error
 
 
 def _find_unshown(results: Path) -> dict[str, str]:
@@ -718,6 +792,7 @@ def _build_site(results: Path, out: Path, engine: Renderer, site_url: str | None
             out,
             renderer=engine,
             site_url=site_url,
+            kept=_kept(),
             progress=current.note,
         )
     return site.path / "index.html"

@@ -98,7 +98,11 @@ class Model(BaseModel):
     """What every model here shares; `merged` lays the set fields of another over this one."""
 
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        defer_build=True,  # made ready when something is checked: most commands start without
     )
 
     def merged(self, *overrides: Model | None) -> Self:
@@ -145,6 +149,9 @@ class ServeOptions(Model):
     """Share of a GPU's memory that the server may take, from 0 to 1."""
     cpu_offload_gb: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """GiB of the weights of each GPU to keep in the machine's memory."""
+    api_server_count: Positive | None = None
+    """Processes that take requests and send answers; one by default, and often the limit where many
+    short ones are asked."""
     enforce_eager: bool | None = None
     """Neither compile nor capture graphs: starts sooner, serves slower."""
     tensor_parallel_size: Positive | None = None
@@ -428,6 +435,14 @@ class Variant(Model):
         """Whether a GGUF file is served."""
         return self.file is not None or self.bundled in GGUF
 
+    def repositories(self) -> list[tuple[Literal["repo", "tokenizer"], str, str | None]]:
+        """Those it names on the Hub: key, name and the revision asked for, the weights first."""
+        named: list[tuple[Literal["repo", "tokenizer"], str | None, str | None]] = [
+            ("repo", self.repo, self.revision),
+            ("tokenizer", self.tokenizer, self.tokenizer_revision),
+        ]
+        return [(key, name, revision) for key, name, revision in named if name]
+
     def runs_on(self, hardware: Hardware) -> bool:
         """Whether it is to be measured on this hardware."""
         return self.hardware is None or hardware.id in self.hardware
@@ -539,6 +554,11 @@ class _TomlSchema(GenerateJsonSchema):
 def schema() -> dict[str, Any]:
     """The JSON Schema of models.toml, for editors; see `bench.modelsfile` for what else is held."""
     return Experiment.model_json_schema(schema_generator=_TomlSchema)
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a full commit, which cannot move, and not a branch or tag."""
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def slug(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -56,6 +57,17 @@ def cache(*parts: str) -> Path:
     folder = cached(*parts)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def job_folder() -> Path | None:
+    """A folder of this job's own, where this is a job of GitHub Actions; else None.
+
+    A runner empties it before each job, while the cache is what jobs of one machine share: in a
+    job, nothing that lies in the cache vouches for anything else there.
+    """
+    if os.environ.get("GITHUB_ACTIONS") != "true":
+        return None
+    return Path(os.environ.get("RUNNER_TEMP") or tempfile.gettempdir())
 
 
 def new_run_folder() -> Path:

@@ -11,32 +11,36 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from rich.console import Console
+from functools import cache
+from typing import TYPE_CHECKING
 
 from bench.errors import visible
 from bench.streams import silence
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _HEARTBEAT_S = 60.0
 _begin = time.monotonic()
 
 
-class _Console(Console):
+@cache
+def _console() -> Console:
     """One that nobody needs to read: rich's own would end the program."""
+    from rich.console import Console  # most commands have nothing to say
 
-    def on_broken_pipe(self) -> None:
-        """Goes on in silence."""
-        silence(sys.stderr)
+    class Silenced(Console):
+        def on_broken_pipe(self) -> None:
+            silence(sys.stderr)
 
-
-_console = _Console(stderr=True, highlight=False, soft_wrap=True)
+    return Silenced(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """One line, with the time since the program began."""
     line = f"[{_clock(time.monotonic() - _begin)}] {visible(message)}"
     try:
-        _console.print(line, markup=False)
+        _console().print(line, markup=False)
     except OSError:  # a full disk: what is measured is worth more than what is said of it
         silence(sys.stderr)
 
@@ -70,7 +74,7 @@ def step(title: str) -> Iterator[Step]:
     current = Step(title)
     done = threading.Event()
     watcher = threading.Thread(target=_show, args=(current, done), daemon=True)
-    if not _console.is_terminal:
+    if not _console().is_terminal:
         say(f"{title} …")
     watcher.start()
     try:
@@ -82,8 +86,8 @@ def step(title: str) -> Iterator[Step]:
 
 
 def _show(current: Step, done: threading.Event) -> None:
-    if _console.is_terminal:
-        with _console.status("") as status:
+    if _console().is_terminal:
+        with _console().status("") as status:
             while not done.wait(0.25):
                 status.update(current.text().replace("[", r"\["))
     else:

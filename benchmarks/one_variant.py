@@ -2,9 +2,10 @@
 
 The published way: start a server, `vllm bench serve` for every rate and repeat, stop the server;
 then `lm_eval --model vllm`, which loads the model a second time. Both ways here use the same
-engine, checkpoint, server options, loads, seeds and documents on the same machine. They take turns
-(AB, BA, …), with everything they read in the page cache beforehand, and their answers are
-compared, document by document. Nothing is asserted about time: this reports.
+engine, checkpoint, server options, loads, seeds and documents on the same machine. `bench run` does
+it with one session, as the published way has one server, and with three, as a verdict wants them.
+The ways take turns (AB, BA, …), with everything they read in the page cache beforehand, and their
+answers are compared, document by document. Nothing is asserted about time: this reports.
 
     ./run python benchmarks/one_variant.py [--repeats N]
 """
@@ -12,8 +13,8 @@ compared, document by document. Nothing is asserted about time: this reports.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import math
 import os
 import statistics
 import sys
@@ -28,9 +29,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.engine import installed, launch
+from bench.engine import installed, launch, processor
 from bench.engine.server import serving
-from bench.measure import fidelity, run, speed, tasks
+from bench.measure import fidelity, run, speed, tasks, texts
 from bench.measure import machine as environment
 from bench.measure.client import Client, Target
 from bench.modelsfile import problems
@@ -38,16 +39,21 @@ from bench.plan import documents
 from bench.process import Supervised
 from bench.progress import say
 from bench.records import store
+from bench.records.pace import Pace
 from bench.weights.checkpoint import Checkpoint
 
 MODELS = Path(__file__).parent.parent / "bench" / "demo" / "models.toml"
 TOLERANCE = 1e-3  # of a log-likelihood, as in tests/test_real_engine.py
 EXPERIMENT = problems.load_experiment(MODELS)
-VARIANT, HARDWARE = next(iter(EXPERIMENT.pairs()))
+VARIANT = EXPERIMENT.variant[0]
+_ENTRY = "cpu" if processor.has_avx512() else "cpu-avx2"  # as the demo chooses
+HARDWARE = next(entry for entry in EXPERIMENT.hardware if entry.id == _ENTRY)
 OPTIONS = EXPERIMENT.serve_options(VARIANT, HARDWARE)
-LOAD, MEASURE, FIDELITY = "server load", "measurement", "fidelity, which is ours only"
+LOAD, MEASURE = "server load", "measurement"
+FIDELITY = "numbers, texts: measured by ours only"
 WAIT = "waiting for imports and lm-eval's preparation"
 STOP, PACK, REST = "stopping server and clients", "packing sidecars", "everything else"
+PUBLISHED, ONE, THREE = "published way", "bench run, one session", "bench run, three sessions"
 OURSELVES = (WAIT, STOP, PACK, REST)
 SPENT: defaultdict[str, float] = defaultdict(float)
 
@@ -76,22 +82,26 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     cpu = installed.ensure("cpu")
     ready = run.prepare_checkpoint(VARIANT, cpu, [str(VARIANT.bundled)], say)
-    published: list[Way] = []
-    ours: list[Way] = []
+    ways: dict[str, Callable[[Path, installed.Engine, Checkpoint], Way]] = {
+        PUBLISHED: published_way,
+        ONE: functools.partial(bench_run, sessions=1),
+        THREE: functools.partial(bench_run, sessions=3),
+    }
+    done: dict[str, list[Way]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as name:
         warm_up(Path(name), cpu, ready)
         count_seconds()
         for number in range(repeats):
-            turns = [(published, published_way), (ours, bench_run)]
-            for done, way in turns if number % 2 == 0 else reversed(turns):
-                folder = Path(name, f"{way.__name__}-{number}")
+            turns = list(ways.items())
+            for title, way in turns if number % 2 == 0 else reversed(turns):
+                folder = Path(name, f"{title}-{number}".replace(" ", "-"))
                 folder.mkdir()
                 load_before = os.getloadavg()[0]
-                done.append(replace(way(folder, cpu, ready), load_before=load_before))
+                done[title].append(replace(way(folder, cpu, ready), load_before=load_before))
     machine = environment.describe(cpu.python, cpu.build)
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine.cpu_model}, {machine.cpu_count} cores")
-    print(table(published, ours))
-    for other, own in zip(published, ours, strict=True):
+    print(table(done))
+    for other, own in zip(done[PUBLISHED], done[ONE], strict=True):
         print(same_answers(other.rows, own.rows))
 
 
@@ -102,7 +112,7 @@ def warm_up(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> None:
         for path in place.rglob("*"):
             if path.is_file():
                 path.read_bytes()
-    with Client(cpu, launch.environment("cpu"), folder / "warm-up.log") as client:
+    with Client(cpu, launch.environment(cpu, ready), folder / "warm-up.log") as client:
         client.send("prepare_speed")
         client.receive()
         prepared = tasks.Tasks(client)
@@ -110,12 +120,17 @@ def warm_up(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> None:
         prepared.wait()
 
 
-def bench_run(folder: Path, _cpu: installed.Engine, _ready: Checkpoint) -> Way:
+def bench_run(folder: Path, _cpu: installed.Engine, _ready: Checkpoint, sessions: int) -> Way:
     """`bench run` of both stages, and where its time went."""
     SPENT.clear()
     began = time.monotonic()
     outcome = run.measure(
-        MODELS, folder / "results", folder / "logs", variants=[VARIANT.id], hardware=HARDWARE.id
+        MODELS,
+        folder / "results",
+        folder / "logs",
+        variants=[VARIANT.id],
+        hardware=HARDWARE.id,
+        sessions=sessions,
     )
     total_s = time.monotonic() - began
     parts = (MEASURE, FIDELITY, WAIT, STOP, PACK)
@@ -146,7 +161,8 @@ def count_seconds() -> None:
         return MEASURE if client._waiting in ("speed", "quality") else WAIT
 
     count(Client, "receive", asked)
-    count(fidelity, "measure", lambda *_: FIDELITY)
+    for owner, name in ((fidelity, "measure"), (fidelity, "check_numbers"), (texts, "measure")):
+        count(owner, name, lambda *_: FIDELITY)
     count(store, "pack_sidecar", lambda *_: PACK)
     count(Supervised, "stop", lambda *_: STOP)
 
@@ -171,32 +187,34 @@ def serve(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> float:
     load = EXPERIMENT.speed
     with serving(
         launch.command(cpu, ready, OPTIONS, VARIANT.id),
-        environment=launch.environment("cpu"),
+        environment=launch.environment(cpu, ready),
         folder=folder,
         limit_s=600,
         title="published way: server",
     ) as server:
         target = Target(server, VARIANT.id, ready)
-        warmup = (math.inf, load.seed, load.warmup_prompts)
-        repeats = [(rate, n, load.prompts) for rate, seeds in speed.seeds(load, 1) for n in seeds]
-        for rate, seed, prompts in (warmup, *repeats):
-            say(f"published way: vllm bench serve, rate {rate}, seed {seed}")
-            argv = speed.arguments(target, load, rate, seed, prompts)
-            finish(cpu.command("bench", "serve", *argv), folder)
+        warmup = (Pace(), load.seed, load.warmup_prompts)
+        repeats = [(pace, n, load.prompts) for pace, seeds in speed.seeds(load, 1) for n in seeds]
+        for pace, seed, prompts in (warmup, *repeats):
+            say(f"published way: vllm bench serve, {pace.short}, seed {seed}")
+            argv = speed.arguments(target, load, pace, seed, prompts)
+            finish(cpu.command("bench", "serve", *argv), folder, cpu, ready)
     return server.startup_s
 
 
 def lm_eval(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> Rows:
     """`lm_eval --model vllm`; each document's answers."""
     say("published way: lm_eval --model vllm")
-    model_args = f"pretrained={ready.path},dtype=bfloat16,max_model_len={OPTIONS.max_model_len}"
+    model_args = (
+        f"pretrained={ready.path},dtype={OPTIONS.dtype},max_model_len={OPTIONS.max_model_len}"
+    )
     model_args += f",max_num_seqs={OPTIONS.max_num_seqs},enforce_eager=True"
     model_args += ",enable_prefix_caching=False"
     chosen = {"hellaswag": documents.choose(10_042, EXPERIMENT.quality)}
     argv = ["--model", "vllm", "--model_args", model_args, "--tasks", str(task(folder, cpu))]
     argv += ["--batch_size", "auto", "--samples", json.dumps(chosen), "--log_samples"]
     argv += ["--output_path", str(folder / "lm_eval")]
-    finish([str(cpu.python), "-m", "lm_eval", *argv], folder)
+    finish([str(cpu.python), "-m", "lm_eval", *argv], folder, cpu, ready)
     samples = next((folder / "lm_eval").rglob("samples_*.jsonl")).read_text().splitlines()
     rows = sorted((json.loads(line) for line in samples), key=lambda row: int(row["doc_id"]))
     for row in rows:
@@ -207,19 +225,25 @@ def lm_eval(folder: Path, cpu: installed.Engine, ready: Checkpoint) -> Rows:
 def task(folder: Path, cpu: installed.Engine) -> Path:
     """lm-eval's HellaSwag with the bundled documents."""
     own = next(cpu.python.parent.parent.glob("lib/*/site-packages/lm_eval/tasks/hellaswag"))
-    change = tasks.requests(EXPERIMENT.quality)["hellaswag"]
+    files = tasks.requests(EXPERIMENT.quality)["hellaswag"]["files"]["hellaswag"]
+    config = {
+        "include": str(own / "hellaswag.yaml"),
+        "task": "hellaswag",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": files},
+        **{f"{split}_split": None for split in ("training", "test") if split not in files},
+    }
     path = folder / "hellaswag.yaml"
-    include = {"include": str(own / "hellaswag.yaml"), "task": "hellaswag", **change}
-    path.write_text(json.dumps(include))
+    path.write_text(json.dumps(config))
     return path
 
 
-def finish(argv: list[str], folder: Path) -> None:
+def finish(argv: list[str], folder: Path, cpu: installed.Engine, ready: Checkpoint) -> None:
     """Runs a program to its end; what it said is shown where it failed."""
     with (folder / "published.log").open("ab") as log:
         process = Supervised(
             argv,
-            environment={**launch.environment("cpu"), "TMPDIR": str(folder)},
+            environment={**launch.environment(cpu, ready), "TMPDIR": str(folder)},
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -231,16 +255,16 @@ def finish(argv: list[str], folder: Path) -> None:
             process.stop()
 
 
-def table(published: list[Way], ours: list[Way]) -> str:
-    """Mean seconds of each way and of its parts, and every round's."""
+def table(done: dict[str, list[Way]]) -> str:
+    """Mean seconds of each way and of its parts, every round's, and the ratios."""
 
     def row(name: str, seconds: Sequence[float], whole: float) -> list[str]:
         mean = statistics.mean(seconds)
         rounds = " ".join(f"{each:.1f}" for each in seconds)
         return [name, f"{mean:.1f}", f"{mean / whole:.1%}", rounds]
 
-    rows = []
-    for title, way in (("published way", published), ("bench run", ours)):
+    rows, ratios = [], []
+    for title, way in done.items():
         totals = [each.total_s for each in way]
         whole = statistics.mean(totals)
         rows.append(row(title, totals, whole))
@@ -249,12 +273,15 @@ def table(published: list[Way], ours: list[Way]) -> str:
         rows += [
             row(f"- {part}", [each.seconds[part] for each in way], whole) for part in way[0].seconds
         ]
-    own = [sum(each.seconds[part] for part in OURSELVES) for each in ours]
-    rows.append(row("- ourselves: the four parts before", own, whole))
-    pairs = zip(ours, published, strict=True)
-    ratio = statistics.mean(own.total_s / other.total_s for own, other in pairs)
+        if title == PUBLISHED:
+            continue
+        own = [sum(each.seconds[part] for part in OURSELVES) for each in way]
+        rows.append(row("- ourselves: the four parts before", own, whole))
+        pairs = zip(way, done[PUBLISHED], strict=True)
+        ratio = statistics.mean(own.total_s / other.total_s for own, other in pairs)
+        ratios.append(f"{title}: {ratio:.2f} of the published way")
     headers = ["", "seconds", "share", "each round"]
-    return tabulate(rows, headers=headers, disable_numparse=True) + f"\n\nratio: {ratio:.2f}"
+    return "\n".join([tabulate(rows, headers=headers, disable_numparse=True), "", *ratios])
 
 
 def same_answers(published: Rows, ours: Rows) -> str:

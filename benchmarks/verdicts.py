@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -345,14 +346,22 @@ def _run_speed(experiments: int, *, quick: bool) -> Iterator[Measured]:
             (f"wrong sign ({NEVER})", NEVER, shares.wrong_sign),
         ):
             yield Measured(INTERVALS, name, column, bound, share, experiments)
-    for name, machine, bound in SHOWN:
-        if quick and bound is None:
+    for name, machine, promise in SHOWN:
+        if quick and promise is None:
             continue
         for count in (3,) if quick else (2, 3, 5):
             shares = speed_shares(machine, count, experiments, _seed("shown", name, count))
-            promised = bound if count == 3 else None
+            promised = promise if count == 3 else None
             column = f"{count} sessions"
             yield Measured(DIFFERENCES, name, column, promised, shares.shown, experiments)
+
+
+def _keeping(truth: Truth, kept: float) -> Callable[[np.random.Generator], list[Task]]:
+    return lambda random: truth(random, kept)
+
+
+def _one_task(documents: int, flips: float, random: np.random.Generator) -> list[Task]:
+    return [answers(random, documents, SCORE, flips, 1.0)]
 
 
 def _run_quality(experiments: int, *, quick: bool) -> Iterator[Measured]:
@@ -360,7 +369,7 @@ def _run_quality(experiments: int, *, quick: bool) -> Iterator[Measured]:
         if quick and name not in QUICK_QUALITY:
             continue
         equal, lost = (
-            quality_shares(lambda r, k=kept, t=truth: t(r, k), kept, experiments, _seed(name, kept))
+            quality_shares(_keeping(truth, kept), kept, experiments, _seed(name, kept))
             for kept in (1.0, JUST_LOST)
         )
         for column, bound, share in (
@@ -375,7 +384,7 @@ def _run_quality(experiments: int, *, quick: bool) -> Iterator[Measured]:
         documents = recovery.documents_needed(flips / SCORE**2, 1 - LEAST)
         name = f"{100 * flips:g} % flip, the {documents:,} documents asked for: “keeps”"
         shares = quality_shares(
-            lambda r, n=documents, f=flips: [answers(r, n, SCORE, f, 1.0)],
+            partial(_one_task, documents, flips),
             1.0, experiments, _seed(name),
         )  # fmt: skip
         yield Measured(BESIDES, name, "measured", POWER, shares["keeps"], experiments)

@@ -18,6 +18,7 @@ from report.decisions.compare import (
     asked_text,
     cells,
     metric_text,
+    remarks,
     sentences,
     who,
 )
@@ -44,11 +45,12 @@ def describe(head_sha: str, measured: Path, results: Path) -> Document:
             if source.is_dir():
                 shutil.copytree(source, folder, dirs_exist_ok=True)
         loaded = load(Path(folder), None)
-        found = _differences(loaded, new)
-        said = [text for (_, *where), text in sentences(loaded).items() if tuple(where) in new]
+        rows: list[Result] = [*loaded.speed, *loaded.quality]
+        kin = {row.kin for row in rows if (row.hardware, row.variant) in new}
+        found = _differences(Verdicts(loaded, kin), new)
+        said = [text for (_, *where), text in sentences(loaded, kin).items() if tuple(where) in new]
         tables = [*_against_baselines(found), *_alone(loaded, new)]
-    caveats = dict.fromkeys(text for each in found for text in each.caveats)
-    notes = [*_unfinished(records), *caveats, *_checkpoints(records)]
+    notes = [*_unfinished(records), *remarks(found), *_checkpoints(records)]
     if len(notes) > MAX_NOTES:
         notes[MAX_NOTES - 1 :] = [f"and {len(notes) - MAX_NOTES + 1} more: see the run"]
     headline = f"{_count(len(records), 'record')} of {_count(len(new), 'variant')} measured."
@@ -89,11 +91,11 @@ def _checkpoints(records: Iterable[Record]) -> list[str]:
     return list(told.values())
 
 
-def _differences(results: Results, new: set[tuple[str, str]]) -> list[Difference]:
+def _differences(verdicts: Verdicts, new: set[tuple[str, str]]) -> list[Difference]:
     """The new variants against their baselines, in the headline metrics."""
     return [
         difference
-        for difference in Verdicts(results).differences
+        for difference in verdicts.differences
         if (difference.a.hardware, difference.a.variant) in new
         and (difference.stage != "speed" or difference.metric in HEADLINES)
     ]

@@ -10,6 +10,7 @@ if [ "${1:-all}" = all ]; then
     compile --universal --python-version 3.11 pyproject.toml "$build_tools" -o requirements/tool.txt
     compile --universal --python-version 3.11 pyproject.toml "$build_tools" --group dev -o requirements/dev.txt
     rm "$build_tools"
+    compile --universal --python-version 3.11 requirements/audit.in -o requirements/audit.txt
 fi
 # The engines are locked for one Python and one platform each: their wheels exist for no other.
 engine() { compile --python-version 3.11 --python-platform x86_64-manylinux_2_28 --override bench/engine/locks/overrides.txt "$@"; }

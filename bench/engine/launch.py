@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from bench.config import Build, ServeOptions
+from bench import places
+from bench.config import ServeOptions
 from bench.engine import arguments, installed
 from bench.engine import facts as server_facts
 from bench.engine.installed import Engine
@@ -50,6 +51,18 @@ _SET_ASIDE = (
     ),
 )
 _CPU_KV_CACHE_GIB = "2"  # taken from main memory; the demo's loads need a tenth of it
+_RESERVED = "VLLM_CPU_NUM_OF_RESERVED_CPU"
+_FEW_CORES = 2
+_COMPILED = "compiled"
+_CACHES = {
+    "VLLM_CACHE_ROOT": "vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+}
+# PyTorch would compile its headers ahead of the few kernels of its own, 8 s at a server's first
+# prompt, and keep them with the temporary files, whatever folder its caches have.
+_HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
+_OPENMP = re.compile(r"lib[gi]?omp")
 
 
 def command(
@@ -71,15 +84,54 @@ def command(
     )
 
 
-def environment(build: Build, checkpoint: Checkpoint) -> dict[str, str]:
+def environment(engine: Engine, checkpoint: Checkpoint) -> dict[str, str]:
     """What is set for the server; all of it is in the record."""
     common = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    common |= _compiled(engine) | downloaded_code()
     if checkpoint.is_gguf:  # where vLLM finds our plugin; what else the caller has there stays
-        places = (str(installed.PLUGIN), os.environ.get("PYTHONPATH"))
-        common["PYTHONPATH"] = os.pathsep.join(filter(None, places))
-    if build == "cpu":
-        return {**common, "VLLM_CPU_KVCACHE_SPACE": _CPU_KV_CACHE_GIB}
+        folders = (str(installed.PLUGIN), os.environ.get("PYTHONPATH"))
+        common["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    if engine.build == "cpu":
+        found = {"VLLM_CPU_KVCACHE_SPACE": _CPU_KV_CACHE_GIB, **_threads(engine)}
+        return {**common, **found, **({} if _HEADERS in os.environ else {_HEADERS: "0"})}
     return {**common, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA counts GPUs as NVML does
+
+
+def _compiled(engine: Engine) -> dict[str, str]:
+    """Where kernels stay that were compiled once for this engine, so that a server starts sooner.
+
+    A server's folder for temporary files, where they would be, goes with it. In a workflow they go
+    with the job: what one job compiled another shall not run. What the caller has set stays.
+    """
+    job = places.job_folder()
+    kept = job / _COMPILED if job else places.cached(_COMPILED)
+    folder = kept / f"{engine.build}-{engine.lock_sha256[:12]}"
+    return {name: str(folder / part) for name, part in _CACHES.items() if name not in os.environ}
+
+
+def downloaded_code() -> dict[str, str]:
+    """In a job, its own folder for code that Hugging Face's libraries download and import.
+
+    They append that folder to the modules' path: from a shared one, what an earlier job left would
+    be run wherever a library tries to import what is not installed.
+    """
+    job = places.job_folder()
+    return {"HF_MODULES_CACHE": str(job / "modules")} if job else {}
+
+
+def _threads(engine: Engine) -> dict[str, str]:
+    """How vLLM's makers advise to run its CPU build: with Intel's OpenMP, on every core.
+
+    vLLM keeps one core for its front end. Of two that is half of the machine, and the front end
+    sleeps while the model computes. What the caller has set stays as it is.
+    """
+    found = {}
+    if _RESERVED not in os.environ and len(os.sched_getaffinity(0)) <= _FEW_CORES:
+        found[_RESERVED] = "0"
+    library, before = engine.openmp_library(), os.environ.get("LD_PRELOAD", "")
+    if library and not _OPENMP.search(before):
+        found["LD_PRELOAD"] = os.pathsep.join(filter(None, (str(library), before)))
+    return found
 
 
 def inherited(variables: Mapping[str, str]) -> dict[str, str]:
@@ -157,13 +209,19 @@ def facts(engine: Engine, server: Server, checkpoint: Checkpoint) -> EngineFacts
         lock_sha256=engine.lock_sha256,
         image_digest=engine.image_digest,
         argv=("vllm", *checkpoint.public(server.argv[3:])),
-        environment={**inherited(os.environ), **public_environment(engine.build, checkpoint)},
+        environment={**inherited(os.environ), **public_environment(engine, checkpoint)},
         startup_s=round(server.startup_s, 3),
         **dataclasses.asdict(said),
     )
 
 
-def public_environment(build: Build, checkpoint: Checkpoint) -> dict[str, str]:
-    """What is set for the server, as it is set in a checkout of this repository."""
-    found = environment(build, checkpoint)
-    return found | ({"PYTHONPATH": "bench/engine/plugin"} if "PYTHONPATH" in found else {})
+def public_environment(engine: Engine, checkpoint: Checkpoint) -> dict[str, str]:
+    """What is set for the server, without places of this machine."""
+    found, of_the_job = environment(engine, checkpoint), downloaded_code()
+    found = {name: value for name, value in found.items() if name not in of_the_job}
+    if "PYTHONPATH" in found:
+        found["PYTHONPATH"] = "bench/engine/plugin"  # as it is in a checkout of this repository
+    if "LD_PRELOAD" in found:
+        found["LD_PRELOAD"] = installed.OPENMP  # as it is in the engine's environment
+    kept = {name: f"{_COMPILED}/{part}" for name, part in _CACHES.items() if name in found}
+    return found | kept

@@ -29,9 +29,14 @@ def extensions() -> set[str]:
     return set(re.findall(rf"\b(?:{'|'.join(_EXTENSIONS)})\b", text))
 
 
+def has_avx512() -> bool:
+    """Whether the CPU build's code for AVX-512 runs here."""
+    return "avx512f" in extensions()
+
+
 def serves_four_bits(build: Build) -> bool:
     """Whether the build has a kernel for weights of four bits here."""
-    return build != "cpu" or "avx512f" in extensions()
+    return build != "cpu" or has_avx512()
 
 
 def check(build: Build, quantization: Mapping[str, Any]) -> None:

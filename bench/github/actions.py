@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ def make_plan(
         adopted = incoming.write_missing(out / "adopted", results)
     jobs = modelsfile.changed(select(), models, results) if name == _PULL else select()
     forecasts, unknown = lookup.fill(forecast.for_jobs(jobs, results), jobs)
-    (out / "plan.json").write_text(json.dumps([asdict(one) for one in forecasts], indent=1))
+    (out / "plan.json").write_text(forecast.as_json(forecasts, indent=1))
     annotations.summarize(annotations.describe_plan(head_sha(), forecasts, unknown))
     if name == _PULL and (moving := lookup.unpinned(forecasts)):
         raise RefusedError(

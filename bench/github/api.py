@@ -147,7 +147,8 @@ class Api:
                 raise _failure(method, address, error) from error
         except OSError as error:
             raise MachineError(
-                f"no answer from {self.url}: {error}", "run the job again"
+                f"no answer from {self.url}: {error}",
+                _fix("run the job again", "check the network, then try again"),
             ) from error
         if len(content) > limit:
             raise RefusedError(
@@ -175,8 +176,15 @@ def _failure(method: str, address: str, error: urllib.error.HTTPError) -> Machin
     kind = kinds.get(error.code, MachineError)
     return kind(
         f"GitHub answered {error.code} to {method} {_path(address)}: {said[:200]}",
-        "check the job's permissions" if error.code in (401, 403, 404) else "run the job again",
+        _fix("check the job's permissions", "check GITHUB_TOKEN or GH_TOKEN, and what it may do")
+        if error.code in (401, 403, 404)
+        else _fix("run the job again", "try again"),
     )
+
+
+def _fix(in_a_job: str, at_a_terminal: str) -> str:
+    """What helps depends on who reads it: the log of a job, or a person who typed a command."""
+    return in_a_job if os.environ.get("GITHUB_ACTIONS") == "true" else at_a_terminal
 
 
 def _path(address: str) -> str:

@@ -20,7 +20,8 @@ from bench.github.commit import git
 
 PATCH, SUMMARY = "engine.patch", "summary.md"
 LOCKS = "bench/engine/locks"
-FILES = {f"{LOCKS}/{name}" for name in ("cpu.in", "cpu.txt", "cuda.in", "cuda.txt",
+FILES = {f"{LOCKS}/{name}" for name in ("cpu.in", "cpu.txt", "cpu.files",
+                                        "cuda.in", "cuda.txt", "cuda.files",
                                         "serve-arguments.json", "lm-eval-tasks.json")}  # fmt: skip
 MAX_BYTES = 16 * 2**20
 MAX_BODY = 60_000  # GitHub's own limit is 65,536
@@ -31,7 +32,7 @@ _NOTE = """\
 This was proposed by the workflow *Engine*. A pull request that a workflow opened starts no checks:
 close it and open it again, and they run.
 
-A label does not measure it, as a pull request's own code never reaches a runner. Merged, *Actions →
+A label does not measure it, as only main's code measures. Merged, *Actions →
 Benchmark → Run workflow* measures everything with the new engine, and the page *History* shows what
 got faster, slower, better or worse.
 """

@@ -252,7 +252,7 @@ def _measure_session(run: Run, session: Session, ahead: Prefetch) -> None:
         ahead.start()
         with serving(
             launch.command(run.engine, checkpoint, jobs[0].serve, variant.id),
-            environment=launch.environment(run.engine.build, checkpoint),
+            environment=launch.environment(run.engine, checkpoint),
             folder=run.settings.folder / variant.id / f"session-{session.number}",
             port=run.settings.port,
             limit_s=run.settings.server_timeout_s,
@@ -435,7 +435,7 @@ class Run:
         direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
         direct = f"{direct},{HOST}".lstrip(",")
         self._environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        self._environment |= {"no_proxy": direct, "NO_PROXY": direct}
+        self._environment |= {"no_proxy": direct, "NO_PROXY": direct} | launch.downloaded_code()
         if all(job.quality.data == "bundled" for job in needed if job.stage == "quality"):
             self._environment["HF_HUB_OFFLINE"] = "1"
         stack.callback(self._stop_clients)

@@ -138,8 +138,7 @@ def gpus_used(options: ServeOptions, nodes: int) -> int:
 
     NVML sees this machine only: of several nodes, telemetry is that of the first.
     """
-    world = (options.tensor_parallel_size or 1) * (options.pipeline_parallel_size or 1)
-    return max(world // nodes, 1)
+    return max(options.gpus // nodes, 1)
 
 
 def gpu_indices(

@@ -6,12 +6,15 @@ It is asked of the experiment as the run has it, by the functions that the run c
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import get_args
 
 from bench.config import (
     SHAPES,
+    STAGES,
     Decision,
     Experiment,
     Family,
@@ -34,6 +37,7 @@ Disagreement = tuple[KeyPath, str, str]  # where it stands, what it is, what to 
 
 _MOST_PAIRS = 2000  # of variants with hardware: weeks of measuring, and a second of checking
 _MOST_WORDS = 40  # that a fix lists or looks for the nearest of
+_NAMED_GGUF = re.compile(r"[._-]gguf$", re.IGNORECASE)
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{d}{n}" for d in ("com", "lpt") for n in "123456789"
 }
@@ -99,15 +103,41 @@ def _same_names(table: str, key: str, names: Sequence[str]) -> Iterator[Disagree
 
 
 def _baselines(families: Sequence[Family], variants: Sequence[Variant]) -> Iterator[Disagreement]:
-    family_of = {variant.name: variant.family for variant in variants}
-    for i, family in enumerate(families):
-        if family_of.get(family.baseline) != family.name:
-            others = [name for name, other in family_of.items() if other == family.name]
-            yield (
-                ("family", i, "baseline"),
-                f"{family.baseline!r} is not a variant of this family",
-                f"use one of: {_listed(others) or 'a variant with this family'}",
-            )
+    """Baselines that are not there, or that are not measured where or in what others are."""
+    members: dict[str, dict[str, int]] = {}
+    for i, variant in enumerate(variants):
+        members.setdefault(variant.family, {})[variant.name] = i
+    for f, family in enumerate(families):
+        its = members.get(family.name, {})
+        if family.baseline in its:
+            yield from _incomparable(variants, its[family.baseline], its.values())
+            continue
+        known = _listed([json.dumps(name) for name in its])  # quoted, as a name may hold commas
+        none = f"add a [[variant]] with family = {json.dumps(family.name)}, and name it here"
+        yield (
+            ("family", f, "baseline"),
+            f"{family.baseline!r} is not a variant of this family",
+            _nearest(family.baseline, its, f"use one of: {known}" if its else none),
+        )
+
+
+def _incomparable(
+    variants: Sequence[Variant], b: int, its: Collection[int]
+) -> Iterator[Disagreement]:
+    """What of a family can never be compared with its baseline."""
+    baseline = variants[b]
+    for stage in STAGES:
+        others = [variants[i].name for i in its if stage in variants[i].stages]
+        if others and stage not in baseline.stages:
+            message = f"is without {stage}, which {others[0]!r} is to be compared by"
+            yield ("variant", b, "stages"), message, f'add "{stage}": this is their baseline'
+    there = {*(baseline.hardware or ())}
+    for i in its:
+        here = variants[i].hardware
+        if there and here and there.isdisjoint(here):
+            message = f"its baseline, {baseline.name!r}, is measured on none of these"
+            fix = "measure both on one of them, or give the variant a [[family]] of its own"
+            yield ("variant", i, "hardware"), message, fix
 
 
 def _sources(i: int, variant: Variant) -> Iterator[Disagreement]:
@@ -121,12 +151,16 @@ def _sources(i: int, variant: Variant) -> Iterator[Disagreement]:
     for key in ("file", "revision"):
         if variant.repo is None and getattr(variant, key) is not None:
             yield ("variant", i, key), "needs a repo", "add repo, or remove this key"
+    if variant.repo and variant.file is None and _NAMED_GGUF.search(variant.repo):
+        model = _NAMED_GGUF.sub("", variant.repo.partition("/")[2])
+        message = f"{variant.repo} is a repository of GGUF files, and none is named"
+        yield ("variant", i, "repo"), message, f'add the one to serve: file = "{model}-Q4_K_M.gguf"'
+    elif variant.tokenizer and variant.file is None:
+        fix = "add file, the GGUF file in repo, or remove this key: safetensors come with their own"
+        yield ("variant", i, "tokenizer"), "is for a GGUF file, and none is named", fix
     if variant.file and variant.tokenizer is None:
         fix = 'add tokenizer, the repository of the base model, such as "Qwen/Qwen3-8B"'
         yield ("variant", i, "file"), "needs a tokenizer: a GGUF file brings none to read", fix
-    if variant.tokenizer and variant.file is None:
-        fix = "add file, the GGUF file in repo, or remove this key: safetensors come with their own"
-        yield ("variant", i, "tokenizer"), "is for a GGUF file, and none is named", fix
     if variant.tokenizer_revision and variant.tokenizer is None:
         fix = "add tokenizer, or remove this key"
         yield ("variant", i, "tokenizer_revision"), "needs a tokenizer", fix
@@ -217,35 +251,37 @@ def _serve_tables(
 def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
     variant, hardware = experiment.variant[i], experiment.hardware[h]
     serve = experiment.serve_options(variant, hardware)
-    places = set_at(experiment, i, h)
+    places = partial(set_at, experiment, i, h)  # of tables; seldom asked
     if hardware.engine == "cuda" and serve.gpus > hardware.gpus:
         keys = ("tensor_parallel_size", "pipeline_parallel_size")
-        place = _narrowest({"gpus": ("hardware", h, "gpus")} | places, "gpus", *keys)
+        place = _narrowest({"gpus": ("hardware", h, "gpus")} | places("serve"), "gpus", *keys)
         message = f"{variant.name!r} needs {serve.gpus} GPU(s), {hardware.id} has {hardware.gpus}"
         yield place, message, f"lower {' × '.join(keys)}, or correct the hardware's gpus"
     on_cpu = variant.is_gguf and hardware.engine == "cpu"
     if on_cpu and installed.gguf_versions("cpu")["vllm-gguf-plugin"] is None:
-        fix = 'restrict the variant to GPUs, such as hardware = ["l40"]'
         message = f"{hardware.id} runs on the CPU engine, which cannot serve GGUF"
-        yield ("variant", i, "file" if variant.file else "bundled"), message, fix
+        place = ("variant", i, "file" if variant.file else "bundled")
+        yield place, message, _on_gpus(experiment, variant)
     if variant.bundled in SHAPES and serve.load_format != "dummy":
         fix = 'add load_format = "dummy" to its serve table'
         yield ("variant", i, "bundled"), "is a shape without weights", fix
     if serve.load_format == "dummy" and "quality" in variant.stages:
         fix = 'set stages = ["speed"], or remove load_format'
-        yield places["load_format"], "random weights have no quality to measure", fix
+        yield places("serve")["load_format"], "random weights have no quality to measure", fix
     if serve.load_format == "dummy" and not variant.repo and variant.bundled not in SHAPES:
         fix = f"add repo, or bundled, one of: {_listed(SHAPES)}"
-        yield places["load_format"], "random weights need a repo for their shapes", fix
+        yield places("serve")["load_format"], "random weights need a repo for their shapes", fix
     if "speed" in variant.stages:
         speed = experiment.speed_options(variant, hardware)
+        loads = ("request_rates", "concurrency")
         if not paces(speed):
-            place = _narrowest(places, "request_rates", "concurrency")
+            place = _narrowest(places("speed"), *loads)
             yield place, "speed has no load", "name a request rate or a concurrency"
+        lengths = ("input_tokens", "output_tokens")
         wanted = speed.input_tokens + speed.output_tokens
         if wanted > (serve.max_model_len or wanted):
             yield (
-                _narrowest(places, "max_model_len", "input_tokens", "output_tokens"),
+                _narrowest(places("serve", "speed"), "max_model_len", *lengths),
                 f"{variant.name!r} on {hardware.id}: {speed.input_tokens} + {speed.output_tokens} "
                 f"tokens do not fit in max_model_len = {serve.max_model_len}",
                 f"set max_model_len to {wanted} or more, or ask for fewer tokens",
@@ -253,7 +289,7 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         requests = speed.repeats * sum(prompts(speed, pace) for pace in paces(speed))
         if requests > store.MAX_REQUESTS:
             yield (
-                _narrowest(places, "prompts", "repeats", "request_rates", "concurrency"),
+                _narrowest(places("speed"), "prompts", "prompts_each", "repeats", *loads),
                 f"{variant.name!r} on {hardware.id}: {requests:,} requests in one record",
                 f"ask for {store.MAX_REQUESTS:,} or fewer: more are not taken from a runner",
             )
@@ -263,19 +299,32 @@ def _pair(experiment: Experiment, i: int, h: int) -> Iterator[Disagreement]:
         documents = max((count for count in asked if isinstance(count, int)), default=0)
         if documents > store.MAX_DOCUMENTS:
             yield (
-                _narrowest(places, "documents", "task"),
+                _narrowest(places("quality"), "documents", "task"),
                 f"{documents:,} documents of a task in one record",
                 f"ask for {store.MAX_DOCUMENTS:,} or fewer: more are not taken from a runner",
             )
         try:
             datasets.check(quality)
         except ConfigError as error:
-            place = _narrowest(places, "data", "tasks", "num_fewshot")
+            place = _narrowest(places("quality"), "data", "tasks", "num_fewshot")
             yield place, error.message, error.fix
 
 
-def set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
-    """Where each key was set as it applies to a variant on a hardware: in its narrowest layer."""
+def _on_gpus(experiment: Experiment, variant: Variant) -> str:
+    """What keeps a variant from CPUs: the GPUs it is meant for already, else all."""
+    gpus = [entry for entry in experiment.hardware if entry.engine == "cuda"]
+    meant = [entry.id for entry in gpus if variant.runs_on(entry)] or [each.id for each in gpus]
+    if not meant:
+        return 'remove the variant, or add a [[hardware]] with engine = "cuda"'
+    return f"restrict the variant to GPUs: hardware = {json.dumps(meant)}"
+
+
+def set_at(experiment: Experiment, i: int, h: int, *tables: Table) -> dict[str, KeyPath]:
+    """Where each key was set as it applies to a variant on a hardware: in its narrowest layer.
+
+    Args:
+        tables: that have no key of the same name.
+    """
     variant, hardware = experiment.variant[i], experiment.hardware[h]
     families = [family.name for family in experiment.family]
     known = variant.family in families  # else that is a problem of its own
@@ -286,7 +335,6 @@ def set_at(experiment: Experiment, i: int, h: int) -> dict[str, KeyPath]:
         ("variant", i),
         ("variant", i, "on", hardware.id),
     )
-    tables: tuple[Table, ...] = get_args(Table)
     return {
         key: (*owner, table, key)
         for table in tables

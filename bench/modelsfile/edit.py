@@ -20,7 +20,7 @@ from typing import Any
 
 import tomlkit
 
-from bench.config import Experiment, Variant
+from bench.config import Experiment, Variant, is_commit
 from bench.errors import ConfigError, WeightsError
 from bench.modelsfile import lines as toml_lines
 from bench.modelsfile import online, problems
@@ -101,7 +101,7 @@ def add(
     contents = read_hub(asked, cache, found)
     if name is None:
         name = Path(file or repo).name.removesuffix(".gguf")
-        if revision and not hub.is_commit(revision):
+        if revision and not is_commit(revision):
             name += f" {revision}"
     family = family or _family(experiment, found, quantized=contents.format.method is not None)
     tables = ""
@@ -187,7 +187,7 @@ def pin(path: Path) -> tuple[list[Pinned], list[WeightsError]]:
         (lines[("variant", i, asked.revision_key if asked.revision else asked.key)], i, asked)
         for i, variant in enumerate(experiment.variant)
         for asked in snapshot.sources(variant)
-        if not hub.is_commit(asked.revision)
+        if not is_commit(asked.revision)
     ]
     pinned, failed = [], []
     for line, i, asked in sorted(unpinned, key=lambda row: -row[0]):  # lines above keep their place

@@ -69,7 +69,7 @@ def _incompatible(experiment: Experiment, i: int, contents: Contents) -> Iterato
     variant = experiment.variant[i]
     for h, hardware in enumerate(experiment.hardware):
         if variant.runs_on(hardware):
-            places = set_at(experiment, i, h)
+            places = set_at(experiment, i, h, "serve")
             options = experiment.serve_options(variant, hardware)
             for refusal in compatibility.check(contents, options, hardware.engine):
                 place = places.get(refusal.key, ("variant", i, refusal.key))

@@ -1,4 +1,4 @@
-"""Everything wrong with a models.toml, all at once: line, key, what is wrong, what to write."""
+"""Everything wrong with a models.toml, in two rounds: line, key, what is wrong, what to write."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ _TABLES: dict[str, type[config.Model]] = {
 _LISTS = ("hardware", "family", "variant")  # tables with double brackets, as quality's tasks are
 # What `tomllib` says of a key or table that is there already.
 _TWICE = ("Cannot overwrite", "Cannot declare", "Cannot mutate", "Duplicate inline")
+# What `tomllib` says begins so, and there stands: what to write. The first that fits.
+_SYNTAX = (
+    ("Invalid", "[“”„‘’‚«»`]", "write straight quotes"),
+    ("Invalid value", r"(?i:true|false|yes|no)(?![\w.-])", "write true or false, in lower case"),
+    ("Invalid value", r"(?i:null|none|nil)(?![\w.-])", "leave the key out: TOML has no null"),
+    ("Invalid value", r"\w", "write text in double quotes"),
+    ("Invalid value", r"\.\d", "write a digit in front of the point"),
+    ("Invalid value", r"\s*(?:#|$)", "write a value after the =, and ] after a list"),
+    ("Expected newline", r"(?<=\w)[A-Za-z_]", "write text in double quotes"),  # such as 8B
+    ("Expected newline", r"(?<=\s)\w", "write one key = value on a line"),
+    ("Expected '=' after a key", r"", "write key = value"),
+    ("Cannot declare", r"$", "write ] at its end"),
+    ("Expected ']", r"", "write [name] above a table, [[name]] above each of a list"),
+    ("Illegal character '\\n'", r"", "close the text on its line, with a straight quote"),
+    ("Unescaped '\\'", r"", r"write \\ for each \, or put the text in single quotes"),
+    ("Unclosed array", r"", "write commas between the values, and ] after the last"),
+    ("Unclosed inline table", r"", "write commas between the keys, and } after the last"),
+)
 _TYPES = {
     "int_type": "write a whole number, without quotes",
     "float_type": "write a number, without quotes",
@@ -92,7 +110,7 @@ def load_experiment(path: Path) -> config.Experiment:
     """Reads and checks a models.toml.
 
     Raises:
-        ConfigError: naming every problem of the file, not just the first.
+        ConfigError: naming every problem of a round (see `check`), not just the first.
     """
     text, problems = read_text(path)
     experiment, problems = (None, problems) if problems else check(text)
@@ -194,15 +212,25 @@ def _syntax_problem(text: str, message: str) -> Problem:
     if message.startswith(_TWICE) and (found := toml_lines.find_repeated(text)):
         path, first, line = found
         fix = "keep one of the two"
-        if _is_list(path) or (_is_list(path[:-1]) and path[-1] == 0):
+        if isinstance(path[-1], int) and _is_list(path[:-1]):
+            told = "is one table here, and a list of tables above"
+            return Problem(line, dotted(path[:-1]), told, f"write [[{_heading(path)}]]")
+        if _is_list(path):
             fix = f"write [[{_heading(path)}]] above each"
         elif message.startswith("Cannot declare"):
             fix = "keep one of the two, with the keys of both"
         return Problem(line, dotted(path), f"is given twice, first on line {first}", fix)
     reason, _, position = message.rpartition(" (at ")
-    words = position.replace(",", " ").split()
-    line = int(words[1]) if words[0] == "line" else text.count("\n") + 1
-    return Problem(line, "syntax", reason[:1].lower() + reason[1:], "write valid TOML 1.0 here")
+    lines = text.split("\n")
+    stands = [int(number) for number in re.findall(r"\d+", position)]  # none at the text's end
+    line, column = stands or (len(lines), len(lines[-1]) + 1)
+    fixes = (
+        fix
+        for said, there, fix in _SYNTAX
+        if reason.startswith(said) and re.compile(there).match(lines[line - 1], column - 1)
+    )
+    fix = next(fixes, "write valid TOML 1.0 here")
+    return Problem(line, "syntax", reason[:1].lower() + reason[1:], fix)
 
 
 def _refusals(

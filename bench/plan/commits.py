@@ -12,11 +12,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from bench.config import Variant
+from bench.config import Variant, is_commit
 from bench.errors import ConfigError
 from bench.plan.jobs import Job
 from bench.records.record import Commit
-from bench.weights import hub, snapshot
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ def repositories(variant: Variant) -> tuple[Repository, ...]:
     """A variant's, the weights first; a revision that is a commit is known without asking."""
     return tuple(
         Repository(
-            key=source.key,
-            name=source.repo,
-            revision=source.revision,
-            commit=source.revision if hub.is_commit(source.revision) else None,
-            file=variant.file if source.key == "repo" else None,
+            key=key,
+            name=name,
+            revision=revision,
+            commit=revision if is_commit(revision) else None,
+            file=variant.file if key == "repo" else None,
         )
-        for source in reversed(snapshot.sources(variant))
+        for key, name, revision in variant.repositories()
     )
 
 

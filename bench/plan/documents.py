@@ -130,6 +130,8 @@ def splits(
 
 def _sizes(asked: str, spec: dict[str, Any], found: Sequence[Found]) -> Mapping[str, int]:
     """The size of a task's split, or of each of a group's, as the newest record has them."""
+    if not found:
+        return {}
     identity = task_identity(spec, asked)
     for _, record in found:
         if record.quality is None or task_identity(record.spec, asked) != identity:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median_high
 
 from bench.config import Hardware, QualityOptions, ServeOptions, SpeedOptions, TaskOptions
 from bench.engine import tasknames
 from bench.plan import fit
+from bench.plan.past import Experience
 from bench.records.pace import Pace, prompts
-from bench.records.record import Record
 from bench.weights.sizes import Shape, Sizes
 
 
@@ -107,30 +106,23 @@ def find_gpu(hardware: Hardware) -> Gpu | None:
     return GPUS[max(found, key=len)] if found and hardware.engine == "cuda" else None
 
 
-def load(sizes: Sizes, records: Iterable[Record] = ()) -> Part:
+def load(sizes: Sizes, seen: Experience = Experience()) -> Part:  # noqa: B008 - it is frozen
     """Reading the weights: at the speed that this hardware's records saw, else at a disk's usual.
 
     Args:
-        records: of the same hardware.
+        seen: on the same hardware.
     """
-    seen = [speed for record in records if (speed := _bytes_per_s(record)) is not None]
-    if seen:
-        return Part(
-            "weights at the speed of earlier loads", sizes.download_bytes / median_high(seen), 1.5
-        )
+    if seen.bytes_per_s:
+        seconds = sizes.download_bytes / seen.bytes_per_s
+        return Part("weights at the speed of earlier loads", seconds, 1.5)
     seconds = sizes.download_bytes / _DISK_BYTES_PER_S
     return Part("weights at a disk's usual speed, a guess", seconds, _DISK_SPREAD)
 
 
-def start(options: ServeOptions, records: Iterable[Record] = ()) -> Part:
+def start(options: ServeOptions, seen: Experience = Experience()) -> Part:  # noqa: B008
     """A server's start but for the weights: as earlier ones on this hardware, else the usual."""
-    seen = [
-        record.engine.startup_s - (record.engine.load_s or 0.0)
-        for record in records
-        if record.engine and record.engine.startup_s > (record.engine.load_s or 0.0)
-    ]
-    if seen:
-        return Part("start as earlier ones", median_high(seen), 1.3)
+    if seen.start_s:
+        return Part("start as earlier ones", seen.start_s, 1.3)
     compiling = 0.0 if options.enforce_eager else _COMPILE_S
     return Part("start and compilation as usual", _PROCESSES_S + compiling, 1.6)
 
@@ -251,15 +243,3 @@ def parameters(shape: Shape) -> int:
 def bounds(parts: Sequence[Part]) -> tuple[float, float]:
     """The shortest and the longest that the parts may take together, in seconds."""
     return sum(p.seconds / p.spread for p in parts), sum(p.seconds * p.spread for p in parts)
-
-
-def _bytes_per_s(record: Record) -> float | None:
-    """At what speed the weights of a record came from its disk."""
-    if record.engine is None or record.model is None or not record.engine.load_s:
-        return None
-    weights = sum(
-        file.size_bytes
-        for file in record.model.files
-        if file.name.endswith((".safetensors", ".gguf"))
-    )
-    return weights / record.engine.load_s if weights else None

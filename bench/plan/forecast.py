@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +10,12 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bench.plan import duration, fit
+from bench.config import Experiment
+from bench.plan import duration, fit, past
 from bench.plan.commits import Repository, repositories
 from bench.plan.jobs import Description, Job
-from bench.records import store
-from bench.records.pace import of_load
-from bench.records.record import QualityResult, Record
+from bench.plan.past import Experience, Past
+from bench.records.table import Hashes
 from bench.weights import sizes
 from bench.weights.sizes import Sizes
 
@@ -33,6 +33,7 @@ _COLUMNS = {
     "download_gib": "download,\nGiB",
     "expected_minutes": "time,\nminutes",
 }
+_WORDS = ("variant", "hardware", "stage", "state", "measured", "fits")
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ def for_jobs(
     jobs: Sequence[Job],
     results: Path,
     needs: Mapping[tuple[str, str, str], Need] | None = None,
+    kept: Path | None = None,
+    hashes: Hashes | None = None,
 ) -> list[Forecast]:
     """One forecast per job, in their order.
 
@@ -106,8 +109,15 @@ def for_jobs(
 
     Args:
         needs: by hardware, variant and stage, what a decision needs.
+        kept, hashes: where what records tell is kept, and by what (see `bench.records.table`).
     """
-    checkpoints, records = sizes.known(), _finished(results)
+    checkpoints, records = sizes.known(), past.read(results, kept, hashes)
+    newest = {(each.hardware, each.variant, each.stage): each for each in records}
+    on: dict[str, list[Past]] = {}
+    for record in records:
+        on.setdefault(record.hardware, []).append(record)
+    seen = {hardware: past.experience(own) for hardware, own in on.items()}
+    anywhere = past.experience(records)
     started: set[tuple[str, str]] = set()
     found = []
     for job in jobs:
@@ -117,8 +127,11 @@ def for_jobs(
             started.add(server)
             starts = len(job.missing) or 1
         checkpoint = checkpoints.get(sizes.key(job.variant))
-        need = (needs or {}).get((job.hardware.id, job.variant.id, job.stage))
-        found.append(_forecast(job, records, checkpoint, starts, need))
+        key = (job.hardware.id, job.variant.id, job.stage)
+        told = seen.get(job.hardware.id), anywhere
+        found.append(
+            _forecast(job, newest.get(key), *told, checkpoint, starts, (needs or {}).get(key))
+        )
     return found
 
 
@@ -128,20 +141,24 @@ def memory(job: Job, checkpoint: Sizes | None) -> fit.Fit:
 
 
 def _forecast(
-    job: Job, records: list[Record], checkpoint: Sizes | None, starts: int, need: Need | None
+    job: Job,
+    earlier: Past | None,
+    here: Experience | None,
+    anywhere: Experience,
+    checkpoint: Sizes | None,
+    starts: int,
+    need: Need | None,
 ) -> Forecast:
-    """A job's forecast, with so many of the server's starts."""
+    """A job's forecast, with so many of the server's starts, going by the last such record."""
     estimate = memory(job, checkpoint)
-    here = [record for record in records if record.hardware == job.hardware.id]
-    earlier = [r for r in here if (r.variant, r.stage) == (job.variant.id, job.stage)]
     expected_s = least_s = likely_s = None
     basis = "earlier records"
     if earlier:
-        expected_s = _missing_s(job, earlier[-1]) + starts * _start_s(earlier[-1])
+        expected_s = _missing_s(job, earlier) + starts * earlier.start_s
     else:
-        others, where = (here, job.hardware.id) if here else (records, "any hardware")
-        least_s, basis = _least_s(job, others, where, starts)
-        if parts := _parts(job, here, checkpoint, starts):
+        where = job.hardware.id if here else "any hardware"
+        least_s, basis = _least_s(job, here or anywhere, where, starts)
+        if parts := _parts(job, here or Experience(), checkpoint, starts):
             likely_s = duration.bounds(parts)
             basis = " + ".join(part.name for part in parts)
     return Forecast(
@@ -157,14 +174,14 @@ def _forecast(
         asked=job.asked,
         decisive=need.count if need else None,
         guessed=bool(need and need.guessed),
-        deciding_minutes=_deciding_minutes(job, need, earlier[-1]) if need and earlier else None,
+        deciding_minutes=_deciding_minutes(job, need, earlier) if need and earlier else None,
         sessions=tuple(sorted(job.missing)),
         key=job.key,
         expected_minutes=None if expected_s is None else round(expected_s / 60, 1),
         least_minutes=round(least_s / 60, 1) if least_s else None,
         likely_minutes=_minutes(likely_s) if likely_s else None,
         time_basis=basis,
-        measured_on=f"{earlier[-1].provenance.finished_at:%Y-%m-%d}" if earlier else None,
+        measured_on=f"{earlier.finished_at:%Y-%m-%d}" if earlier else None,
         weights_gib=_rounded(estimate.weights_gib),
         fits=estimate.fits,
         max_context=estimate.max_context,
@@ -175,7 +192,7 @@ def _forecast(
 
 
 def _parts(
-    job: Job, here: list[Record], checkpoint: Sizes | None, starts: int
+    job: Job, here: Experience, checkpoint: Sizes | None, starts: int
 ) -> list[duration.Part]:
     """What a stage never measured will take, part by part; none where nothing can be said."""
     if checkpoint is None:
@@ -200,21 +217,13 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _finished(results: Path) -> list[Record]:
-    """Every finished record, the newest last."""
-    found = [record for _, record in store.records(results) if record.status == "ok"]
-    return sorted(found, key=lambda record: record.provenance.finished_at)
-
-
-def _missing_s(job: Job, record: Record) -> float:
+def _missing_s(job: Job, record: Past) -> float:
     """Seconds for what is missing of a job, going by a record; where nothing is, the record's."""
-    if record.quality:
-        return job.left * _document_s(record.quality, record) if job.left else _took_s(record)
-    if not job.missing or record.speed is None:
-        return _took_s(record)
-    had = {
-        of_load(load): [repeat.duration_s for repeat in load.repeats] for load in record.speed.loads
-    }
+    if record.documents is not None:
+        return job.left * _document_s(record) if job.left else record.took_s
+    if not job.missing or not record.repeats_s:
+        return record.took_s
+    had = dict(record.repeats_s)
     mean_s = {pace: sum(each) / len(each) for pace, each in had.items()}
     longest_s = max(mean_s.values())  # for a load that it does not have
     wanted_s = sum(
@@ -222,20 +231,20 @@ def _missing_s(job: Job, record: Record) -> float:
         for paces in job.missing.values()
         for pace in paces
     )
-    return _took_s(record) * wanted_s / sum(map(sum, had.values()))
+    return record.took_s * wanted_s / sum(map(sum, had.values()))
 
 
-def _deciding_minutes(job: Job, need: Need, record: Record) -> float:
+def _deciding_minutes(job: Job, need: Need, record: Past) -> float:
     """Minutes of what a decision needs beyond what there is, going by a record."""
     more = max(0, need.count - job.measured)
-    if record.quality:
-        seconds = more * _document_s(record.quality, record)
+    if record.documents is not None:
+        seconds = more * _document_s(record)
     else:
-        seconds = (_took_s(record) + _start_s(record)) * more
+        seconds = (record.took_s + record.start_s) * more
     return round(seconds / 60, 1)
 
 
-def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[float, str]:
+def _least_s(job: Job, others: Experience, where: str, starts: int) -> tuple[float, str]:
     """Seconds that a stage never measured cannot take less than, and from what that is known.
 
     Requests sent at a rate take their number / rate. For the rest the quickest record stands: of
@@ -246,38 +255,24 @@ def _least_s(job: Job, others: list[Record], where: str, starts: int) -> tuple[f
         limited_s = sum(job.speed.prompts / pace.rate_rps for pace in missing)
         parts = {"requests / rate": job.speed.repeats * limited_s}
     else:
-        same = [_took_s(record) for record in others if _asks_no_more(record, job)]
+        asked = job.spec["quality"]
+        known = others.asked.get(past.questions(asked), ()) if others.asked else ()
+        same = [took_s for documents, took_s in known if documents <= past.wanted(asked)]
         parts = {f"the quickest such stage on {where}": min(same, default=0.0)}
     if starts:
-        every = [_start_s(record) for record in others]
-        parts[f"the quickest server start on {where}"] = starts * min(every, default=0.0)
+        parts[f"the quickest server start on {where}"] = starts * others.quickest_start_s
     return sum(parts.values()), " + ".join(words for words, s in parts.items() if s) or "unknown"
 
 
-def _document_s(quality: QualityResult, record: Record) -> float:
+def _document_s(record: Past) -> float:
     """What a document of the stage took."""
-    return _took_s(record) / sum(task.documents_effective for task in quality.tasks)
+    assert record.documents
+    return record.took_s / record.documents
 
 
-def _asks_no_more(record: Record, job: Job) -> bool:
-    """Whether a record is of the same questions put the same way, and of no more of them."""
-    told = record.spec["quality"] if record.stage == "quality" else {}
-    asked = job.spec["quality"]
-    same = ("tasks", "task", "num_fewshot", "apply_chat_template")
-    return all(told.get(key) == asked.get(key) for key in same) and _count(told) <= _count(asked)
-
-
-def _count(quality: dict[str, Any]) -> float:
-    documents = quality["documents"]
-    return math.inf if documents == "all" else float(documents)
-
-
-def _took_s(record: Record) -> float:
-    return (record.provenance.finished_at - record.provenance.started_at).total_seconds()
-
-
-def _start_s(record: Record) -> float:
-    return record.engine.startup_s if record.engine else 0.0
+def as_json(forecasts: Sequence[Forecast], indent: int = 2) -> str:
+    """The forecasts as a program reads them; see `Forecast`."""
+    return json.dumps([vars(one) for one in forecasts], indent=indent, default=vars)
 
 
 def table(forecasts: Sequence[Forecast]) -> str:
@@ -315,7 +310,22 @@ def table(forecasts: Sequence[Forecast]) -> str:
             "max_model_len fit",
             f"weights, fits, context and at once are estimates, {'; '.join(sources)}",
         ]
-    return tabulate(shown, headers="keys", missingval="unknown") + "\n\n" + "\n".join(lines)
+    words = [at for at, name in enumerate(columns) if name in _WORDS]  # whether a number or not
+    text = tabulate(shown, headers="keys", missingval="unknown", disable_numparse=words)
+    return f"{text}\n\n" + "\n".join(lines)
+
+
+def uncompared(experiment: Experiment, jobs: Sequence[Job]) -> list[str]:
+    """A line for what has no baseline on its hardware, if anything has none."""
+    baselines = {family.name: family.baseline for family in experiment.family}
+    there = {(variant.name, hardware.id) for variant, hardware in experiment.pairs()}
+    alone = dict.fromkeys(
+        f"{job.variant.id} on {job.hardware.id}"
+        for job in jobs
+        if (baselines[job.variant.family], job.hardware.id) not in there
+    )
+    told = f"to be compared with nothing, as the baseline is not measured there: {', '.join(alone)}"
+    return [told] if alone else []
 
 
 def _deciding(forecasts: Sequence[Forecast]) -> list[str]:

@@ -8,7 +8,7 @@ measured beside those there are, and renaming nothing measures nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -134,55 +134,64 @@ def find_jobs(
     _check_known("hardware", hardware, {entry.id for entry in experiment.hardware})
     roots = [root for root in (results, elsewhere) if root]
     return [
-        _job(experiment, variant, entry, stage, roots, force, session)
+        job
         for variant, entry in experiment.pairs()
         if not variants or variant.name in variants or variant.id in variants
         if not hardware or entry.id in hardware
-        for stage in STAGES
-        if stage in variant.stages and (not stages or stage in stages)
+        for job in _jobs(
+            experiment,
+            variant,
+            entry,
+            [stage for stage in STAGES if stage in variant.stages and stage in (stages or STAGES)],
+            roots,
+            force,
+            session,
+        )
     ]
 
 
-def _job(
+def _jobs(
     experiment: Experiment,
     variant: Variant,
     hardware: Hardware,
-    stage: Stage,
+    stages: Sequence[Stage],
     roots: Sequence[Path],
     force: bool,
     session: int | None,
-) -> Job:
-    """One job, compared with the records there are."""
+) -> Iterator[Job]:
+    """The stages of a variant on a hardware, compared with the records there are."""
     serve = experiment.serve_options(variant, hardware)
     speed = experiment.speed_options(variant, hardware)
     quality = experiment.quality_options(variant, hardware)
-    asked = _spec(variant, hardware, stage, serve, speed if stage == "speed" else quality)
-    every = store.of_stage(roots, hardware.id, variant.id, stage)
-    found = [(path, record) for path, record in every if record.status != "failed"]
-    evidence = (
-        _sessions(speed, asked, found, force, session)
-        if stage == "speed"
-        else _documents(quality, asked, found, force)
-    )
-    reason = evidence.reason
-    if reason == _NOTHING:
-        reason = "changed since measured" if found else "failed before" if every else reason
-    return Job(
-        variant=variant,
-        hardware=hardware,
-        stage=stage,
-        serve=serve,
-        speed=speed,
-        quality=quality,
-        spec=asked,
-        key=spec_key(asked),
-        description=_describe(experiment, variant, hardware),
-        measured=evidence.measured,
-        asked=evidence.asked,
-        missing=evidence.missing,
-        answered=evidence.answered,
-        reason=reason,
-    )
+    description = _describe(experiment, variant, hardware)
+    for stage in stages:
+        asked = _spec(variant, hardware, stage, serve, speed if stage == "speed" else quality)
+        every = store.of_stage(roots, hardware.id, variant.id, stage)
+        found = [(path, record) for path, record in every if record.status != "failed"]
+        evidence = (
+            _sessions(speed, asked, found, force, session)
+            if stage == "speed"
+            else _documents(quality, asked, found, force)
+        )
+        reason = evidence.reason
+        if reason == _NOTHING:
+            reason = "changed since measured" if found else "failed before" if every else reason
+        yield Job(
+            variant=variant,
+            hardware=hardware,
+            stage=stage,
+            serve=serve,
+            speed=speed,
+            quality=quality,
+            spec=asked,
+            key=spec_key(asked),
+            description=description,
+            measured=evidence.measured,
+            asked=evidence.asked,
+            missing=evidence.missing,
+            answered=evidence.answered,
+            reason=reason,
+        )
 
 
 def _describe(experiment: Experiment, variant: Variant, hardware: Hardware) -> Description:
@@ -237,6 +246,8 @@ def sessions_of(spec: dict[str, Any], pace: Pace, found: Sequence[Found]) -> lis
 
     Records from before sessions were counted sent the prompts of the first.
     """
+    if not found:  # thousands of jobs have nothing yet, and need no identity
+        return []
     identity = load_identity(spec, pace)
     return [
         record.session or 1
@@ -294,6 +305,9 @@ def _spec(
         "build": hardware.engine,
         "version": installed.version(hardware.engine),
     }
+    is_cpu_speed = hardware.engine == "cpu" and stage == "speed"
+    if is_cpu_speed and (openmp := installed.openmp_version()):
+        engine["openmp"] = openmp  # with another a CPU answers alike: quality counts on
     if variant.is_gguf:  # a mended plugin, or mend, measures these again and nothing else
         engine["gguf"] = installed.gguf_versions(hardware.engine)
     unsaid = {"sessions"}  # more of them are no other question

@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 class Part(BaseModel):
     """What every part of the record shares: frozen, closed, no coercion."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", defer_build=True)
 
 
 class Sidecar(Part):

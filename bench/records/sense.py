@@ -26,7 +26,7 @@ def find_nonsense(record: Record) -> str | None:
 
 def _whole(record: Record) -> Iterator[str]:
     parts = {"speed": record.speed, "quality": record.quality}
-    raw = record.model_dump(mode="json")
+    numbers, texts = _leaves(record.model_dump(mode="json"))
     if record.status == "ok" and parts[record.stage] is None:
         yield f"says ok and has no {record.stage} part"
     if any(part for stage, part in parts.items() if stage != record.stage):
@@ -35,9 +35,9 @@ def _whole(record: Record) -> Iterator[str]:
         yield "says ok and has an error"
     if record.stage == "quality" and record.session is not None:
         yield "is of quality and has the number of a session"
-    if any(abs(number) > MAX_NUMBER for number in _numbers(raw)):
+    if any(abs(number) > MAX_NUMBER for number in numbers):
         yield f"has a number beyond {MAX_NUMBER:g}"
-    if any(len(text) > _MAX_TEXT for text in _texts(raw)):
+    if any(len(text) > _MAX_TEXT for text in texts):
         yield f"has a text of more than {_MAX_TEXT:,} characters"
     if record.provenance.started_at > record.provenance.finished_at:
         yield "its times are out of order"
@@ -141,17 +141,24 @@ def _task(task: TaskResult) -> Iterator[str]:
             yield "has a negative standard error"
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, dict | list | tuple):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(part)
-    elif isinstance(value, int | float):
-        yield value
+def _numbers(value: Any) -> list[float]:
+    return _leaves(value)[0]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict | list | tuple):
-        for part in [*value, *value.values()] if isinstance(value, dict) else value:
-            yield from _texts(part)
-    elif isinstance(value, str):
-        yield value
+def _leaves(value: Any) -> tuple[list[float], list[str]]:
+    """All numbers and all texts in a value of JSON, names of fields too."""
+    numbers: list[float] = []
+    texts: list[str] = []
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, int | float):
+            numbers.append(part)
+        elif isinstance(part, dict):
+            texts += part
+            left += part.values()
+        elif isinstance(part, list | tuple):
+            left += part
+    return numbers, texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from bench.records.record import (
     Summary,
     TaskResult,
 )
+from bench.records.sense import SHARES
 
 # FailFast: an error for each of millions of wrong values would take more memory than they do.
 _Number = Annotated[float, Field(ge=-1e15, le=1e15)]
@@ -182,9 +184,14 @@ def _summary_fault(repeat: Repeat, row: _Repeat) -> str | None:
         ordered = sorted(values)
         found = {"mean": math.fsum(values) / len(values), "median": _quantile(ordered, 0.5)}
         found |= {f"p{percent}": _quantile(ordered, percent / 100) for percent in (50, 90, 99)}
+        found["std"] = statistics.pstdev(values, found["mean"])
         for part, value in found.items():
             if not math.isclose(getattr(told, part), value, rel_tol=1e-3, abs_tol=1e-3):
                 return f"does not come to its record's {part} of {name}"
+    between = repeat.output_tokens / repeat.completed - 1  # each answer has as many tokens
+    for first, token, whole in zip(*row.latencies, strict=True):
+        if not math.isclose(token * between, whole - first, rel_tol=1e-3, abs_tol=1e-3 * between):
+            return "has a request whose ttft_ms, tpot_ms and e2e_ms do not agree"
     return None
 
 
@@ -208,7 +215,8 @@ def _documents_fault(task: TaskResult, rows: Sequence[_Document]) -> str | None:
             return "does not hold as many choices as its record says"
         if any(len(values) != len(task.sampling_seeds) for values in row.by_seed.values()):
             return "does not hold a value for each of its record's seeds"
-    faults = (_metric_fault(metric, rows) for metric in task.metrics)
+    checks = (_metric_fault, _error_fault, _seeds_fault)
+    faults = (check(metric, rows) for metric in task.metrics for check in checks)
     return next(filter(None, faults), _texts_fault(task, [row.text for row in rows if row.text]))
 
 
@@ -232,8 +240,40 @@ def _metric_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:
         value = _aggregate(metric.aggregation, held)
     except (ArithmeticError, ValueError):
         return f"has values that no {metric.name} comes from"
-    wrong = not math.isclose(value, metric.value, rel_tol=1e-6, abs_tol=1e-9)
-    return f"does not come to its record's {metric.name}" if wrong else None
+    if not _same(value, metric.value):
+        return f"does not come to its record's {metric.name}"
+    return None
+
+
+def _error_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:
+    """Why a metric's standard error is not that between the documents; of a mean it is."""
+    held = [row.metrics[metric.name] for row in rows if metric.name in row.metrics]
+    numbers = [value for value in held if isinstance(value, float)]
+    is_mean = metric.aggregation == "mean" or (
+        metric.aggregation is None and metric.name.partition(",")[0] in SHARES
+    )
+    if metric.stderr is None or not is_mean or not 1 < len(numbers) == len(held):
+        return None
+    wrong = not _same(statistics.stdev(numbers) / math.sqrt(len(numbers)), metric.stderr)
+    return f"does not come to its record's standard error of {metric.name}" if wrong else None
+
+
+def _seeds_fault(metric: Metric, rows: Sequence[_Document]) -> str | None:
+    """Why the documents' values with each sampling seed are not those of the metric."""
+    held = [row.by_seed[metric.name] for row in rows if metric.name in row.by_seed]
+    if metric.aggregation is None or not (held and metric.by_seed):
+        return None
+    try:
+        found = [_aggregate(metric.aggregation, values) for values in zip(*held, strict=True)]
+    except (ArithmeticError, ValueError):
+        return f"has values that no {metric.name} comes from"
+    if len(found) != len(metric.by_seed) or not all(map(_same, found, metric.by_seed)):
+        return f"does not come to its record's {metric.name} with each seed"
+    return None
+
+
+def _same(found: float, told: float) -> bool:
+    return math.isclose(found, told, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def _all(held: Sequence[float | list[float]]) -> list[float]:
@@ -258,4 +298,9 @@ def _aggregate(how: str, held: Sequence[float | list[float]]) -> float:
 
 
 def _positions_fault(fidelity: Fidelity, rows: Sequence[_Position]) -> str | None:
-    return None if len(rows) == fidelity.positions else "does not hold its record's positions"
+    if len(rows) != fidelity.positions:
+        return "does not hold its record's positions"
+    found = math.fsum(row.logprob for row in rows) / len(rows)
+    if not math.isclose(found, fidelity.mean_logprob, rel_tol=1e-4, abs_tol=1e-4):
+        return "does not come to its record's mean_logprob"
+    return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import gzip
 import hashlib
 import io
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from bench.errors import ConfigError, MachineError, MeasurementError
 from bench.records.record import SCHEMA_VERSION, Record, Sidecar, canonical_json
@@ -33,7 +35,7 @@ Found = tuple[Path, Record]  # a record and where it is
 # From the version before to the one named; a record on disk keeps the version it was written in.
 MIGRATIONS: dict[int, Any] = {}
 
-_WRITING = ".writing-"  # what the name of a file begins with until it is whole
+WRITING = ".writing-"  # what the name of a file begins with until it is whole
 _LEFT_AFTER_S = 3600  # such a file is nobody's any more
 _SECONDS_AHEAD = 60  # that a record's time may be moved on: so many of one stage and key
 _SPACE = "free some disk space, then run again: finished stages are kept"
@@ -88,7 +90,7 @@ def read_sidecar(record_path: Path, sidecar: Sidecar) -> list[Any]:
         raise ConfigError(f"{path}: {error.strerror}", "restore it from git history") from error
     if hashlib.sha256(data).hexdigest() != sidecar.sha256:
         raise ConfigError(f"{path}: its SHA-256 is not its name", "restore it from git history")
-    rows: list[Any] = json.loads(gzip.decompress(data))
+    rows: list[Any] = from_json(gzip.decompress(data))
     return rows
 
 
@@ -200,14 +202,14 @@ def prepare(root: Path, wanted: Iterable[tuple[str, str]]) -> None:
     """
     for hardware, variant in wanted:
         folder = root / hardware / variant
-        probe = folder / f"{_WRITING}probe-{os.getpid()}"
+        probe = folder / f"{WRITING}probe-{os.getpid()}"
         with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 _write_once(probe, b"a record would be longer\n")
             finally:
                 probe.unlink(missing_ok=True)
-    for left in root.glob(f"*/*/{_WRITING}*"):
+    for left in root.glob(f"*/*/{WRITING}*"):
         with contextlib.suppress(OSError):  # whole in the meantime, or another user's to remove
             if left.stat().st_mtime < time.time() - _LEFT_AFTER_S:
                 left.unlink()
@@ -235,7 +237,7 @@ def _sizes(attached: Iterable[bytes]) -> Iterator[tuple[int, int]]:
 
 def _write_once(path: Path, data: bytes) -> bool:
     """Whether the file is new; one that is there stays as it is."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_WRITING) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=WRITING) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -292,7 +294,26 @@ def read(path: Path) -> Record:
 
 def paths(root: Path) -> list[Path]:
     """Every record's path, in the order of hardware, variant, stage and time."""
-    return sorted(root.glob("*/*/*-*.json"))
+    return [path for own in by_folder(root).values() for path in own]
+
+
+def by_folder(root: Path) -> dict[str, list[Path]]:
+    """The same by the folder below `root` that they lie in: a variant on a hardware."""
+    found: dict[str, list[Path]] = {}
+    for hardware in _names(root):
+        for variant in _names(root / hardware):
+            folder = root / hardware / variant
+            if own := [folder / name for name in fnmatch.filter(_names(folder), "*-*.json")]:
+                found[f"{hardware}/{variant}"] = own
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    """What is in a folder, sorted; nothing where it is none."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - ten times as quick as paths
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def records(root: Path) -> Iterator[tuple[Path, Record]]:
@@ -307,8 +328,8 @@ def of_stage(roots: Iterable[Path], hardware: str, variant: str, stage: str) -> 
     One that is under several roots is there once.
     """
     by_name = {
-        path.name: path
-        for root in roots
-        for path in (root / hardware / variant).glob(f"{stage}-*.json")
+        name: folder / name
+        for folder in (root / hardware / variant for root in roots)
+        for name in fnmatch.filter(_names(folder), f"{stage}-*.json")
     }
     return [(path, read(path)) for _, path in sorted(by_name.items(), reverse=True)]

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from bench import places
 from bench.config import Build, ServeOptions
-from bench.engine import installed
+from bench.engine import contents, installed
 from bench.errors import ConfigError, MachineError
 from bench.records import store
 from bench.records.pace import of_load
@@ -115,6 +116,8 @@ def renew(
             _dump(build, locks)
         note("asking lm-eval for its tasks")
         _dump_tasks(locks)
+        if installed.external_python() is None:  # else it is not made from the lock
+            _list_files(locks, note)
     after, new = _pins(locks), _tables(locks)
     return Renewal(
         before["cpu"][_NAMES["cpu"]],
@@ -192,12 +195,38 @@ def _dump_tasks(locks: Path) -> None:
     _run([str(engine.python), str(locks / "dump_tasks.py"), str(locks / "lm-eval-tasks.json")])
 
 
+def _list_files(locks: Path, note: Callable[[str], None]) -> None:
+    """Writes the hashes that environments are held against: those of the lists of their files.
+
+    The CUDA build's packages are installed one by one, as all together they fill a hosted disk.
+    """
+    folder = installed.folder_of("cpu")
+    contents.write_lists([installed.describe("cpu", folder)], locks / "cpu.files")
+    blocks = [block for block in _blocks(locks) if "==" in block]
+    found = []
+    for number, block in enumerate(blocks, 1):
+        note(f"listing the files of {block.split()[0]} ({number} of {len(blocks)})")
+        with tempfile.TemporaryDirectory(dir=places.cache("engines")) as alone:
+            _run([installed.find_uv(), "venv", "--quiet", "--python", installed.PYTHON, alone])
+            _run(
+                [installed.find_uv(), "pip", "install", "--quiet", "--no-deps", "--no-cache",
+                 "--require-hashes", "--python", f"{alone}/bin/python", "--requirement", "-"],
+                stdin=block,
+            )  # fmt: skip
+            found.append(installed.describe("cuda", Path(alone)))
+    contents.write_lists(found, locks / "cuda.files")
+
+
+def _blocks(locks: Path) -> list[str]:
+    """What the CUDA lock says of each package."""
+    return re.split(r"^(?=\S)", (locks / "cuda.txt").read_text(), flags=re.MULTILINE)
+
+
 def _lay(locks: Path, overlay: Path) -> None:
     """The Python files of what the CUDA lock has of vLLM, held against the lock's hashes."""
-    names = {line.split("==")[0] for line in (locks / "cuda.in").read_text().split()
+    names = {line.split("==")[0] for line in (locks / "cuda.in").read_text().splitlines()
              if line.startswith("vllm")}  # fmt: skip
-    blocks = re.split(r"^(?=\S)", (locks / "cuda.txt").read_text(), flags=re.MULTILINE)
-    wanted = "".join(block for block in blocks if block.split("==")[0] in names)
+    wanted = "".join(block for block in _blocks(locks) if block.split("==")[0] in names)
     _run(
         [installed.find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes",
          *_FOR, "--python", sys.executable, "--target", str(overlay), "--requirement", "-"],

@@ -22,7 +22,9 @@ from bench.setup.settings import MAIN_ENVIRONMENT, SECRET, SETTINGS, Setting
 _USES = re.compile(r"^\s*(?:-\s+)?uses:\s*[\"']?(?P<action>[^\s\"'#]+)", re.MULTILINE)
 _PINNED = re.compile(r".+@[0-9a-f]{40}")
 _REFUSING = {"pull_request", "required_status_checks", "merge_queue", "required_deployments"}
-_OWNERS = ("CODEOWNERS", ".github/CODEOWNERS", "docs/CODEOWNERS")
+_OWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")  # GitHub reads the first
+# What decides which code runs on the maintainer's machines.
+_OWNED = ("/.github/", "/bench/engine/", "/requirements/")
 
 
 @dataclass(frozen=True)
@@ -302,10 +304,27 @@ def supply_chain(folder: Path, repository: Repository) -> Iterator[Check]:
                if (folder / ".github" / name).is_file()]  # fmt: skip
     fix = "add .github/dependabot.yml: pins without updates grow old"
     yield Check("updates", bool(updates), ", ".join(updates) or "nothing proposes them", fix)
-    owners = [name for name in _OWNERS if (folder / name).is_file()]
-    owner = repository.name.partition("/")[0]
-    fix = f"add .github/CODEOWNERS, such as: /.github/ @{owner}"
-    yield Check("code owners", bool(owners), ", ".join(owners) or "no CODEOWNERS", fix)
+    yield _code_owners(folder, repository.name.partition("/")[0])
+
+
+def _code_owners(folder: Path, owner: str) -> Check:
+    name = next((name for name in _OWNERS if (folder / name).is_file()), None)
+    lines = (folder / name).read_text().splitlines() if name else []
+    patterns = [line.split()[0] for line in lines if not line.startswith("#") and "@" in line]
+    needed = [place for place in _OWNED if (folder / place.strip("/")).is_dir()]
+    free = [place for place in needed if not any(_covers(pattern, place) for pattern in patterns)]
+    return Check(
+        "code owners",
+        name is not None and not free,
+        f"{name}, without {', '.join(free)}" if name and free else name or "no CODEOWNERS",
+        f"write into .github/CODEOWNERS: {'; '.join(f'{place} @{owner}' for place in free)}",
+    )
+
+
+def _covers(pattern: str, folder: str) -> bool:
+    """Whether a line of CODEOWNERS gives all of a folder to somebody."""
+    whole = pattern.rstrip("*").strip("/")
+    return whole == "" or f"{folder.strip('/')}/".startswith(f"{whole}/")
 
 
 def _uses(texts: Iterable[str]) -> list[str]:

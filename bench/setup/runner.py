@@ -9,11 +9,12 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ USER = "runner"
 HOME, ARCHIVE, UNPACKED = "/home/runner", "/opt/runner.tar.gz", "/opt/runner"
 CACHE = "/srv/bench-cache"
 CURL, REGISTER = "/etc/bench-runner.curl", "/usr/local/sbin/bench-runner-register"
+GATE = "/usr/local/sbin/bench-runner-gate.sh"  # the ending tells GitHub's runner its shell
+HOOK = "ACTIONS_RUNNER_HOOK_JOB_STARTED"
 UNIT, DOCKERFILE = "/etc/systemd/system/bench-runner.service", "/etc/bench-runner.Dockerfile"
 SERVICE = "bench-runner"
 DISK_GIB = 60  # the engine, its download, and checkpoints
@@ -44,6 +47,7 @@ class Runner:
         token: of the repository, with Administration: write.
         image: the engine's official image with its digest, to run jobs in a container.
         has_gpu: whether it measures on GPUs.
+        branch: the repository's default branch, whose workflows alone may use the machine.
     """
 
     repository: Repository
@@ -51,6 +55,7 @@ class Runner:
     token: str = "TOKEN"  # noqa: S105  (what the guide shows in its place)
     image: str | None = None
     has_gpu: bool = True
+    branch: str = "main"
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ def files(runner: Runner) -> list[File]:
              curl_configuration(runner)),
         File(REGISTER, 0o755, "makes the next runner: an empty home, a fresh copy, one job",
              register_script(runner)),
+        File(GATE, 0o755, "looks at each job before its first step: only your main's may run",
+             gate_script(runner)),
         File(UNIT, 0o644, "runs it, and starts over when the job is done", unit(runner)),
     ]  # fmt: skip
     if runner.image:
@@ -142,6 +149,31 @@ runuser -u {USER} -- ./config.sh --unattended --ephemeral --replace --name "$(ho
 """
 
 
+def gate_script(runner: Runner) -> str:
+    """What GitHub's runner runs before a job's first step, as root wrote it.
+
+    A pull request brings its own workflow files, and any of them may ask for this machine; GitHub
+    then says that the workflow is of `refs/pull/…/merge`. It also starts steps with `if: always()`
+    when this fails (actions/runner#2811), so the process that would start them is ended.
+    """
+    before = shlex.quote(f"{runner.repository.name}/.github/workflows/")
+    after = shlex.quote(f"@refs/heads/{runner.branch}")
+    return f"""\
+#!/bin/sh
+before={before} after={after}
+file=${{GITHUB_WORKFLOW_REF#"$before"}}
+file=${{file%"$after"}}
+case $file in
+*@*) ;;
+*) if [ "$GITHUB_WORKFLOW_REF" = "$before$file$after" ]; then exit 0; fi ;;
+esac
+echo "::error::This machine runs only workflows that are on the repository's default branch."
+sleep 5 || :          # until the log has that line
+kill -KILL "$PPID"    # the job's process: an exit code alone lets steps with if: always() run
+exit 1
+"""
+
+
 def unit(runner: Runner) -> str:
     """The systemd unit: the job may write to its home, a /tmp of its own, and the cache."""
     if runner.image:
@@ -157,6 +189,7 @@ StartLimitIntervalSec=0
 User={USER}
 WorkingDirectory={HOME}
 Environment=BENCH_CACHE={CACHE} HF_HOME={CACHE}/huggingface
+Environment={HOOK}={GATE}
 ExecStartPre=+{REGISTER}
 ExecStart={HOME}/run.sh
 Restart=always
@@ -191,6 +224,7 @@ ExecStart=/bin/sh -c 'exec docker run --rm --init --name {SERVICE} --pull never 
     --cap-drop ALL --security-opt no-new-privileges \\
     --user "$$(id -u {USER}):$$(id -g {USER})" --workdir {HOME} \\
     --volume {HOME}:{HOME} --volume {CACHE}:{CACHE} --env HOME={HOME} \\
+    --volume {GATE}:{GATE}:ro --env {HOOK}={GATE} \\
     --env BENCH_CACHE={CACHE} --env HF_HOME={CACHE}/huggingface \\
     --env BENCH_ENGINE_PYTHON=/opt/bench-engine/bin/python \\
     --env BENCH_ENGINE_IMAGE={image} \\
@@ -207,8 +241,9 @@ WantedBy=multi-user.target
 
 def dockerfile(image: str) -> str:
     """The official image and lm-eval, which may change none of the image's own packages."""
-    wanted = installed.lock_path("cuda").with_suffix(".in").read_text().split()
-    beside = " ".join(f"'{line}'" for line in wanted if not line.startswith("vllm=="))
+    lines = installed.lock_path("cuda").with_suffix(".in").read_text().splitlines()
+    wanted = [line for line in lines if "==" in line and not line.startswith("vllm==")]
+    beside = " ".join(f"'{line}'" for line in wanted)
     return f"""\
 FROM {image}
 ENTRYPOINT []
@@ -234,7 +269,8 @@ def commands(image: str | None = None) -> list[tuple[str, ...]]:
         (f"{UNPACKED}/bin/installdependencies.sh",),
         *([("docker", "build", "--tag", SERVICE, "--file", DOCKERFILE, UNPACKED)] if image else []),
         ("systemctl", "daemon-reload"),
-        ("systemctl", "enable", "--now", SERVICE),
+        ("systemctl", "enable", SERVICE),
+        ("systemctl", "restart", SERVICE),  # one that waits for a job has no newer gate
     ]
 
 
@@ -302,11 +338,37 @@ def _driver(nvml: Any) -> Check:
         nvml.nvmlShutdown()
 
 
+def gate(environment: Mapping[str, str] = os.environ, prefix: Path = Path("/")) -> Iterator[Check]:
+    """Whether a runner of this machine looks at a job before its first step; else nothing.
+
+    Args:
+        environment: of this process, which is a job's where a runner started it.
+        prefix: the root of the file system; another one in tests.
+    """
+    unit_file = prefix / UNIT[1:]
+    if unit_file.exists():
+        named = f"{HOOK}={GATE}" in unit_file.read_text()
+        script = GATE if named else ""
+    elif environment.get("RUNNER_ENVIRONMENT") == "self-hosted":
+        script = environment.get(HOOK, "")
+    else:
+        return
+    path = prefix / script.lstrip("/")
+    yield Check(
+        "runner gate",
+        bool(script) and path.is_file() and not path.stat().st_mode & 0o022,
+        script or "none: a fork's workflow, once approved, can run its code here",
+        "as root, run `bench runner setup` again",
+    )
+
+
 # -- doing it ------------------------------------------------------------------------------------
 
 
 def set_up(runner: Runner, api: Api, prefix: Path = Path("/")) -> Iterator[str]:
-    """Does everything, and says each thing before it is done. What is there already stays.
+    """Does everything, and says each thing before it is done.
+
+    A user, an archive and a cache that are there stay; a runner that runs is started anew.
 
     Args:
         api: with the runner's token.
@@ -315,6 +377,9 @@ def set_up(runner: Runner, api: Api, prefix: Path = Path("/")) -> Iterator[str]:
     Raises:
         MachineError: GitHub, a program or the archive is not as it should be.
     """
+    facts = api.get("")  # a remote's address may say the name in other letters
+    own = replace(runner.repository, name=str(facts["full_name"]))
+    runner = replace(runner, repository=own, branch=str(facts["default_branch"]))
     for file in files(runner):
         yield f"{file.path}: {file.why}"
         _write(prefix / file.path[1:], file)
@@ -331,9 +396,12 @@ def set_up(runner: Runner, api: Api, prefix: Path = Path("/")) -> Iterator[str]:
         _run([_below(prefix, part) for part in command])
 
 
+_WRITTEN = (UNIT, REGISTER, GATE, CURL, DOCKERFILE)
+
+
 def remove(prefix: Path = Path("/")) -> Iterator[str]:
     """Stops the service and removes the files that `set_up` wrote; says each."""
-    present = [path for path in (UNIT, REGISTER, CURL, DOCKERFILE) if (prefix / path[1:]).exists()]
+    present = [path for path in _WRITTEN if (prefix / path[1:]).exists()]
     if UNIT in present:
         yield f"systemctl disable --now {SERVICE}"
         _run(["systemctl", "disable", "--now", SERVICE])

@@ -70,7 +70,8 @@ SETTINGS = (
         "fork approval",
         "Actions → General → Approval for running fork pull request workflows",
         "*Require approval for all external contributors*",
-        "hosted minutes are spent on people you have looked at",
+        "an approved run is of the fork's own workflow files, and they may ask for your machine: "
+        "look at its `.github/` first. [The gate](runner.md#the-gate) refuses it there",
         "settings/actions",
         _GENERAL,
         _ADMINISTRATION,
@@ -98,7 +99,7 @@ SETTINGS = (
         "environment",
         f"Environments → `{MAIN_ENVIRONMENT}`",
         "deployment branches: `main` only; reviewers if a push to main should not measure at once",
-        "only main's code reaches the runner",
+        "GitHub refuses a measuring job of another branch, and gives it no secret",
         "settings/environments",
         _ENVIRONMENTS,
     ),

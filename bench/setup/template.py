@@ -2,7 +2,8 @@
 
 What is the template's and what is the copy's own is told by git: the first commit of a copy is the
 template as it was taken. So nothing goes that is not kept in the history, and a second time there
-is nothing to do.
+is nothing to do. A fork or a clone begins with the first commit of this program's own history
+instead, which tells nothing: there no record goes.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class Change:
         removed: files below the copy's folder, all of them in its first commit.
         models: the new text of models.toml; None if it stays as it is.
         words: one line for each thing that changes.
+        stays: one line for the records that stay, if any do, and why.
     """
 
     removed: tuple[Path, ...]
     models: str | None
     words: tuple[str, ...]
+    stays: tuple[str, ...] = ()
 
 
 def plan(folder: Path, machine: Hardware, choice: Choice | None = None) -> Change:
@@ -56,8 +59,8 @@ def plan(folder: Path, machine: Hardware, choice: Choice | None = None) -> Chang
             commit keeps its own.
 
     Raises:
-        ConfigError: no repository, not all of its history, or a models.toml that has problems
-            before or would have after.
+        ConfigError: no repository, not all of its history, a file that would go and is not
+            committed as it is, or a models.toml that has problems before or would have after.
     """
     root = _first_commit(folder)
     path = folder / "models.toml"
@@ -68,6 +71,7 @@ def plan(folder: Path, machine: Hardware, choice: Choice | None = None) -> Chang
     )
     removed = [*_from(folder, root, RECORDS), *_from(folder, root, REFERENCES)]
     words = list(_removals([file.relative_to(folder).as_posix() for file in removed]))
+    stays = _stays(folder, root, removed)
     if choice is None:
         choice = "demo" if is_fresh and machine.engine == "cpu" else "keep"
     if choice == "demo":
@@ -79,16 +83,19 @@ def plan(folder: Path, machine: Hardware, choice: Choice | None = None) -> Chang
         gone = {entry for file in removed for entry in _published(file)}
         wanted = _without_reproduces(text, gone)
         wanted = _with_hardware(wanted, machine, drop_others=is_fresh)
+    _refuse_uncommitted(folder, [*removed, *([path] if wanted != text else [])])
     if wanted == text:
-        return Change(tuple(removed), None, tuple(words))
+        return Change(tuple(removed), None, tuple(words), stays)
     if found := problems.find_problems(wanted):
         listing = "\n".join(f"  {path.name}:{problem}" for problem in found)
+        own = "it is not as in the first commit, so it counts as your own, and "
         raise ConfigError(
-            f"{path} is unchanged: for {machine.id} it would have\n{listing}",
+            f"{path} is unchanged: {'' if is_fresh else own}for {machine.id} it would have\n"
+            f"{listing}",
             "take the demo's variants (--experiment demo), or edit the file",
         )
     after = parse(Experiment, tomllib.loads(wanted))
-    return Change(tuple(removed), wanted, (*words, *_differences(before, after)))
+    return Change(tuple(removed), wanted, (*words, *_differences(before, after)), stays)
 
 
 def apply(change: Change, folder: Path) -> None:
@@ -113,6 +120,36 @@ def _first_commit(folder: Path) -> str:
     if git(folder, "rev-parse", "--is-shallow-repository") == "true":
         raise ConfigError(f"{folder} has not all of its history", "run `git fetch --unshallow`")
     return roots[-1]
+
+
+def _refuse_uncommitted(folder: Path, going: Sequence[Path]) -> None:
+    """git keeps what goes only if it has it: as it is in the last commit, not as it was edited."""
+    top = Path(git(folder, "rev-parse", "--show-toplevel") or folder)
+    kept = ("models.toml", RECORDS, REFERENCES)
+    edited = git(folder, "diff", "--name-only", "-z", "HEAD", "--", *kept)
+    untracked = git(folder, "ls-files", "--full-name", "--others", "-z", "--", *kept)
+    names = f"{edited or ''}\0{untracked or ''}".split("\0")
+    differing = {top / name for name in names if name}
+    lost = [path for path in going if path.resolve() in differing]
+    if lost:
+        listed = ", ".join(path.relative_to(folder).as_posix() for path in lost)
+        raise ConfigError(
+            f"nothing was changed: {listed} would go, and is not as in the last commit",
+            "commit it, then run this again: git keeps what goes",
+        )
+
+
+def _stays(folder: Path, root: str, removed: Collection[Path]) -> tuple[str, ...]:
+    """What to say of the records that stay."""
+    records = set((folder / RECORDS).glob("*/*/*.json")) - set(removed)
+    if not records:
+        return ()
+    if git(folder, "rev-parse", "--verify", "--quiet", f"{root}:models.toml"):
+        return (f"{len(records)} records stay: they came after the first commit",)
+    return (
+        f"{len(records)} records stay: this was not made with 'Use this template', so its history "
+        f"does not tell whose they are; `git rm -r {RECORDS}/MACHINE` removes a machine's",
+    )
 
 
 def _from(folder: Path, commit: str, top: str) -> list[Path]:

@@ -24,6 +24,8 @@ from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 from huggingface_hub.utils.sha import git_hash
 
+from bench import places
+from bench.config import is_commit
 from bench.errors import MachineError, WeightsError
 from bench.records.record import ModelFile
 from bench.weights import hub
@@ -55,6 +57,9 @@ def fetch(
     """
     storage = storage_of(found.name, cache)
     here = storage / "snapshots" / found.commit
+    if places.job_folder():
+        with hub.asking(found.name, found.commit):
+            _clean(here, found, storage)
     if all((here / file.name).is_file() for file in wanted):  # reading takes no lock
         with hub.asking(found.name, found.commit):
             return here, tuple(verify(here / file.name, file, storage) for file in wanted)
@@ -75,6 +80,21 @@ def fetch(
         return folder, tuple(verify(folder / file.name, file, storage) for file in wanted)
 
 
+def _clean(snapshot: Path, found: hub.Repository, storage: Path) -> None:
+    """Leaves only files that the repository has too: of a folder, an engine may read any.
+
+    A GGUF file is read where it is named, and is verified then.
+    """
+    known = {file.name: file for file in found.files}
+    for path in sorted(snapshot.rglob("*")):
+        file = known.get(path.relative_to(snapshot).as_posix())
+        if path.is_symlink() or not path.is_dir():
+            if file is None or not path.is_file():
+                path.unlink()
+            elif path.suffix != ".gguf":
+                verify(path, file, storage)
+
+
 def local_files(folder: Path) -> Files:
     """A snapshot's files in the cache, which names large ones by SHA-256 and small ones by git's.
 
@@ -85,7 +105,7 @@ def local_files(folder: Path) -> Files:
     for path in paths:
         blob = path.resolve().name
         sha256 = blob if _SHA256.fullmatch(blob) else None
-        git_sha1 = blob if hub.is_commit(blob) else None
+        git_sha1 = blob if is_commit(blob) else None
         name = path.relative_to(folder).as_posix()
         files.append(hub.RemoteFile(name, path.stat().st_size, sha256, git_sha1))
     return tuple(files)
@@ -106,7 +126,7 @@ def verify(path: Path, file: hub.RemoteFile, storage: Path) -> ModelFile:
     # Not HfApi.verify_repo_checksums: it needs the Hub, and hashes 40 GB again each time.
     stat = path.stat()
     size, as_seen = stat.st_size, f"{stat.st_size} {stat.st_mtime_ns}"
-    note = storage / "blobs" / f"{_blob(file)}.verified"
+    note = _notes(storage) / f"{_blob(file)}.verified"
     if file.sha256 and size == file.size_bytes and _read(note) == as_seen:
         return ModelFile(name=file.name, size_bytes=size, sha256=file.sha256)
     with path.open("rb") as stream:
@@ -123,8 +143,15 @@ def verify(path: Path, file: hub.RemoteFile, storage: Path) -> ModelFile:
         )
     if file.sha256:
         with contextlib.suppress(OSError):  # a cache that only reads is hashed each time
+            note.parent.mkdir(parents=True, exist_ok=True)
             note.write_text(as_seen)
     return ModelFile(name=file.name, size_bytes=size, sha256=sha256)
+
+
+def _notes(storage: Path) -> Path:
+    """Where it is noted what was verified: in a job with that job, which may not believe others."""
+    job = places.job_folder()
+    return job / "verified" / storage.name if job else storage / "blobs"
 
 
 def _read(note: Path) -> str | None:

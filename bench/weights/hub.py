@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
+from bench.config import is_commit
 from bench.errors import BenchError, MachineError, WeightsError
 
 _ANSWER_WITHIN_S = 20
@@ -33,7 +33,6 @@ _CLIENT_ERRORS = (
     errors.RevisionResolutionError,
     *_NOT_A_HUB,
 )
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class UnreachableError(WeightsError):
@@ -81,11 +80,6 @@ def is_offline() -> bool:
     """Whether the user forbade the network, in the client library's own words."""
     asked = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return asked.upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a full commit, which cannot move, and not a branch or tag."""
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def default_cache() -> Path:

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bench.config import Variant
+from bench import places
+from bench.config import Variant, is_commit
 from bench.errors import ConfigError, WeightsError
 from bench.records.record import ModelFacts, ModelFile
 from bench.weights import download, formats, hub
@@ -68,7 +69,9 @@ Answer = TypeVar("Answer")
 def resolve(variant: Variant, cache: Path, progress: download.Progress | None = None) -> Checkpoint:
     """The variant's weights on this machine, downloaded as far as they are not there yet.
 
-    Offline, and with pinned revisions also where the Hub does not answer, the cache will do.
+    Offline, and with pinned revisions also where the Hub does not answer, the cache will do. In a
+    job it will not where the Hub does not answer: other jobs write to it, and the Hub alone says
+    which hashes are right.
 
     Args:
         variant: one with a `repo`.
@@ -109,7 +112,7 @@ def _with_hub_or_cache(
     try:
         return act(partial(_download, cache=cache, progress=progress))
     except hub.UnreachableError as unreachable:
-        if not all(hub.is_commit(source.revision) for source in asked):
+        if places.job_folder() or not all(is_commit(source.revision) for source in asked):
             raise
         try:
             return act(offline)
@@ -122,17 +125,23 @@ def sources(variant: Variant) -> list[Source]:
 
     The tokenizer first: it is small, and its absence should not cost 40 GB.
     """
-    found = []
-    if name := variant.tokenizer:
-        choice: Choice = partial(choose_tokenizer, name)
-        revision = variant.tokenizer_revision
-        found.append(Source(name, revision, choice, "tokenizer", "tokenizer_revision"))
-    if name := variant.repo:
-        choice = partial(choose, name, variant.file)
-        if variant.serve.load_format == "dummy":  # random weights of the same shapes
-            choice = partial(choose_tokenizer, name)
-        found.append(Source(name, variant.revision, choice, "repo", "revision"))
-    return found
+    return [
+        Source(
+            name,
+            revision,
+            _choice(variant, key, name),
+            key,
+            "revision" if key == "repo" else "tokenizer_revision",
+        )
+        for key, name, revision in reversed(variant.repositories())
+    ]
+
+
+def _choice(variant: Variant, key: Literal["repo", "tokenizer"], name: str) -> Choice:
+    """The files that it takes; random weights need those of a tokenizer, which has the shapes."""
+    if key == "tokenizer" or variant.serve.load_format == "dummy":
+        return partial(choose_tokenizer, name)
+    return partial(choose, name, variant.file)
 
 
 def _checkpoint(variant: Variant, hold: Hold) -> Checkpoint:
@@ -175,7 +184,7 @@ def read_configuration(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str
 
 def _download(source: Source, *, cache: Path, progress: download.Progress | None) -> _Held:
     found = hub.describe(source.repo, source.revision)
-    if not hub.is_commit(source.revision):  # notes the branch's commit, for offline runs
+    if not is_commit(source.revision):  # notes the branch's commit, for offline runs
         with hub.asking(source.repo, source.revision), _if_it_can_be_written():
             hub.client().resolve_revision(source.repo, revision=source.revision, cache_dir=cache)
     wanted = source.choice(found.files, partial(remote_shards, found, cache))

@@ -1,6 +1,6 @@
 // Everything here only enhances: without it every number is still on the page. The address bar is
-// the one place of state (`sort.<table>`, `find.<table>`, `base.<table>`, `show`), so a link or
-// the back button brings a view back. Names enter the page as text, never as HTML.
+// the one place of state (`sort.<table>`, `find.<table>`, `show`), so a link or the back button
+// brings a view back. Names enter the page as text, never as HTML.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -47,23 +47,14 @@
     const text = Math.abs(value).toFixed(digits);
     return (Number(text) === 0 ? "±" : value < 0 ? "−" : "+") + text + unit;
   };
-  // A sign is no finding: good and bad are told only where both have intervals that lie apart.
+  // What no test is about has a change and no verdict; scores of other documents not even that.
+  const UNTESTED = { exact: "", untested: ", not tested", unpaired: "not paired" };
   const relation = (head, cell, other) => {
-    const [value, base] = [number(cell), number(other)];
-    const points = head.dataset.scale === "points";
-    const delta = points ? value - base : value / base - 1;
-    const text = signed(100 * delta, 1, points ? " pp" : " %");
-    const [a, b] = [cell, other].map((each) => each.dataset.ends?.split(" ").map(Number));
-    let word = "", tone = "";
-    if (!a !== !b) word = ", no interval";
-    else if (a && a[0] <= b[1] && b[0] <= a[1]) word = ", intervals overlap";
-    else if (a && head.dataset.better && !text.startsWith("±")) {
-      tone = head.dataset.better === (delta < 0 ? "lower" : "higher") ? "better" : "worse";
-      word = ` ${tone}`;
-    }
-    return make("span", { class: `ratio ${tone}` }, text + word);
+    const { change } = head.dataset;
+    if (!change || !(number(cell) >= 0 && number(other) > 0)) return "";
+    const told = change === "unpaired" ? "" : signed(100 * (number(cell) / number(other) - 1), 1, " %");
+    return make("div", { class: "ratio" }, told + UNTESTED[change]);
   };
-  const related = (head, cell, other) => head.dataset.scale && number(cell) >= 0 && number(other) > 0;
 
   // -- one table -----------------------------------------------------------------------------
   const label = (cell) => cell.querySelector("a, span, button")?.textContent.trim() || cell.textContent.trim();
@@ -91,7 +82,7 @@
       head.dataset.column = column;
     });
 
-    let find, count, base;
+    let find, count;
     if (rows.length > 8) {
       find = make("input", {
         type: "search", autocomplete: "off",
@@ -99,13 +90,6 @@
       });
       count = make("output");
       field("Filter rows", find);
-    }
-    if ("baselines" in table.dataset) {
-      const names = new Map(rows.map((row) => [row.dataset.variant, label(row.cells[0])]));
-      base = make("select", { onchange: (event) => set(`base.${id}`, event.target.value) },
-        make("option", { value: "" }, "none"),
-        ...[...names].map(([value, text]) => make("option", { value }, text)));
-      field("Show change against", base);
     }
     if (count) controls.append(count);
     if (controls.childElementCount) table.parentElement.before(controls);
@@ -135,11 +119,6 @@
         each.hidden = !each.parentElement.querySelector("tr:not(.heading, [hidden])");
       }
       if (count) count.value = wanted ? `${left} of ${rows.length} rows` : `${rows.length} rows`;
-
-      table.querySelectorAll(".ratio").forEach((each) => each.remove());
-      const chosen = state.get(`base.${id}`) ?? "";
-      if (base) base.value = chosen;
-      if (base && chosen) against(rows, heads, chosen);
     });
   };
   const compare = (a, b, column, sign) => {
@@ -150,18 +129,9 @@
     }
     return sign * label(x).localeCompare(label(y), "en", { numeric: true });
   };
-  const against = (rows, heads, variant) => {
-    for (const row of rows) {
-      const base = rows.find((each) => each.dataset.variant === variant && each.dataset.group === row.dataset.group);
-      if (!base || base === row) continue;
-      heads.forEach((head, column) => {
-        const [cell, other] = [row.cells[column], base.cells[column]];
-        if (related(head, cell, other)) cell.append(relation(head, cell, other));
-      });
-    }
-  };
 
-  // -- side by side: what is picked, in the order of the picks, stays in view at the bottom -----
+  // -- side by side: what is picked, in the order of the picks, stays in view at the bottom; on a
+  // small screen a line, which opens: the list and its boxes stay in reach ----------------------
   const choose = (tables) => {
     const place = document.getElementById("side-by-side");
     const rows = new Map(tables.flatMap((table) => [...table.tBodies[0].rows].map((row) => [row.id, row])));
@@ -180,6 +150,10 @@
       boxes.set(id, box);
     }
     shown().forEach((id) => { rows.get(id).closest("details").open = true; });
+    const title = make("summary");
+    const panel = make("details", {}, title);
+    panel.open = matchMedia("(min-width: 40.01rem)").matches;
+    const clear = make("button", { type: "button", onclick: () => set("show", "") }, "Clear");
     views.push(() => {
       const ids = shown();
       for (const [id, box] of boxes) {
@@ -190,14 +164,19 @@
         row.hidden = ids.length > 1 && !ends.split(" ").every((id) => ids.includes(id));
       }
       const picked = ids.map((id) => rows.get(id));
-      place.replaceChildren(...(picked.length ? [told(picked)] : []));
-      if (picked.length > 1) place.append(sideBySide(picked, pairs));
+      const text = told(picked);
+      title.textContent = text;
+      panel.replaceChildren(title, picked.length > 1 ? sideBySide(picked, pairs) : "");
+      place.replaceChildren(...(picked.length ? [clear, picked.length > 1 ? panel : make("p", {}, text)] : []));
     });
   };
+  const named = (picked) => { // with the machine where they are of more than one
+    const places = new Set(picked.map((row) => row.dataset.where));
+    return picked.map((row) => label(row.cells[0]) + (places.size > 1 ? `, ${row.dataset.where}` : ""));
+  };
   const told = (picked) => {
-    const [first, ...others] = picked.map((row) => label(row.cells[0]));
-    const text = others.length ? `${others.join(", ")} against ${first}` : `${first} is picked: tick what to compare with it`;
-    return make("p", {}, text, " ", make("button", { type: "button", onclick: () => set("show", "") }, "Clear"));
+    const [first, ...others] = named(picked);
+    return others.length ? `${others.join("; ")} against ${first}` : `${first} is picked: tick what to compare with it`;
   };
   const headsOf = (row) => [...row.closest("table").tHead.rows[0].cells];
   const cellOf = (row, key) => row?.cells[headsOf(row).findIndex((head) => head.dataset.key === key)];
@@ -208,19 +187,23 @@
       return make("th", { scope: "col", class: "num" }, link, make("span", { class: "sub" }, row.dataset.where ?? ""));
     };
     const heads = new Map(picked.flatMap((row) => headsOf(row).slice(1).map((head) => [head.dataset.key, head])));
+    const unitOf = (head) => head.querySelector(".unit")?.textContent ?? "";
+    const twice = (head) => [...heads.values()].filter((each) => each.textContent === head.textContent).length > 1;
+    const names = named(picked);
     const line = ([key, head]) => {
-      const cells = picked.map((row) => {
+      const cells = picked.map((row, index) => {
         const from = cellOf(row, key);
-        const cell = make("td", { class: "num" }, ...(from?.cloneNode(true).childNodes ?? []));
+        const value = make("div", {}, ...(from?.cloneNode(true).childNodes ?? []));
+        const cell = make("td", { class: "num", "data-label": names[index] }, value);
         if (row === first || !from) return cell;
         const test = cellOf(pairs.get(`${row.id} ${first.id}`), key);
         const other = cellOf(first, key);
         if (test && !Number.isNaN(number(test))) cell.append(make("div", { class: "ratio" }, ...test.cloneNode(true).childNodes));
-        else if (other && related(head, from, other)) cell.append(relation(head, from, other));
+        else if (other) cell.append(relation(head, from, other));
         return cell;
       });
-      const unit = head.querySelector(".unit")?.textContent ?? "";
-      return make("tr", {}, make("th", { scope: "row" }, label(head), make("span", { class: "unit" }, unit)), ...cells);
+      const unit = make("span", { class: "unit" }, unitOf(head) + (twice(head) ? `, ${head.title}` : ""));
+      return make("tr", {}, make("th", { scope: "row" }, label(head), " ", unit), ...cells);
     };
     return make("div", { class: "frame", tabindex: "0", role: "region", "aria-label": "Side by side" },
       make("table", {}, make("thead", {}, make("tr", {}, make("td"), ...picked.map(title))), make("tbody", {}, ...[...heads].map(line))));
@@ -336,7 +319,7 @@
   };
 
   addEventListener("DOMContentLoaded", () => {
-    const bar = document.querySelector(".site-head, #quarto-header .navbar-container");
+    const bar = document.querySelector(".site-head");
     if (bar) searchable(bar);
     const toggle = document.querySelector("button.theme");
     if (toggle) {

@@ -1,4 +1,4 @@
-"""The charts: what each shows of the rows, and how, as Vega-Lite by altair."""
+"""The charts: what each shows of the rows, and how, as Vega-Lite."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from report.charts.drawing import (
     draw,
     place_labels,
 )
+from report.charts.pictures import Spec
+from report.findings import words
 from report.numbers import Form
 from report.rows.loads import at_lowest
 from report.rows.rows import HistoryRow, Metric, QualityRow, Result, SpeedRow
@@ -32,6 +34,7 @@ from report.stats import Estimate, Interval, Verdict
 MOST_ROWS = 40
 _HEIGHT = 340
 _TOLD = {"label": "variant", "text": "value"}  # a mark's tooltip
+_DOT = {"filled": True, "size": 45, "opacity": 1}
 _DAYS = 6  # from so many on, six ticks have each a date of its own
 
 
@@ -50,18 +53,12 @@ def quality_against_speed(name: str, kept: Sequence[tuple[SpeedRow, Estimate]]) 
     front = pareto([(point.x.value, point.y.value) for point in points])
     points = [replace(point, front=i in front) for i, point in enumerate(points)]
     first = kept[0][0]
-    caption = (
-        f"Quality kept against speed of {first.family} on {first.hardware_name}. Bars are 95 %"
-        " intervals, the area of a dot is what its weights take, and the dashed line joins the"
-        " variants that none beats in both."
-    )
+    caption = f"Quality kept against speed of {first.family} on {first.hardware_name}."
     return trade_off(name, points, caption, "quality kept of the baseline's")
 
 
 def frontier(name: str, title: str, series: Sequence[Sequence[SpeedRow]]) -> Chart | None:
     """Output against the time per token, a line a variant, from its lowest load to its highest."""
-    alt = _altair()
-
     marks = [
         replace(
             _mark(row, row.metrics[Metric.OUTPUT], "", x=row.metrics[Metric.TPOT_P90].value),
@@ -74,33 +71,26 @@ def frontier(name: str, title: str, series: Sequence[Sequence[SpeedRow]]) -> Cha
     paces = dict.fromkeys(row.pace for own in series for row in own)
     loads = ", ".join(rates.short(pace).removesuffix(" at a time") for pace in sorted(paces))
     what = "requests at a time" if next(iter(paces)).is_closed else "offered"
+    ends = [mark.label for mark in marks if mark.value.interval]
+    shaded = any(ends.count(label) > 1 for label in ends)
     caption = (
         f"Output against time per token, {title}: a line a variant, a point a load ({loads}"
-        f" {what}). Up and left is better; shaded is the 95 % interval of the output."
+        f" {what}). Up and left is better"
+        f"{'; shaded is the 95 % interval of the output' if shaded else ''}."
     )
-    x = alt.X("x:Q", title="TPOT p90, ms (less is faster)", scale=alt.Scale(zero=True))
-    y = alt.Y("value:Q", title="output, tokens/s", scale=alt.Scale(zero=True))
+    x = _field("x", title="TPOT p90, ms (less is faster)", scale={"zero": True})
+    y = _field("value", title="output, tokens/s", scale={"zero": True})
     colour = _colour(marks, "label")
-    tooltip = _tooltip({"label": "variant", "text": "output", "x_text": "TPOT p90"})
-
-    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
-        base = alt.Chart()
-        band = base.transform_filter("isValid(datum.low)").mark_area(opacity=0.18)
-        layers = alt.layer(
-            *(
-                [band.encode(x=x, y="low:Q", y2="high:Q", color=colour)]
-                if any(mark.value.interval for mark in marks)
-                else []
-            ),
-            base.mark_line(strokeWidth=1.75).encode(x=x, y=y, color=colour),
-            base.mark_point(filled=True, size=45, opacity=1).encode(
-                x=x, y=y, color=colour, href="href:N",
-                shape=alt.Shape("label:N", legend=None), tooltip=tooltip,
-            ),
-        )  # fmt: skip
-        return layers, marks
-
-    return draw(name, caption, compose, _HEIGHT)
+    place = {"x": x, "y": y, "color": colour}
+    within = {**place, "y": _field("low"), "y2": {"field": "high"}}
+    told = {"label": "variant", "text": "output", "x_text": "TPOT p90"}
+    dots = {**place, "href": _text("href"), "shape": _text("label", legend=None)}
+    layers = [
+        *([_layer("area", {"opacity": 0.18}, within, "isValid(datum.low)")] if shaded else []),
+        _layer("line", {"strokeWidth": 1.75}, place),
+        _layer("point", _DOT, {**dots, "tooltip": _tooltip(told)}),
+    ]
+    return draw(name, caption, lambda _: (layers, marks), _HEIGHT)
 
 
 def _told(row: SpeedRow, metric: Metric) -> str:
@@ -128,32 +118,27 @@ def speeds(hardware: str, name: str, rows: Sequence[SpeedRow]) -> list[Chart]:
         if len(own) < 2:
             continue
         own.sort(key=lambda mark: (mark.value.value, mark.label))
-        more = f" The {MOST_ROWS} fastest of {len(own)}." if len(own) > MOST_ROWS else ""
-        caption = (
-            f"Time per output token of {family} on {name} at {rates.short(here[0].pace)}; bars are"
-            f" 95 % intervals.{more}"
-        )
+        caption = f"Time per output token of {family} on {name} at {rates.short(here[0].pace)}"
         title = "TPOT mean, ms (lower is faster)"
         made.append(ranking(f"tpot-{hardware}-{number}", own, caption, title))
     return [chart for chart in made if chart]
 
 
-def scores(section: str, rows: Sequence[QualityRow]) -> Chart | None:
-    """Every variant's score in the first metric, with its interval and the line of guessing."""
+def scores(name: str, rows: Sequence[QualityRow]) -> Chart | None:
+    """The score of each variant of a family, with its interval and the line of guessing."""
     first = rows[0]
-    own, share = [row for row in rows if row.metric == first.metric], first.unit == "share"
-    marks = [_mark(row, row.value, " %" if share else "") for row in own]
-    note = " The dashed line is guessing." if first.chance is not None else ""
-    asked = f"{first.task} {first.metric} on {first.hardware_name}"
-    caption = f"{asked}; bars are 95 % intervals.{note}"
-    at = None if first.chance is None else 100 * first.chance
+    share = first.unit == "share"
+    marks = [_mark(row, row.value, " %" if share else "") for row in rows]
+    if len(marks) < 2:
+        return None
+    line = None if first.chance is None else ("guessing", 100 * first.chance)
     title = f"{first.metric}, %" if share else first.metric
     zero = any(mark.value.value == 0 for mark in marks)  # there is nothing below
-    return _best_first(section, first, marks, caption, title, at=at, zero=zero)
+    return _best_first(name, first, marks, _asked(first), title, line=line, zero=zero)
 
 
-def score_changes(section: str, told: Sequence[tuple[QualityRow, Verdict]]) -> Chart | None:
-    """What each variant scored beyond its baseline on the documents that both answered.
+def score_changes(name: str, told: Sequence[tuple[QualityRow, Verdict]]) -> Chart | None:
+    """What each variant of a family scored beyond its baseline on the documents that both answered.
 
     For variants that answered other documents, whose scores would mislead side by side.
     """
@@ -167,30 +152,30 @@ def score_changes(section: str, told: Sequence[tuple[QualityRow, Verdict]]) -> C
     if not marks:
         return None
     first = told[0][0]
-    asked = f"{first.task} {first.metric} on {first.hardware_name}"
-    caption = (
-        f"{asked}: change against the baseline, on the documents that both answered; bars are "
-        "95 % intervals. The dashed line is the baseline."
-    )
-    unit = "points" if first.unit == "share" else first.unit
-    return _best_first(section, first, marks, caption, f"change in {first.metric}, {unit}", at=0.0)
+    caption = f"{_asked(first)}: change against the baseline, on the documents that both answered"
+    title = f"change in {first.metric}, {'points' if first.unit == 'share' else first.unit}"
+    return _best_first(name, first, marks, caption, title, line=("the baseline", 0.0))
+
+
+def _asked(row: QualityRow) -> str:
+    return f"{row.task} {row.metric} of {row.family} on {row.hardware_name}"
 
 
 def _best_first(
-    section: str,
+    name: str,
     first: QualityRow,
     marks: Sequence[Mark],
     caption: str,
     title: str,
     *,
-    at: float | None,
+    line: tuple[str, float] | None,
     zero: bool = False,
 ) -> Chart | None:
-    """A section's ranking, by the direction of its metric, which the title tells if unusual."""
+    """A ranking of scores, by the direction of its metric, which the title tells if unusual."""
     side = -1 if first.higher_is_better else 1
     ranked = sorted(marks, key=lambda mark: (side * mark.value.value, mark.label))
     told = title if first.higher_is_better else f"{title} (lower is better)"
-    return ranking(f"score-{section}", ranked, caption, told, at=at, zero=zero)
+    return ranking(f"score-{name}", ranked, caption, told, line=line, zero=zero)
 
 
 def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) -> Chart | None:
@@ -214,7 +199,7 @@ def over_time(hardware: str, name: str, series: Sequence[Sequence[HistoryRow]]) 
         if row.value is not None
     ]
     load = rates.short_load(first.pace or Pace())
-    caption = f"Time per output token over time on {name} at {load}; bars are 95 % intervals."
+    caption = f"Time per output token over time on {name} at {load}"
     titles = ("finished", "TPOT mean, ms")
     return lines(f"history-{hardware}", marks, caption, titles)
 
@@ -265,61 +250,71 @@ def pareto(points: Sequence[tuple[float, float]]) -> set[int]:
 
 
 def trade_off(name: str, points: Sequence[Point], caption: str, metric: str) -> Chart | None:
-    """Accuracy against time per token, with both intervals, memory as area, and the front."""
+    """Accuracy against time per token, with both intervals, memory as area, and the front.
+
+    To the caption comes what is drawn of these: one variant alone is no front.
+    """
     if not points:
         return None
-    alt = _altair()
-
+    short = words.short([point.label for point in points])
+    points = [replace(point, short=text) for point, text in zip(points, short, strict=True)]
     domains = _domain([point.x for point in points]), _domain([point.y for point in points])
     time = "time per output token, mean, ms (less is faster)"
-    x = alt.X("x:Q", title=time, scale=_over(domains[0]))
-    y = alt.Y("y:Q", title=f"{metric}, %", scale=_over(domains[1]))
+    x = _field("x", title=time, scale=_over(domains[0]))
+    y = _field("y", title=f"{metric}, %", scale=_over(domains[1]))
     colour = _colour(points, "family")
     most = max(point.gib or 0 for point in points) or 1.0
-    size = alt.Size("area:Q", scale=alt.Scale(domain=[0, most], range=[24, 380]), legend=None)
+    size = _field("area", scale={"domain": [0, most], "range": [24, 380]}, legend=None)
+    texts = {"label": "variant", "x_text": "time", "y_text": "quality", "gib_text": "weights"}
+    front = {"strokeDash": [3, 3], "strokeWidth": 1, "color": SOFT, "interpolate": "step-after"}
+    joined = sum(point.front for point in points) > 1
+    drawn = {
+        "Bars are 95 % intervals.": any(each.x.interval or each.y.interval for each in points),
+        "The area of a dot is what its weights take.": any(point.gib for point in points),
+        "The dashed line joins the variants that none beats in both.": joined,
+    }
+    bar = {"strokeWidth": 1.25, "opacity": 0.5}
+    dot = {"opacity": 0.92, "strokeWidth": 1.5}
+    shown = {"x": x, "y": y, "color": colour, "size": size, "href": _text("href")}
+    across = {"x": _field("x_low"), "x2": {"field": "x_high"}, "y": y}
+    upright = {"x": x, "y": _field("y_low"), "y2": {"field": "y_high"}}
 
-    def compose(width: int) -> tuple[Any, Sequence[Point]]:
+    def compose(width: int) -> tuple[list[Spec], Sequence[Point]]:
         rows = _with_sides(points, domains, width)
-        base = alt.Chart()
-        bar = {"strokeWidth": 1.25, "opacity": 0.5}
-        front = base.transform_filter("datum.front").mark_line(
-            strokeDash=[3, 3], strokeWidth=1, color=SOFT, interpolate="step-after"
-        )
-        marks = {"opacity": 0.92, "strokeWidth": 1.5}
-        texts = {"label": "variant", "x_text": "time", "y_text": "quality", "gib_text": "weights"}
-        dots = base.transform_filter("!datum.published").mark_point(
-            **marks, filled=True, stroke=PAPER
-        )
-        rings = base.transform_filter("datum.published").mark_point(**marks, filled=False)
-        layers = alt.layer(
-            front.encode(x=x, y=y, order="x:Q"),
+        bars = [
+            _layer("rule", bar, {**ends, "color": colour})
+            for known, ends in (
+                (any(row.x.interval for row in rows), across),
+                (any(row.y.interval for row in rows), upright),
+            )
+            if known
+        ]
+        names = [
+            _layer(
+                "text",
+                {"align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": INK},
+                {"x": x, "y": y, "text": _text("short")},
+                f"datum.side == {i}",
+            )
+            for i, (align, dx, dy) in enumerate(ANCHORS)
+            if any(row.side == i for row in rows)
+        ]
+        told = {**shown, "tooltip": _tooltip(texts)}
+        layers = [
             *(
-                base.mark_rule(**bar).encode(color=colour, **ends)
-                for known, ends in (
-                    (
-                        any(row.x.interval for row in rows),
-                        {"x": "x_low:Q", "x2": "x_high:Q", "y": y},
-                    ),
-                    (
-                        any(row.y.interval for row in rows),
-                        {"x": x, "y": "y_low:Q", "y2": "y_high:Q"},
-                    ),
-                )
-                if known
+                [_layer("line", front, {"x": x, "y": y, "order": _field("x")}, "datum.front")]
+                if joined
+                else []
             ),
-            rings.encode(x=x, y=y, color=colour, size=size, href="href:N"),
-            dots.encode(x=x, y=y, color=colour, size=size, href="href:N", tooltip=_tooltip(texts)),
-            *(
-                base.transform_filter(f"datum.side == {i}")
-                .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color=INK)
-                .encode(x=x, y=y, text="label:N")
-                for i, (align, dx, dy) in enumerate(ANCHORS)
-                if any(row.side == i for row in rows)
-            ),
-        )
+            *bars,
+            _layer("point", {**dot, "filled": False}, shown, "datum.published"),
+            _layer("point", {**dot, "filled": True, "stroke": PAPER}, told, "!datum.published"),
+            *names,
+        ]
         return layers, rows
 
-    return draw(name, caption, compose, _HEIGHT)
+    shown_too = (text for text, is_drawn in drawn.items() if is_drawn)
+    return draw(name, " ".join([caption, *shown_too]), compose, _HEIGHT)
 
 
 def ranking(
@@ -328,83 +323,90 @@ def ranking(
     caption: str,
     title: str,
     *,
-    at: float | None = None,
+    line: tuple[str, float] | None = None,
     zero: bool = False,
 ) -> Chart | None:
-    """One line per variant, at most MOST_ROWS; `at` draws a line, of guessing or of no change.
+    """One line per variant, at most MOST_ROWS; to the caption comes what is drawn beside the dots.
 
-    The axis begins at 0 if `zero`, else near the lowest.
+    Args:
+        caption: without its final stop.
+        line: what a dashed line is, and where: guessing, or the baseline.
+        zero: whether the axis begins at 0; else near the lowest.
     """
     if not rows:
         return None
-    alt = _altair()
-
-    shown = rows[:MOST_ROWS]
-    order = list(dict.fromkeys(escape.clean(row.label) for row in shown))
-    plain = alt.Axis(domain=False, ticks=False, grid=False)
-    y = alt.Y("label:N", title=None, sort=order, axis=plain)
-    x = alt.X(
-        "value:Q", title=title, scale=alt.Scale(zero=zero, nice=True, padding=0 if zero else 12)
-    )
+    short = words.short([row.label for row in rows[:MOST_ROWS]])
+    shown = [replace(row, short=text) for row, text in zip(rows, short, strict=False)]
+    order = list(dict.fromkeys(escape.clean(row.short) for row in shown))
+    plain = {"domain": False, "ticks": False, "grid": False}
+    y = _text("short", title=None, sort=order, axis=plain)
+    scale = {"zero": zero, "nice": True, "padding": 0 if zero else 12}
+    x = _field("value", title=title, scale=scale)
     colour = _colour(rows, "family")
-
-    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
-        base = alt.Chart()
-        bars = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
-            x="low:Q", x2="high:Q", y=y, color=colour
-        )
-        layers = [
-            *([bars] if any(row.value.interval for row in shown) else []),
-            base.mark_point(filled=True, size=70, opacity=1).encode(
-                x=x, y=y, color=colour, href="href:N", tooltip=_tooltip(_TOLD)
-            ),
-        ]
-        if at is not None:
-            guessing = alt.Chart(alt.Data(values=[{"at": at}]))
-            layers.insert(0, guessing.mark_rule(strokeDash=[4, 3], color=SOFT).encode(x="at:Q"))
-        return alt.layer(*layers), shown
-
+    place = {"x": x, "y": y, "color": colour}
+    dots = {**place, "href": _text("href"), "tooltip": _tooltip(_TOLD)}
+    layers = [_layer("point", {**_DOT, "size": 70}, dots)]
+    if any(row.value.interval for row in shown):
+        within = {**place, "x": _field("low"), "x2": {"field": "high"}}
+        layers.insert(0, _layer("rule", {"strokeWidth": 2, "opacity": 0.5}, within))
+    told = _with_bars(caption, shown)
+    if line is not None:
+        what, at = line
+        rule = _layer("rule", {"strokeDash": [4, 3], "color": SOFT}, {"x": _field("at")})
+        layers.insert(0, {"data": {"values": [{"at": at}]}, **rule})
+        told += f" The dashed line is {what}."
+    if len(rows) > len(shown):
+        told += f" The {len(shown)} best of {len(rows)}."
     widths = (WIDE, NARROW - 75)  # names take their room
-    return draw(name, caption, compose, 24 * len(order) + 8, widths)
+    return draw(name, told, lambda _: (layers, shown), 24 * len(order) + 8, widths)
+
+
+def _with_bars(caption: str, rows: Sequence[Mark]) -> str:
+    """The caption, and what the bars are if there are any."""
+    bars = any(row.value.interval for row in rows)
+    return f"{caption}{'; bars are 95 % intervals' if bars else ''}."
 
 
 def lines(name: str, rows: Sequence[Mark], caption: str, titles: tuple[str, str]) -> Chart | None:
-    """A line with intervals per label over time; `x` is a moment as ISO 8601 has it."""
+    """A line with intervals per label over time; `x` is a moment as ISO 8601 has it.
+
+    The caption, without its final stop, is told what the bars are if there are any.
+    """
     if not rows:
         return None
-    alt = _altair()
-
     moments = sorted(datetime.fromisoformat(str(row.x)) for row in rows)
     shown = "%Y-%m-%d" if (moments[-1] - moments[0]).days >= _DAYS else "%m-%d %H:%M"
-    axis = alt.Axis(format=shown, labelOverlap=True)
-    x = alt.X("x:T", title=titles[0], axis=axis, scale=alt.Scale(type="utc"))
-    y = alt.Y("value:Q", title=titles[1], scale=alt.Scale(zero=False, nice=True))
+    axis = {"format": shown, "labelOverlap": True}
+    x = {"field": "x", "type": "temporal", "title": titles[0], "axis": axis}
+    x["scale"] = {"type": "utc"}
+    y = _field("value", title=titles[1], scale={"zero": False, "nice": True})
     colour = _colour(rows, "label")
-
-    def compose(_: int) -> tuple[Any, Sequence[Mark]]:
-        base = alt.Chart()
-        bars = base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
-            x=x, y="low:Q", y2="high:Q", color=colour
-        )
-        layers = alt.layer(
-            base.mark_line(strokeWidth=1.5).encode(x=x, y=y, color=colour),
-            *([bars] if any(row.value.interval for row in rows) else []),
-            base.mark_point(filled=True, size=45, opacity=1).encode(
-                x=x, y=y, color=colour,
-                shape=alt.Shape("label:N", legend=None),
-                tooltip=_tooltip({**_TOLD, "x_text": "finished"}),
-            ),
-        )  # fmt: skip
-        return layers, rows
-
-    return draw(name, caption, compose, 260)
+    place = {"x": x, "y": y, "color": colour}
+    within = {**place, "y": _field("low"), "y2": {"field": "high"}}
+    told = _tooltip({**_TOLD, "x_text": "finished"})
+    bars = _layer("rule", {"strokeWidth": 1.5, "opacity": 0.5}, within)
+    layers = [
+        _layer("line", {"strokeWidth": 1.5}, place),
+        *([bars] if any(row.value.interval for row in rows) else []),
+        _layer("point", _DOT, {**place, "shape": _text("label", legend=None), "tooltip": told}),
+    ]
+    return draw(name, _with_bars(caption, rows), lambda _: (layers, rows), 260)
 
 
-def _altair() -> Any:
-    """Altair, untyped: its own types spell out every colour there is."""
-    import altair
+def _layer(kind: str, mark: Spec, encoding: Spec, only: str | None = None) -> Spec:
+    """Marks of a kind, of the data of which a filter says so, if there is one."""
+    chosen = {"transform": [{"filter": only}]} if only else {}
+    return {**chosen, "mark": {"type": kind, **mark}, "encoding": encoding}
 
-    return altair
+
+def _field(name: str, **more: Any) -> Spec:
+    """A number of the data as a channel."""
+    return {"field": name, "type": "quantitative", **more}
+
+
+def _text(name: str, **more: Any) -> Spec:
+    """A text of the data as a channel."""
+    return {"field": name, "type": "nominal", **more}
 
 
 def _domain(shown: Sequence[Estimate]) -> tuple[float, float]:
@@ -416,10 +418,8 @@ def _domain(shown: Sequence[Estimate]) -> tuple[float, float]:
     return min(ends) - room, max(ends) + room
 
 
-def _over(domain: tuple[float, float]) -> Any:
-    alt = _altair()
-
-    return alt.Scale(domain=list(domain), nice=False, zero=False)
+def _over(domain: tuple[float, float]) -> Spec:
+    return {"domain": list(domain), "nice": False, "zero": False}
 
 
 def _with_sides(
@@ -431,7 +431,7 @@ def _with_sides(
         (
             (point.x.value - left) / (right - left) * width,
             (top - point.y.value) / (top - bottom) * _HEIGHT,
-            escape.clean(point.label),
+            escape.clean(point.short),
         )
         for point in points
     ]
@@ -439,18 +439,14 @@ def _with_sides(
     return [replace(point, side=side.get(i), area=point.gib or 0) for i, point in enumerate(points)]
 
 
-def _tooltip(titles: Mapping[str, str]) -> list[Any]:
-    alt = _altair()
-
-    return [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
+def _tooltip(titles: Mapping[str, str]) -> list[Spec]:
+    return [_text(field, title=title) for field, title in titles.items()]
 
 
-def _colour(rows: Sequence[Point | Mark], key: Literal["family", "label"]) -> Any:
+def _colour(rows: Sequence[Point | Mark], key: Literal["family", "label"]) -> Spec:
     """A colour per name in the order of appearance; what comes after the sixth shares a grey."""
-    alt = _altair()
-
     names = list(dict.fromkeys(escape.clean(getattr(row, key)) for row in rows))
     colours = [SERIES[i] if i < len(SERIES) else OTHER for i in range(len(names))]
     told = 2 <= len(names) <= 12
-    legend = alt.Legend(orient="top", title=None, labelLimit=220) if told else None
-    return alt.Color(f"{key}:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    legend = {"orient": "top", "title": None, "labelLimit": 220} if told else None
+    return _text(key, scale={"domain": names, "range": colours}, legend=legend)

@@ -7,20 +7,18 @@ form, from the same spec; nobody else pays for it.
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from report import escape
+from report.charts import pictures
+from report.charts.pictures import Spec
 from report.stats import Estimate
-
-Spec = dict[str, Any]
 
 # Okabe and Ito's palette, darkened where it would be too faint on paper, and the inks of text,
 # each with the style sheet's variable that stands for it.
@@ -39,7 +37,8 @@ ANCHORS = (("left", 9, -9), ("left", 9, 12), ("right", -9, -9), ("right", -9, 12
 class Point:
     """One variant in the picture of quality (y, %) against time (x, ms), its weights as area.
 
-    The texts are a tooltip's. `side` is where its label stands, among ANCHORS.
+    The texts and the `label` are a tooltip's, the `short` label stands in the picture, at its
+    `side`, one of ANCHORS.
     """
 
     label: str
@@ -52,6 +51,7 @@ class Point:
     x_text: str
     y_text: str
     gib_text: str
+    short: str = ""
     front: bool = False
     side: int | None = None
     area: float = 0.0
@@ -59,7 +59,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One value of a ranking or a line, with its interval and the text of a tooltip."""
+    """One value of a ranking or a line, with its interval and the text of a tooltip.
+
+    A ranking's axis says the `short` label.
+    """
 
     label: str
     family: str | None
@@ -68,17 +71,31 @@ class Mark:
     text: str
     href: str | None
     x_text: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One picture: what it shows in a sentence, its interactive spec, and its drawings."""
+    """One picture: what it shows in a sentence, and its specs, for a wide page and a narrow one."""
 
     name: str
     caption: str
-    spec: Spec
-    wide: str
-    narrow: str
+    specs: tuple[Spec, Spec]
+
+    @property
+    def wide(self) -> str:
+        """The drawing for a wide page."""
+        return self._svg(0)
+
+    @property
+    def narrow(self) -> str:
+        """The drawing for a narrow page."""
+        return self._svg(1)
+
+    @property
+    def spec(self) -> Spec:
+        """The interactive form."""
+        return _interactive(self.specs[0])
 
     @property
     def script(self) -> str:
@@ -88,6 +105,26 @@ class Chart:
             f"window.quantbenchCharts[{escape.script_json(self.name)}]="
             f"{escape.script_json(self.spec)};\n"
         )
+
+    def _svg(self, which: int) -> str:
+        """The drawing: ids unique in the page, inks as variables."""
+        prefix, svg = f"{self.name}-{which}", pictures.svg(plain(self.specs[which]))
+        svg = re.sub(r'(id="|url\(#|href="#)([\w-]+)', rf"\g<1>{prefix}-\g<2>", svg)
+        svg = re.sub("|".join(INKS), lambda match: f"var({INKS[match[0]]})", svg)
+        svg = re.sub(r' (role|aria-roledescription)="[^"]*"', "", svg)
+        told = escape.html(self.caption)
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{told}" ', 1)
+
+
+def draw_ahead(charts: Sequence[Chart], kept: Path | None, root: Path) -> None:
+    """Draws what the charts need, all at once.
+
+    Args:
+        kept: the file in which drawings are kept from one time to the next, for the records
+            under `root`.
+    """
+    specs = [plain(spec) for chart in charts for spec in chart.specs]
+    pictures.draw_ahead(specs, kept, root)
 
 
 def figure(chart: Chart) -> escape.Markdown:
@@ -109,22 +146,13 @@ def markup(chart: Chart) -> Markup:
 def draw(
     name: str,
     caption: str,
-    compose: Callable[[int], tuple[Any, Sequence[Point | Mark]]],
+    compose: Callable[[int], tuple[Sequence[Spec], Sequence[Point | Mark]]],
     height: int,
     widths: tuple[int, int] = (WIDE, NARROW),
 ) -> Chart:
-    """Draws the chart and data that `compose` makes for a width in pixels, wide and narrow."""
+    """The chart of the layers and data that `compose` makes for a width, wide and narrow."""
     wide, narrow = (_spec(*compose(width), width, height) for width in widths)
-    drawings = [_svg(spec, f"{name}-{i}", caption) for i, spec in enumerate((wide, narrow))]
-    return Chart(name, caption, _interactive(wide), *drawings)
-
-
-@cache
-def bundle() -> str:
-    """The Vega, Vega-Lite and Vega-Embed scripts as one file, from the installed package."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return Chart(name, caption, (wide, narrow))
 
 
 def place_labels(
@@ -170,62 +198,54 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _spec(chart: Any, rows: Sequence[Point | Mark], width: int, height: int) -> Spec:
-    """The chart's Vega-Lite with its look and size; altair never sees the data, being slow."""
-    spec: Spec = chart.properties(width=width, height=height).to_dict(validate=False)
-    spec["data"] = {"values": [_datum(row) for row in rows]}
-    for layer in spec["layer"]:
-        if layer["data"] == {"name": "empty"}:  # altair's word for a chart without data
-            del layer["data"]
+def _spec(layers: Sequence[Spec], rows: Sequence[Point | Mark], width: int, height: int) -> Spec:
+    """The layers over the data, with their look and size."""
     axis = {
         **{"labelColor": SOFT, "titleColor": SOFT, "gridColor": GRID, "domainColor": GRID},
-        **{"tickColor": GRID, "titleFontWeight": "normal", "titleFontSize": 12, "tickCount": 6},
+        **{"tickColor": GRID, "titleFontWeight": "normal", "titleFontSize": 12},
+        **{"tickCount": 6 if width == WIDE else 4, "labelOverlap": "greedy", "labelSeparation": 6},
         **{"labelFontSize": 11, "titlePadding": 8, "labelLimit": 260 if width == WIDE else 165},
     }
     # A reader's font may be wider than the one that is measured here: columns have room.
     legend = {"labelColor": INK, "labelFontSize": 11, "columns": 3 if width == WIDE else 1}
     legend |= {"columnPadding": 48, "symbolOpacity": 1}
-    spec["config"] = {
-        **{
-            "aria": False,
-            "background": "transparent",
-            "font": "Arial, Liberation Sans, sans-serif",
-        },
-        **{"axis": axis, "legend": legend, "view": {"stroke": None}},
+    look = {"aria": False, "background": "transparent", "view": {"stroke": None}}
+    look["font"] = "Arial, Liberation Sans, sans-serif"
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "config": {**look, "axis": axis, "legend": legend},
+        "data": {"values": [_datum(row) for row in rows]},
+        "layer": list(layers),
+        "height": height,
+        "width": width,
     }
-    return _without_counters(spec)
-
-
-def _without_counters(spec: Spec) -> Spec:
-    """Altair numbers views in the order of a process's life; pages must not depend on that."""
-    text = re.sub(r'"name": "view_\d+"', '"name": "view"', json.dumps(spec))
-    made: Spec = json.loads(text)
-    return made
 
 
 def _interactive(spec: Spec) -> Spec:
     """The spec for a reader with scripts: as wide as the page, with zoom."""
-    made = copy.deepcopy(spec)
-    made["width"] = "container"
-    for layer in made.get("layer", []):
-        if "tooltip" in layer.get("encoding", {}):
-            types = {axis: layer["encoding"][axis].get("type") for axis in ("x", "y")}
-            axes = [axis for axis, kind in types.items() if kind != "nominal"]
+    layers = []
+    for layer in spec["layer"]:
+        encoding = layer["encoding"]
+        if "tooltip" in encoding:
+            axes = [axis for axis in ("x", "y") if encoding[axis]["type"] != "nominal"]
             zoom = {"name": "zoom", "select": {"type": "interval", "encodings": axes}}
-            layer["params"] = [{**zoom, "bind": "scales"}]
-    return made
+            layers.append({**layer, "params": [{**zoom, "bind": "scales"}]})
+        else:
+            layers.append(layer)
+    return {**spec, "layer": layers, "width": "container"}
 
 
-def _svg(spec: Spec, prefix: str, caption: str) -> str:
-    """The drawing: ids unique in the page, inks as variables, no links inside an image."""
-    import vl_convert
-
-    plain = copy.deepcopy(spec)
-    for layer in plain.get("layer", []):
-        for channel in ("href", "tooltip"):
-            layer.get("encoding", {}).pop(channel, None)
-    svg = vl_convert.vegalite_to_svg(plain)
-    svg = re.sub(r'(id="|url\(#|href="#)([\w-]+)', rf"\g<1>{prefix}-\g<2>", svg)
-    svg = re.sub("|".join(INKS), lambda match: f"var({INKS[match[0]]})", svg)
-    svg = re.sub(r' (role|aria-roledescription)="[^"]*"', "", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape.html(caption)}" ', 1)
+def plain(spec: Spec) -> Spec:
+    """The spec of a drawing: no links inside an image, nor what is told when it is pointed at."""
+    layers = [
+        {
+            **layer,
+            "encoding": {
+                channel: told
+                for channel, told in layer["encoding"].items()
+                if channel not in ("href", "tooltip")
+            },
+        }
+        for layer in spec["layer"]
+    ]
+    return {**spec, "layer": layers}

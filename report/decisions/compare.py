@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from tabulate import tabulate
 
@@ -20,7 +21,7 @@ from report.differences.pair import Difference
 from report.differences.texts import OwnText, own_text
 from report.rows import measured
 from report.rows.results import Results, fold
-from report.rows.rows import LATENCIES, Metric, QualityRow, Result, SpeedRow, Who
+from report.rows.rows import LATENCIES, Kin, Metric, QualityRow, Result, SpeedRow, Who
 
 HEADLINES = (
     Metric.TTFT_MEAN,
@@ -59,11 +60,15 @@ def compare(
         ConfigError: there is no such result, or the two share no machine and it is not clear
             which of several is meant.
     """
-    verdicts = families.Verdicts(results)
+    couples = {other: _couples(results, other, baseline, hardware) for other in others}
+    kin = {
+        row.kin for each in couples.values() for both in each for its in both for row in its.rows
+    }
+    verdicts = families.Verdicts(results, kin)
     found: list[Difference] = []
     for other in others:
         own: list[Difference] = []
-        for it, base in _couples(results, other, baseline, hardware):
+        for it, base in couples[other]:
             for x, y in families.matches(it.speed, base.speed, lambda row: row.workload):
                 own += families.speeds(results, x, y, HEADLINES)
             scores = list(families.matches(it.quality, base.quality, lambda row: row.asked))
@@ -80,9 +85,13 @@ def compare(
     return found
 
 
-def sentences(results: Results) -> dict[Who, str]:
-    """What is said of every variant, in one sentence."""
-    verdicts = families.Verdicts(results)
+def sentences(results: Results, kin: Collection[Kin] | None = None) -> dict[Who, str]:
+    """What is said of every variant, in one sentence.
+
+    Args:
+        kin: only of these families; of all where None.
+    """
+    verdicts = families.Verdicts(results, kin)
     return {
         each.row.who: each.sentence
         for decision in decisions(verdicts)
@@ -99,14 +108,23 @@ def plain(found: Sequence[Difference], said: Mapping[Who, str]) -> str:
         by_pair.setdefault(names, []).append(difference)
     blocks = []
     for (one, other), rows in by_pair.items():
-        mind = dict.fromkeys(text for row in rows for text in row.caveats)
-        notes = "".join(f"note: {escape.clean(text)}\n" for text in mind)
+        mind = "".join(f"note: {escape.clean(text)}\n" for text in remarks(rows))
         lines = [tuple(map(escape.clean, cells(row))) for row in rows]
         table = tabulate(lines, headers=HEADER, tablefmt="simple", disable_numparse=True)
         sentence = said.get(rows[0].a.who, "") if rows[0].b.is_baseline else ""
         head = f"{escape.clean(sentence)}.\n\n" if sentence else ""
-        blocks.append(f"{one} against {other}\n\n{head}{table}\n{notes}")
+        blocks.append(f"{one} against {other}\n\n{head}{table}\n{mind}")
     return "\n".join(blocks)
+
+
+def remarks(found: Iterable[Difference]) -> list[str]:
+    """What to mind of these, each once: which documents scores are on, and the caveats."""
+    scores = [
+        f"{each.series}: scores are on the {each.documents:,} documents that both answered"
+        for each in found
+        if each.documents
+    ]
+    return list(dict.fromkeys([*scores, *(text for each in found for text in each.caveats)]))
 
 
 def as_json(found: Sequence[Difference]) -> str:
@@ -171,14 +189,17 @@ def cells(difference: Difference) -> tuple[str, ...]:
     form: numbers.Form = numbers.change
     if unit:
         form = _points if unit == "share" else numbers.score_gap(unit)
+    shown, between = form(estimate), f"{form(ends.low)} to {form(ends.high)}" if ends else ""
     if kept is not None and kept.equal == 1:
-        estimate, ends, form = kept.estimate, kept.interval, _recovery
+        ends, recovery = kept.interval, partial(numbers.share, decimals=1)
+        shown = f"{recovery(kept.estimate)} % kept"
+        between = f"{recovery(ends.low)} to {recovery(ends.high)}" if ends else ""
     return (
         "" if difference.stage == "memory" else asked_text(difference.a),
         metric_text(difference.metric),
         *map(show, difference.values),
-        form(estimate),
-        f"{form(ends.low)} to {form(ends.high)}" if ends else "",
+        shown,
+        between,
         difference.word,
     )
 
@@ -206,8 +227,12 @@ class _Named:
     quality: list[QualityRow] = field(default_factory=list)
 
     @property
+    def rows(self) -> list[Result]:
+        return [*self.quality, *self.speed]
+
+    @property
     def sized(self) -> list[Result]:
-        return families.sized([*self.quality, *self.speed])[:1]
+        return families.sized(self.rows)[:1]
 
 
 def _couples(results: Results, a: str, b: str, hardware: str | None) -> list[tuple[_Named, _Named]]:
@@ -253,10 +278,6 @@ def _of_record(results: Results, where: str) -> dict[str, _Named]:
     speed = list(measured.speed_rows(record, where, path))
     scores, _ = fold(results.root, list(measured.quality_rows(record, where)), [record])
     return {record.hardware: _Named(speed, scores)}
-
-
-def _recovery(value: float | None) -> str:
-    return numbers.UNKNOWN if value is None else f"keeps {numbers.share(value, 1)} %"
 
 
 def _points(value: float | None) -> str:

@@ -6,15 +6,14 @@ measured, the choice says so. A tie holds variants none of which is beaten by an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from report import numbers
+from report import numbers, rates
 from report.decisions.summary import VariantSummary, quality_text, summaries
 from report.differences.families import Verdicts
-from report.rows.rows import LATENCIES, Metric, QualityRow, Source, SpeedRow
+from report.rows.rows import LATENCIES, Kin, Metric, QualityRow, Source, SpeedRow, is_toy
 
 Purpose = Literal["latency", "throughput", "memory", "cost", "safest"]
 PURPOSES: dict[Purpose, str] = {
@@ -24,8 +23,6 @@ PURPOSES: dict[Purpose, str] = {
     "cost": "Lowest cost",
     "safest": "Safest quality",
 }
-
-_TOY_GIB = 1.0  # weights of half a billion parameters in BF16
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +62,7 @@ class Decision:
     @property
     def is_toy(self) -> bool:
         """Whether it is of random weights, or of a model too small to be put to use."""
-        sizes = [each.weights_gib for each in self.variants if each.weights_gib]
-        is_small = max(sizes, default=math.inf) < _TOY_GIB
-        return is_small or all(each.is_random for each in self.variants)
+        return is_toy([each.row for each in self.variants])
 
     def choice(self, purpose: Purpose) -> Choice | None:
         """What to take for a purpose; None where nothing is known for it."""
@@ -76,10 +71,10 @@ class Decision:
 
 def decisions(verdicts: Verdicts) -> list[Decision]:
     """One for each family and machine: real models, GPUs, and what says most first."""
-    groups: dict[tuple[Source, str, str], tuple[list[SpeedRow], list[QualityRow]]] = {}
-    for load in verdicts.results.speed:
+    groups: dict[Kin, tuple[list[SpeedRow], list[QualityRow]]] = {}
+    for load in verdicts.loads:
         groups.setdefault(load.kin, ([], []))[0].append(load)
-    for score in verdicts.results.quality:
+    for score in verdicts.scores:
         groups.setdefault(score.kin, ([], []))[1].append(score)
     made = []
     for (source, hardware, family), (speed, quality) in groups.items():
@@ -131,8 +126,21 @@ def _fastest(
         return
     ties, untested = _ties(verdicts, ranked, metric)
     first, *others = ties
-    ahead = next(iter(_before(_ranked([*open_, first], metric), first)), None)
+    before = _before(_ranked([*open_, first], metric), first)
+    ahead = next(
+        ((each, how) for each in before if (how := _ahead(verdicts, each, first, metric))), None
+    )
     yield _choice(purpose, first, others, ahead, untested, words, _value(first, metric))
+
+
+def _ahead(verdicts: Verdicts, one: VariantSummary, first: VariantSummary, metric: Metric) -> str:
+    """How one with the better number is ahead, in words; nothing where no difference was found."""
+    a, b = _row(one, metric), _row(first, metric)
+    assert a and b
+    outcome = verdicts.between_speeds(a, b, metric).verdict.outcome
+    if outcome == "noise":
+        return ""
+    return "ahead" if outcome in ("higher", "lower") else "ahead (not tested)"
 
 
 def _before(ranked: Sequence[VariantSummary], one: VariantSummary) -> list[VariantSummary]:
@@ -158,7 +166,8 @@ def _row(of: VariantSummary, metric: Metric) -> SpeedRow | None:
 def _value(of: VariantSummary, metric: Metric) -> str:
     row = _row(of, metric)
     assert row
-    return f"{numbers.number(row.metrics[metric].value)} {metric.unit}"
+    load = rates.load(row.pace)
+    return f"{numbers.number(row.metrics[metric].value)} {metric.unit} at {load}"
 
 
 def _ties(
@@ -198,8 +207,11 @@ def _smallest(variants: Sequence[VariantSummary]) -> Iterator[Choice]:
     first, *ties = [each for each in sized if each.weights_gib == least]
     smaller = [each for each in open_ if each.weights_gib and each.weights_gib < least]
     ahead = min(smaller, key=lambda each: each.weights_gib or 0.0, default=None)
-    held = f"{numbers.number(least)} GiB of weights"
-    yield _choice("memory", first, ties, ahead, "", "least memory", held)
+    held = f"{numbers.number(least)} GiB of weights{' on disk' if first.weights_on_disk else ''}"
+    unknown = sum(not each.weights_gib for each in (*able, *open_))
+    untold = f"not known of {unknown} other{'s' if unknown > 1 else ''}" if unknown else ""
+    smallest = (ahead, "smaller") if ahead else None
+    yield _choice("memory", first, ties, smallest, untold, "least memory", held)
 
 
 def _cheapest(verdicts: Verdicts, variants: Sequence[VariantSummary]) -> Iterator[Choice]:
@@ -207,7 +219,8 @@ def _cheapest(verdicts: Verdicts, variants: Sequence[VariantSummary]) -> Iterato
     priced = [each for each in variants if each.usd_per_million is not None]
     for choice in _fastest(verdicts, priced, "cost", Metric.OUTPUT, "least money per token"):
         usd = f"${numbers.number(choice.take.usd_per_million)} per million output tokens"
-        take = choice.take, choice.ties, choice.undecided, choice.untested
+        ahead = (choice.undecided, "cheaper") if choice.undecided else None
+        take = choice.take, choice.ties, ahead, choice.untested
         yield _choice("cost", *take, "least money per token", usd)
 
 
@@ -237,22 +250,24 @@ def _choice(
     purpose: Purpose,
     first: VariantSummary,
     ties: Sequence[VariantSummary],
-    ahead: VariantSummary | None,
+    ahead: tuple[VariantSummary, str] | None,
     untested: str,
     words: str,
     amount: str,
 ) -> Choice:
     """Says it: who, how much, with whom it ties, how sure, and who might be better."""
-    told = f"{first.name}: {words}, {amount}"
+    among = " of those known to keep quality" if ahead else ""
+    told = f"{first.name}: {words}{among}, {amount}"
     if ties:
-        told += f"; no difference found to {_names(ties)}"
+        same = "the same as" if purpose == "memory" else "no difference found to"
+        told += f"; {same} {_names(ties)}"
     if untested:
         told += f"; {untested}"
     if ahead is not None:
-        more = ahead.quality.decision.more_documents if ahead.quality else None
-        needs = f"{more:,} more documents would decide" if more else "its quality is not decided"
-        told += f". {ahead.name} is ahead, if it keeps quality: {needs}"
-    return Choice(purpose, first, tuple(ties), ahead, untested, told)
+        one, how = ahead
+        needs = one.quality.needs("its quality") if one.quality else ""
+        told += f". {one.name} is {how}; {needs or 'its quality is not decided'}"
+    return Choice(purpose, first, tuple(ties), ahead[0] if ahead else None, untested, told)
 
 
 def _names(of: Sequence[VariantSummary]) -> str:

@@ -7,12 +7,14 @@ guess stands in for it, and is told as one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.config import Experiment, Family, Hardware, Variant
-from report.differences.families import Quality, Verdicts
+from report.differences.families import Verdicts
 from report.differences.pair import least
+from report.rows.results import Results
+from report.rows.rows import Kin
 from report.stats import recovery
 from report.stats.planning import Design, sessions_needed
 
@@ -32,6 +34,16 @@ class Need:
 
     count: int
     guessed: bool
+
+
+def kin(experiment: Experiment, results: Results) -> set[Kin]:
+    """The families whose measured answers say what an experiment needs."""
+    asked = {(hardware.id, variant.id) for variant, hardware in experiment.pairs()}
+    return {
+        row.kin
+        for row in results.quality
+        if row.source == "measured" and (row.hardware, row.variant) in asked
+    }
 
 
 def needs(experiment: Experiment, verdicts: Verdicts) -> dict[Key, Need]:
@@ -106,7 +118,7 @@ def _documents(
 def _of_variant(
     experiment: Experiment, verdicts: Verdicts, hardware: Hardware, variant: Variant
 ) -> Need:
-    judged = _judged(verdicts, hardware, variant)
+    judged = verdicts.decision(("measured", hardware.id, variant.id))
     if judged is not None and judged.kept is not None:
         return Need(judged.kept.documents + (judged.decision.more_documents or 0), guessed=False)
     margin = experiment.decision.asked()
@@ -114,13 +126,3 @@ def _of_variant(
         return Need(recovery.documents_needed(GUESSED_FLIPS, -least(margin)), guessed=True)
     scatter = GUESSED_FLIPS / GUESSED_SCORE**2
     return Need(recovery.documents_needed(scatter, 1 - least(margin)), guessed=True)
-
-
-def _judged(verdicts: Verdicts, hardware: Hardware, variant: Variant) -> Quality | None:
-    """The decision on the variant's quality there, by what it measured."""
-    rows: Iterable[Quality | None] = (
-        verdicts.decision(row.who)
-        for row in verdicts.results.quality
-        if (row.source, row.hardware, row.variant) == ("measured", hardware.id, variant.id)
-    )
-    return next((each for each in rows if each is not None), None)

@@ -63,6 +63,12 @@ class VariantSummary:
         return self.row.served.weights_gib or self.row.served.checkpoint_gib
 
     @property
+    def weights_on_disk(self) -> bool:
+        """Whether `weights_gib` is the size of the files."""
+        served = self.row.served
+        return not served.weights_gib and served.checkpoint_gib is not None
+
+    @property
     def kv_cache_tokens(self) -> int | None:
         """How many tokens fit in the KV cache beside the weights."""
         return self.row.served.kv_cache_tokens
@@ -89,7 +95,7 @@ def summaries(
 ) -> tuple[VariantSummary, ...]:
     """Every variant among rows of one family on one machine, the baseline first."""
     judged = dict(sessions.judged(speed))
-    rows = {row.variant: row for row in sized([*speed, *quality])}
+    rows = {row.variant: row for row in sized([*quality, *speed])}
     made = []
     for variant, row in rows.items():
         loads = {each.workload: each for each in speed if each.variant == variant}
@@ -130,8 +136,7 @@ def _decided(quality: Quality) -> str:
         return "quality not measured on the same documents"
     base = quality.tasks[0].b.variant_name
     seen = retention(kept.estimate, kept.interval, in_points=quality.in_points)
-    more = decision.more_documents
-    needs = f"; {more:,} more documents would decide" if more else ""
+    needs = f"; {found}" if (found := quality.needs()) else ""
     level = f"at least {100 * least:g} % of {base}'s quality"
     if quality.in_points:
         level = f"{base}'s quality within {numbers.share(-least, 1)} points"
@@ -165,10 +170,13 @@ def _speed(found: Difference | None, what: str) -> str:
 
 
 def _amount(ratio: float) -> str:
-    """A ratio in words: 34 % less, 12 % more, 2.1 times the."""
+    """A ratio in words: 34 % less, 12 % more, 2.1 times the, as much."""
     if ratio >= 2:
         return f"{numbers.number(ratio, 2)} times the"
-    return f"{abs(100 * (ratio - 1)):.0f} % {'less' if ratio < 1 else 'more'}"
+    percent = f"{abs(100 * (ratio - 1)):.0f}"
+    if percent == "0":
+        return "as much"
+    return f"{percent} % {'less' if ratio < 1 else 'more'}"
 
 
 def _own(of: VariantSummary) -> list[str]:

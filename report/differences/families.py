@@ -7,7 +7,7 @@ and corrected: the pairs with the baseline are one family of tests, all other pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeVar
@@ -18,6 +18,7 @@ from report.differences.pair import Difference
 from report.differences.texts import OwnText, own_text
 from report.rows.results import Results
 from report.rows.rows import (
+    Kin,
     Metric,
     QualityRow,
     Result,
@@ -45,6 +46,19 @@ class Quality:
     least: float
     in_points: bool
     tasks: tuple[Difference, ...]
+
+    def needs(self, of: str = "") -> str:
+        """How many documents would decide it, in words; nothing where it is decided or unknown.
+
+        Args:
+            of: what they would decide, if that is not said already.
+        """
+        more = self.decision.more_documents
+        if not more:
+            return ""
+        beyond = pair.more_than_there_are(more, self.tasks)
+        told = f"{more:,} more documents would decide {of}".rstrip()
+        return f"{told}, {beyond}" if beyond else told
 
 
 def against_baseline(
@@ -86,16 +100,26 @@ def speeds(
     return [pair.speed(results, a, b, metric) for metric in known]
 
 
-def differences(results: Results) -> list[Difference]:
-    """Every variant against its family's baseline on the same hardware, measured and published."""
+def differences(results: Results, kin: Collection[Kin] | None = None) -> list[Difference]:
+    """Every variant against its family's baseline on the same hardware, measured and published.
+
+    Args:
+        kin: only of these families; of all where None.
+    """
+    speed, quality = among(results.speed, kin), among(results.quality, kin)
     found: list[Difference] = []
-    for a, b in against_baseline(results.speed, lambda row: row.workload):
+    for a, b in against_baseline(speed, lambda row: row.workload):
         found += speeds(results, a, b, Metric)
-    for one, other in against_baseline(results.quality, lambda row: row.asked):
+    for one, other in against_baseline(quality, lambda row: row.asked):
         found.append(pair.quality(results, one, other))
-    for x, y in against_baseline(sized([*results.quality, *results.speed]), lambda _: ()):
+    for x, y in against_baseline(sized([*quality, *speed]), lambda _: ()):
         found += pair.memory(x, y)
     return correct(found)
+
+
+def among(rows: Sequence[Row], kin: Collection[Kin] | None) -> Sequence[Row]:
+    """The rows of these families; all of them where None is given."""
+    return rows if kin is None else [row for row in rows if row.kin in kin]
 
 
 def correct(found: Sequence[Difference]) -> list[Difference]:
@@ -114,13 +138,18 @@ def correct(found: Sequence[Difference]) -> list[Difference]:
 
 
 class Verdicts:
-    """Every verdict on the results, each made once: whoever asks gets the same, in any order."""
+    """Every verdict on the results, each made once: whoever asks gets the same, in any order.
 
-    def __init__(self, results: Results) -> None:
+    Those of a family on a machine rest on no other family's answers, so some can be made alone:
+    of `kin`, whose rows are `loads` and `scores`.
+    """
+
+    def __init__(self, results: Results, kin: Collection[Kin] | None = None) -> None:
         self.results = results
+        self.loads, self.scores = among(results.speed, kin), among(results.quality, kin)
         self._qualities: dict[Who, Quality] = {}
-        self._own_texts = _own_texts(results)
-        self.differences = self._with_decisions(differences(results))
+        self._own_texts = _own_texts(results, self.scores)
+        self.differences = self._with_decisions(differences(results, kin))
         self._found = {(d.a.who, d.series, d.metric): d for d in self.differences}
         self._told = {
             (d.a.record, d.b.record, d.series, d.metric): d.verdict
@@ -129,7 +158,7 @@ class Verdicts:
         }
         self._judged: dict[Hashable, list[QualityRow]] = {}
         self._kin: dict[Hashable, list[QualityRow]] = {}
-        for row in results.quality:
+        for row in self.scores:
             self._judged.setdefault(_group(row), []).append(row)
             self._kin.setdefault(row.kin, []).append(row)
         self._done: set[Hashable] = set()
@@ -218,10 +247,10 @@ class Verdicts:
         ]
 
 
-def _own_texts(results: Results) -> dict[Who, OwnText]:
+def _own_texts(results: Results, scores: Iterable[QualityRow]) -> dict[Who, OwnText]:
     """Of every variant whose baseline read some of the same texts, on the same machine."""
     pairs: dict[Who, tuple[list[QualityRow], list[QualityRow]]] = {}
-    for a, b in against_baseline(results.quality, lambda row: row.asked):
+    for a, b in against_baseline(scores, lambda row: row.asked):
         for rows, row in zip(pairs.setdefault(a.who, ([], [])), (a, b), strict=True):
             rows.append(row)
     found = {who: own_text(results, *rows) for who, rows in pairs.items()}

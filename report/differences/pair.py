@@ -5,7 +5,7 @@ Everything is a against b: a ratio is a / b, a difference a − b.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -69,6 +69,8 @@ class Difference:
         if self.decision is not None:
             return decision_text(self.decision)
         outcome = self.verdict.outcome
+        if decided := self._of_totals(outcome):
+            return decided
         if outcome not in ("higher", "lower"):
             plain = {"noise": "no difference found", "described": "not judged"}
             published = self.stage == "speed" and self.a.source == "published"
@@ -77,6 +79,13 @@ class Difference:
             return stats.speed(self.verdict, higher_is_faster=self.metric not in LATENCIES)
         assert isinstance(self.a, QualityRow)
         return "better" if (outcome == "higher") == self.a.higher_is_better else "worse"
+
+    def _of_totals(self, outcome: str) -> str:
+        """What totals alone decide against a baseline: never that quality is kept."""
+        if not (self.unpaired and self.b.is_baseline and isinstance(self.a, QualityRow)):
+            return ""
+        worse = "lower" if self.a.higher_is_better else "higher"
+        return {"noise": "undecided", worse: "loses"}.get(outcome, "")
 
     @property
     def unit(self) -> Unit | None:
@@ -87,6 +96,14 @@ class Difference:
     def paired(self) -> bool:
         """Whether it is tested document by document."""
         return self.gained is not None and self.lost is not None
+
+    @property
+    def documents_left(self) -> int | None:
+        """How many documents its task has beside those that both answered; None if not known."""
+        if not isinstance(self.a, QualityRow) or self.documents is None:
+            return None
+        every = self.a.documents_original
+        return None if every is None else max(0, every - self.documents)
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -120,6 +137,15 @@ class Difference:
         return stats.detectable_unpaired(pooled, a.n, b.n, level=level)
 
 
+def more_than_there_are(more: int, tasks: Sequence[Difference]) -> str:
+    """Whose documents are too few for so many more of them, in words; nothing if they are not."""
+    left = [each.documents_left for each in tasks]
+    if any(each is None for each in left) or more <= sum(each or 0 for each in left):
+        return ""
+    names = dict.fromkeys(each.series for each in tasks)
+    return f"more than {next(iter(names))} has" if len(names) == 1 else "more than its tasks have"
+
+
 def decision_text(decision: Decision) -> str:
     """A decision on quality in words."""
     more = decision.more_documents
@@ -147,10 +173,10 @@ def _ratio(results: Results, a: SpeedRow, b: SpeedRow, metric: Metric) -> stats.
         return alone
     if a.place != b.place or a.variant == b.variant:
         return alone
-    machine, measure = results.machines[a.place], (metric, a.workload)
-    if found := machine.compare(a.variant, b.variant, measure):
+    machine = results.machines[a.place]
+    if found := machine.compare(a, b, metric):
         return _verdict(found, "simultaneous interval over sessions")
-    pool = machine.pools.get(measure)
+    pool = machine.pools.get((metric, a.workload))
     if pool is None:
         return alone
     told = sessions.compare_alone(metric, pool, machine.spread, a.variant, b.variant)

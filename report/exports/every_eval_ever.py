@@ -24,11 +24,21 @@ _DESCRIPTION = {
 }
 
 
-def documents(record: Record) -> Iterator[tuple[str, str]]:
-    """The path that the datastore expects and the document of a quality record; none for others."""
+def path(record: Record) -> str | None:
+    """Where the datastore expects the document of a quality record; None for others."""
     if record.quality is None or is_random(record) or record.model is None or record.engine is None:
+        return None
+    identity = f"{record.hardware}/{record.variant}/{record.key}/{_seconds(record)}"
+    name = uuid.UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4)
+    return f"data/quantbench/{_model_id(record)}/{name}.json"
+
+
+def documents(record: Record) -> Iterator[tuple[str, str]]:
+    """The path and the document of a quality record; none for others."""
+    where = path(record)
+    if where is None or record.quality is None or record.engine is None:
         return
-    seconds = f"{record.provenance.finished_at.timestamp():.0f}"
+    seconds = _seconds(record)
     model_id = _model_id(record)
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -48,9 +58,12 @@ def documents(record: Record) -> Iterator[tuple[str, str]]:
             _result(task, metric) for task in record.quality.tasks for metric in task.metrics
         ],
     }
-    identity = f"{record.hardware}/{record.variant}/{record.key}/{seconds}"
-    name = uuid.UUID(bytes=hashlib.sha256(identity.encode()).digest()[:16], version=4)
-    yield f"data/quantbench/{model_id}/{name}.json", canonical_json(document)
+    yield where, canonical_json(document)
+
+
+def _seconds(record: Record) -> str:
+    """When it finished, as the schema tells time."""
+    return f"{record.provenance.finished_at.timestamp():.0f}"
 
 
 def _model_id(record: Record) -> str:

@@ -21,12 +21,15 @@ def write(results: Results, folder: Path, site_url: str | None) -> None:
         _write(folder / "badges" / path, badge)
     entries = feeds.entries(results.runs, site_url)
     (folder / "feed.xml").write_text(feeds.atom(entries, site_url), encoding="utf-8")
+    cards: dict[tuple[str, str], Record] = {}
     for run in results.runs:
         if run.current and run.stage == "quality" and not run.random_weights:
             record = results.record(run.record)
-            _write_model_card(folder / "model-cards", record)
+            cards[run.hardware, run.variant] = record  # the oldest come first
             for path, document in every_eval_ever.documents(record):
                 _write(folder / "every-eval-ever" / path, document)
+    for record in cards.values():
+        _write_model_card(folder / "model-cards", record)
 
 
 def _badges(results: Results) -> Iterator[tuple[str, str]]:

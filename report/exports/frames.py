@@ -43,6 +43,7 @@ _PARTS: dict[str, Callable[[Estimate], float | None]] = {
     "_high": lambda estimate: estimate.interval.high if estimate.interval else None,
     "_se": lambda estimate: estimate.standard_error,
 }
+_AT_ONCE = 5_000  # rows that are held as Python's own values
 Getter = Callable[[Any], Any]
 
 
@@ -73,10 +74,15 @@ def rows(results: Results, name: str) -> Sequence[object]:
 
 def frame(kind: type, rows: Sequence[object]) -> pd.DataFrame:
     """Rows of one kind as a frame of exactly its columns and their types."""
-    made = columns(kind)
-    data = {column.name: [column.value(row) for row in rows] for column in made}
-    kinds = {column.name: column.kind for column in made}
-    return pd.DataFrame(data, dtype=object).astype(kinds)
+    made = {
+        each.name: _typed([each.value(row) for row in rows], each.kind) for each in columns(kind)
+    }
+    return pd.DataFrame(made)
+
+
+def _typed(values: Sequence[Any], kind: Any) -> pd.Series[Any]:
+    """One column: never are all of them held as Python's own values at once."""
+    return pd.Series(values, dtype=object).astype(kind)
 
 
 def columns(kind: type) -> list[Column]:
@@ -128,15 +134,20 @@ def _write(frame: pd.DataFrame, path: Path) -> None:
     )
     safe.to_csv(path.with_suffix(".csv"), index=False, lineterminator="\n")
     frame.to_parquet(path.with_suffix(".parquet"), index=False)
+    with path.with_suffix(".json").open("w", encoding="utf-8", newline="\n") as file:
+        file.write("[\n")
+        for first in range(0, len(frame), _AT_ONCE):
+            file.write(",\n" if first else "")
+            file.write(",\n".join(_objects(frame.iloc[first : first + _AT_ONCE])))
+        file.write("\n]\n")
+
+
+def _objects(frame: pd.DataFrame) -> Iterator[str]:
+    """Each row as an object of JSON."""
     names, whole = list(frame.columns), frame.astype(object).where(frame.notna(), None)
-    lines = [
-        json.dumps(
-            dict(zip(names, map(_finite, row), strict=True)), ensure_ascii=False, allow_nan=False
-        )
-        for row in whole.itertuples(index=False)
-    ]
-    text = ",\n".join(lines)
-    path.with_suffix(".json").write_text(f"[\n{text}\n]\n", encoding="utf-8")
+    for row in whole.itertuples(index=False):
+        named = dict(zip(names, map(_finite, row), strict=True))
+        yield json.dumps(named, ensure_ascii=False, allow_nan=False)
 
 
 def _no_formula(text: str) -> str:

@@ -71,7 +71,7 @@ class VerdictRow:
 
 def verdict_rows(results: Results) -> Iterator[VerdictRow]:
     """The rows of all families and machines, in the order of the differences."""
-    verdicts = Verdicts(results)
+    verdicts = results.once(Verdicts)
     for each in verdicts.differences:
         yield _row(each, verdicts)
 

@@ -24,17 +24,23 @@ from report.rows.sessions import find_baseline
 
 Row = TypeVar("Row", bound=Result)
 
-# shown: a test says so after correction. likely: only before correction. noise: a test says it
-# cannot be told. interval: no test, but each value's own interval says so. one run: values without
-# any interval. fact: counted or computed, not sampled.
-Certainty = Literal["shown", "likely", "interval", "noise", "one run", "fact"]
+# shown: a test says so after correction. likely: only before correction. interval: no test, but
+# each value's own interval says so. noise: a test says it cannot be told. undecided: an interval
+# lies on both sides of a limit. one run: values without any interval. measured: values that no test
+# is made for. fact: what is counted or on record. arithmetic: it follows from what was asked.
+Certainty = Literal[
+    "shown", "likely", "interval", "noise", "undecided", "one run", "measured", "fact", "arithmetic"
+]
 CERTAINTIES: dict[Certainty, str] = {
     "shown": "shown by a test",
     "likely": "likely, not settled",
     "interval": "by its interval",
     "noise": "no difference found",
+    "undecided": "undecided",
     "one run": "one session, not judged",
+    "measured": "measured, not judged",
     "fact": "counted, not sampled",
+    "arithmetic": "arithmetic",
 }
 Kind = Literal[
     "mixed_machines", "disturbed", "failed", "random_weights", "service_level", "fastest",
@@ -87,7 +93,7 @@ class Finding:
     @property
     def certainty_text(self) -> str:
         """How sure that is, in words."""
-        return CERTAINTIES[self.certainty]
+        return certainty_text(self.certainty, self.scope.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,13 @@ def primary(rows: Sequence[QualityRow]) -> list[QualityRow]:
 def asked_order(row: QualityRow) -> tuple[str, str, tuple[int, bool, str]]:
     """Sorts quality rows by task, variant and metric, `acc` first."""
     return row.task, row.variant, metric_order(row.metric)
+
+
+def certainty_text(certainty: Certainty, source: Source) -> str:
+    """A certainty in words; what was published is known of runs, not of sessions."""
+    if certainty == "one run" and source == "published":
+        return "one run, not judged"
+    return CERTAINTIES[certainty]
 
 
 def certainty_of(verdict: stats.Verdict) -> Certainty:

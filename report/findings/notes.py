@@ -80,11 +80,14 @@ def failed(results: Results) -> Iterator[Finding]:
         scope = Scope("measured", hardware, runs[0].hardware_name)
         names = words.names(list(dict.fromkeys(run.variant_name for run in runs)))
         headline = f"{len(runs)} newest {'run' if len(runs) == 1 else 'runs'} failed: {names}"
-        stages: dict[str, list[str]] = {}  # by reason: one often stops several
+        stages: dict[str, dict[str, list[str]]] = {}  # by reason: one often stops several
         for run in runs:
-            reason = run.error or "no message"
-            stages.setdefault(reason, []).append(f"{run.variant_name} ({run.stage})")
-        listed = [f"{words.names(each)}: {reason}" for reason, each in stages.items()]
+            of_reason = stages.setdefault(run.error or "no message", {})
+            of_reason.setdefault(run.variant_name, []).append(run.stage)
+        listed = [
+            f"{words.names([f'{name} ({words.names(own)})' for name, own in each.items()])}: {why}"
+            for why, each in stages.items()
+        ]
         yield Finding("failed", 28, scope, "fact", headline, f"{'; '.join(listed)}.", tuple(runs))
 
 
@@ -109,21 +112,24 @@ def one_session(here: Place) -> Iterator[Finding]:
 
 
 def session_spread(results: Results) -> Iterator[Finding]:
-    """How far sessions of the same variant lie apart on a machine, in the metrics judged."""
-    for (hardware, _), machine in sorted(results.machines.items()):
+    """How far sessions of the same variant scatter on a machine, in the metrics judged."""
+    for place, machine in sorted(results.machines.items()):
         asked = dict.fromkeys(each for own in machine.judged.values() for each in own)
         known = [(machine.pools[each].variance, each) for each in asked if each in machine.pools]
         known = [(variance, each) for variance, each in known if variance > 0]
         if not known:
             continue
         variance, (metric, workload) = max(known)
-        rows = [row for row in machine.rows if row.workload == workload and row.sessions > 1]
-        apart = numbers.share(math.expm1(math.sqrt(variance)), 1)
-        scope = Scope("measured", hardware, rows[0].hardware_name)
-        headline = f"Sessions of the same variant lie {apart} % apart on {scope.hardware_name}"
-        detail = (
-            f"The standard deviation from session to session, pooled over variants, where it is"
-            f" largest: {metric.label} at {rates.load(workload[0])}. Every interval of a"
-            " speed rests on it."
+        own = [row for row in results.speed if row.source == "measured" and row.place == place]
+        rows = [row for row in own if row.workload == workload and row.sessions > 1]
+        scatter = numbers.share(math.expm1(math.sqrt(variance)), 1)
+        scope = Scope("measured", rows[0].hardware, rows[0].hardware_name)
+        headline = (
+            f"Sessions of the same variant scatter by {scatter} % (standard deviation) on"
+            f" {scope.hardware_name}"
         )
-        yield Finding("session_spread", 40, scope, "fact", headline, detail, evidence(*rows))
+        detail = (
+            f"Pooled over variants, where it is largest: {metric.label} at"
+            f" {rates.load(workload[0])}. Every interval of a speed rests on it."
+        )
+        yield Finding("session_spread", 40, scope, "measured", headline, detail, evidence(*rows))

@@ -25,7 +25,7 @@ from report.rows.rows import QualityRow
 
 # Families are compared with the next lower one, from the best down, at most this many.
 _FAMILIES = 8
-_OUTCOMES: dict[str, Certainty] = {"keeps": "shown", "loses": "shown", "undecided": "noise"}
+_OUTCOMES: dict[str, Certainty] = {"keeps": "shown", "loses": "shown", "undecided": "undecided"}
 
 
 def chance(here: Place) -> Iterator[Finding]:
@@ -169,8 +169,7 @@ def quality_noise(here: Place) -> Iterator[Finding]:
         rows_told = [row for row, _ in noise]
         variants_told = words.names([row.variant_name for row in rows_told])
         headline = (
-            f"{here.scope.family} on {task}: the quality of {variants_told} cannot be told from"
-            f" {base.variant_name}'s"
+            f"No difference in quality found on {task}: {variants_told} against {base.variant_name}"
         )
         detail = "; ".join(f"{test.a.variant_name}: {words.tested(test)}" for test in gaps) + ". "
         alone = max((t.detectable_alone for t in gaps if t.detectable_alone), default=None)
@@ -259,7 +258,7 @@ def _families(
     adjusted = [verdict.p_adjusted or 0.0 for verdict in verdicts]
     one, other = upper[0].family, lower[0].family
     holding = f"{held} of {len(tests)} comparisons hold after correction"
-    certainty: Certainty = "noise"
+    certainty: Certainty = "undecided" if held or against else "noise"
     headline = f"{one} and {other} cannot be ordered on {task}: {holding}"
     if held == len(tests):
         certainty = "shown"
@@ -297,12 +296,12 @@ def _is_lost(gap: stats.Verdict | None) -> bool:
 
 
 def _kept_text(found: Quality) -> str:
-    kept, more = found.kept, found.decision.more_documents
+    kept = found.kept
     if kept is None or kept.interval is None:
         return "unknown"
     text = retention(kept.estimate, kept.interval, in_points=found.in_points)
     tasks = ", ".join(test.series for test in found.tasks)
-    needs = f"; {more:,} more documents would decide" if more else ""
+    needs = f"; {more}" if (more := found.needs()) else ""
     return f"{text} of {tasks} over {kept.documents:,} documents{needs}"
 
 

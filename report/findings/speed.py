@@ -17,6 +17,7 @@ from report.findings.finding import (
     asked_order,
     baseline_of,
     certainty_of,
+    certainty_text,
     compared,
     evidence,
     with_caveats,
@@ -47,10 +48,10 @@ def service_level(here: Place) -> Iterator[Finding]:
     headline = "No variant is sure to keep within the service level"
     if yes:
         names = words.names([row.variant_name for row in yes])
+        if len(yes) == len(rows) > 2:
+            names = f"All {len(yes)} variants of {here.scope.family}"
         keep = "keeps" if len(yes) == 1 else "keep"
         headline = f"{names} {keep} within the service level at {load}"
-        if len(yes) > 1 and not _rivals(here, yes, Metric.E2E_MEAN)[0]:
-            headline += f", {yes[0].variant_name} the fastest of them"
     detail = (
         f"Service level: TTFT p90 at most {numbers.number(rows[0].limit_ttft_p90_ms)} ms, TPOT"
         f" p90 at most {numbers.number(rows[0].limit_tpot_p90_ms)} ms."
@@ -62,7 +63,7 @@ def service_level(here: Place) -> Iterator[Finding]:
     detail += f" Highest rate kept: {_kept(judged)}."
     certainty: Certainty = "one run" if any(r.sessions < 2 for r in rows) else "interval"
     if not yes and certainty == "interval" and unsure:
-        certainty = "noise"
+        certainty = "undecided"
     yield compared("service_level", 10, here.scope, certainty, headline, detail, *rows)
 
 
@@ -84,7 +85,7 @@ def fastest(here: Place) -> Iterator[Finding]:
             f"Against {tpot.b.variant_name}: time per output token {_effect(tpot)}, time to the"
             f" first {_effect(ttft)}, output {_effect(output)}."
         )
-    headline += words.tied(ties)
+    headline += words.tied(ties, tested=sure == "noise")
     yield compared("fastest", 11, here.scope, sure, headline, detail, *ranked)
 
 
@@ -97,7 +98,7 @@ def throughput(here: Place) -> Iterator[Finding]:
     value, load = best.metrics[Metric.OUTPUT].value, rates.load(best.pace)
     headline = (
         f"{best.variant_name} gives the most output at {load}: {numbers.number(value, 4)} tokens/s"
-        f"{words.tied(ties)}"
+        f"{words.tied(ties, tested=sure == 'noise')}"
     )
     *_, test = _against_baseline(here, best)
     detail = f"Against {test.b.variant_name}: {words.effect(test.verdict)}." if test else ""
@@ -127,7 +128,7 @@ def energy(here: Place) -> Iterator[Finding]:
         saved = numbers.change(joules / base.energy_per_output_token_j)
         detail = f"{saved} against {base.variant_name}."
         shown.append(base)
-    yield compared("energy", 15, here.scope, "fact", headline, detail, *shown)
+    yield compared("energy", 15, here.scope, "measured", headline, detail, *shown)
 
 
 def crossover(here: Place) -> Iterator[Finding]:
@@ -160,8 +161,8 @@ def slower(here: Place) -> Iterator[Finding]:
             f" {words.effect(tpot.verdict)}, output {words.effect(output.verdict)}"
         )
         weights = here.verdicts.memory(tpot.a)
-        saved = weights.verdict.estimate if weights else None
-        detail = f"What it saves is memory: {numbers.change(saved)} of weights." if saved else ""
+        size = words.size(weights) if weights else ""
+        detail = f"What it saves: {size}." if size.startswith(numbers.MINUS) else ""
         kept = here.verdicts.decision(tpot.a.who)
         if kept is not None and kept.decision.outcome == "loses":
             detail += " It loses quality too."
@@ -208,17 +209,17 @@ def load_cap(here: Place) -> Iterator[Finding]:
     cap = numbers.number(_cap(best), 4)
     most = abs(math.log(gained)) < abs(math.log(tpot)) / 2
     headline = (
-        f"Output at {rates.load(best.pace)} cannot exceed {cap} tokens/s, which"
-        f" hides {'most' if most else 'part'} of the difference"
+        f"Output at {rates.load(best.pace)} cannot exceed {cap} tokens/s, whatever the variant"
     )
     detail = (
-        f"{best.variant_name} reaches {numbers.share(reached, 0)} % of that. Against"
-        f" {other.variant_name} its output is {numbers.change(gained)} while its time per"
-        f" output token is {numbers.change(tpot)}."
+        f"{best.variant_name} reaches {numbers.share(reached, 0)} % of that, which hides"
+        f" {'most' if most else 'part'} of the difference: against {other.variant_name} its output"
+        f" is {numbers.change(gained)} while its time per output token is {numbers.change(tpot)}"
+        f" ({certainty_text(certainty_of(told), here.scope.source)})."
     )
     if any(row.pace.is_unthrottled for row in here.speed):
         detail += " The unthrottled load shows what each can give."
-    yield compared("load_cap", 25, here.scope, certainty_of(told), headline, detail, best, other)
+    yield compared("load_cap", 25, here.scope, "arithmetic", headline, detail, best, other)
 
 
 def _saving(here: Place, load: SpeedRow | None, tasks: Sequence[QualityRow]) -> Iterator[Finding]:
@@ -233,8 +234,7 @@ def _saving(here: Place, load: SpeedRow | None, tasks: Sequence[QualityRow]) -> 
         return
     told, detail = [], ""
     if weights and weights.verdict.estimate:
-        held = "memory for weights" if weights.metric == "weights_gib" else "weights on disk"
-        told.append(f"{numbers.change(weights.verdict.estimate)} {held}")
+        told.append(words.size(weights))
     if tpot and load:
         told.append(f"{words.effect(tpot.verdict)} time per output token")
         detail = (
@@ -289,7 +289,7 @@ def _kernel(here: Place, fast: SpeedRow, slow: SpeedRow, base: SpeedRow | None) 
             f" token of {other}"
         )
     else:
-        headline = f"Same weights, other kernel: {one} and {other} cannot be told apart"
+        headline = f"Same weights, other kernel: no difference found between {one} and {other}"
     detail = f"{words.factor(ratio)} between the two at {rates.load(fast.pace)}{words.ends(ratio)}"
     if e2e:
         detail += f"; end to end {one} takes {words.factor(e2e.verdict)} of {named}"

@@ -9,18 +9,57 @@ from collections.abc import Sequence
 
 from report import numbers, stats
 from report.differences.pair import Difference
-from report.rows.rows import Unit
+from report.rows.rows import Result, Unit
 
 
 def names(of: Sequence[str]) -> str:
-    """At most five names: a, b and c."""
-    shown = list(of) if len(of) <= 5 else [*of[:4], f"{len(of) - 4} more"]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    """At most four names: a, b and c. The words that all begin with are said once."""
+    told = list(of) if len(of) <= 4 else list(of[:3])
+    shown = [told[0], *short(told)[1:]]
+    shown += [f"{len(of) - 3} more"] if len(of) > 4 else []
+    comma = "; " if any("," in name for name in shown) else ", "
+    return shown[0] if len(shown) == 1 else f"{comma.join(shown[:-1])} and {shown[-1]}"
 
 
-def tied(ties: Sequence[str]) -> str:
-    """What a pick adds to its claim where a test cannot tell others from it."""
-    return f", no difference found to {names(ties)}" if ties else ""
+def short(of: Sequence[str]) -> list[str]:
+    """The names without the words that all begin with, but for one of each."""
+    if len(of) < 2:
+        return list(of)
+    split = [name.split() for name in of]
+    most = min(map(len, split)) - 1
+    start = next((i for i in range(most) if len({each[i] for each in split}) > 1), most)
+    return [" ".join(each[start:]) for each in split]
+
+
+def tied(ties: Sequence[str], *, tested: bool) -> str:
+    """What a pick adds to its claim where nothing tells others from it: no test, or no number."""
+    if not ties:
+        return ""
+    return f", {'no difference found to' if tested else 'the same as'} {names(ties)}"
+
+
+def same_size(gib: float, other: float) -> bool:
+    """Whether a reader sees one number for two sizes: they are counted, so these are the same."""
+    return numbers.number(gib) == numbers.number(other)
+
+
+def size(test: Difference) -> str:
+    """What the weights take against the baseline's: −57.2 % memory for weights."""
+    a, b = test.values
+    in_memory = test.metric == "weights_gib"
+    same = a is not None and b is not None and same_size(a, b)
+    told = "the same" if same else numbers.change(test.verdict.estimate)
+    told += " memory for weights" if in_memory else " weights on disk"
+    each = on_each(test.a) if in_memory else ""
+    return f"{told} ({each})" if each else told
+
+
+def on_each(row: Result) -> str:
+    """What one GPU holds of weights that several share: 7.64 GiB on each of 2 GPUs."""
+    gpus, held = row.served.gpus, row.served.weights_gib
+    if gpus < 2 or not held:
+        return ""
+    return f"{numbers.number(held / gpus)} GiB on each of {gpus} GPUs"
 
 
 def factor(ratio: stats.Verdict | None) -> str:
@@ -45,9 +84,13 @@ def ends(ratio: stats.Verdict) -> str:
 
 
 def gap(test: Difference) -> str:
-    """A difference of scores, with its metric unless that is plain `acc`."""
+    """A difference of scores, with its metric unless that is plain `acc`.
+
+    What no test shows is marked by the quality page's word, without how many documents it needs.
+    """
     metric = "" if test.metric == "acc" else f" {test.metric}"
-    return f"{_change(test.verdict.estimate, test.unit)}{metric}{_noise(test.verdict)}"
+    told = "" if test.verdict.significant else f" ({test.word.partition(':')[0]})"
+    return f"{_change(test.verdict.estimate, test.unit)}{metric}{told}"
 
 
 def tested(test: Difference) -> str:

@@ -31,10 +31,19 @@ from report.pages import (
 from report.pages.decision import Panel
 from report.places import TEMPLATES
 from report.rows.results import Results
-from report.rows.rows import Result
+from report.rows.rows import Result, is_toy
 
 Row = TypeVar("Row", bound=Result)
 Section = speed.Section | quality.Section | history.Section
+NAVIGATION = (
+    ("Overview", "index"),
+    ("Speed", "speed"),
+    ("Quality", "quality"),
+    ("Compare", "compare"),
+    ("History", "history"),
+    ("Methodology", "methodology"),
+    ("Data", "data"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,22 +61,25 @@ class Page:
 
 def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
     """All pages, the charts whose interactive form they offer, and the decisions."""
-    verdicts = Verdicts(results)
+    verdicts = results.once(Verdicts)
     loads = _arranged(results.speed, lambda row: (row.pace, ""))
     scores = _arranged(results.quality, lambda row: row.asked)
     found = findings(verdicts)
     coverage = overview.coverage(results.runs)
     decided = decisions(verdicts)
     panels = decision.panels(results, decided)
-    drawn: list[Chart] = []
-
-    drawn += [chart for panel in panels for chart in panel.charts]
+    on_speed, on_quality = speed.sections(loads, verdicts), quality.sections(scores, verdicts)
+    on_history = history.sections(results)
+    drawn = [
+        *(chart for panel in panels for chart in panel.charts),
+        *(chart for section in on_speed for chart in section.charts),
+        *(chart for section in on_quality for chart in section.charts),
+        *(section.chart for section in on_history if section.chart),
+    ]
+    drawing.draw_ahead(drawn, results.kept, results.root)
 
     def place(chart: Chart | None) -> escape.Markdown:
-        if chart is None:
-            return escape.Markdown("")
-        drawn.append(chart)
-        return drawing.figure(chart)
+        return drawing.figure(chart) if chart else escape.Markdown("")
 
     shared: dict[str, Any] = {"place": place, "facts": overview.counts(results)}
     pages = [
@@ -82,12 +94,12 @@ def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
             newest=overview.newest(results.runs),
         ),
         _takeaways(found, shared),
-        _page("speed", **shared, sections=speed.sections(loads, verdicts)),
+        _page("speed", **shared, sections=on_speed),
         _page(
             "quality",
             **shared,
             recoveries=quality.recoveries(scores, verdicts),
-            sections=quality.sections(scores, verdicts),
+            sections=on_quality,
             own_texts=quality.own_texts(scores, verdicts),
             texts=quality.expectations(results, scores),
         ),
@@ -96,7 +108,7 @@ def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
             **shared,
             sections=compare.sections(decided, verdicts),
         ),
-        _page("history", **shared, sections=history.sections(results)),
+        _page("history", **shared, sections=on_history),
         _page(
             "methodology",
             **shared,
@@ -123,7 +135,8 @@ def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
 def _page(name: str, path: str = "", **context: Any) -> Page:
     page = Page(path or name, "")
     template = environment().get_template(f"{name}.qmd.j2")
-    source = template.render(root=page.root, contents=_contents, **context)
+    frame = {"root": page.root, "path": page.path, "navigation": NAVIGATION}
+    source = template.render(**frame, contents=_contents, **context)
     return Page(page.path, source.rstrip() + "\n")
 
 
@@ -148,13 +161,26 @@ def _contents(prefix: str, sections: Sequence[Section]) -> escape.Markdown:
 
 
 def _arranged(rows: Sequence[Row], asked: Callable[[Row], tuple[Any, ...]]) -> list[Row]:
-    """By machine, ours before published ones; then load or task, family, its baseline, name."""
-    ours = {row.hardware for row in rows if row.source == "measured"}
+    """By machine; then load or task, family, its baseline, name.
+
+    Machines that served real models come first, then GPUs, then ours before published ones.
+    """
+    by_machine: dict[str, list[Row]] = {}
+    for row in rows:
+        by_machine.setdefault(row.hardware, []).append(row)
+    machines = {
+        hardware: (
+            is_toy(own),
+            all(row.served.engine_build == "cpu" for row in own),
+            all(row.source == "published" for row in own),
+            hardware,
+        )
+        for hardware, own in by_machine.items()
+    }
 
     def place(row: Row) -> tuple[Any, ...]:
-        machine = (row.hardware not in ours, row.hardware)
         variant = (row.source, row.family, not row.is_baseline, row.variant_name)
-        return *machine, *asked(row), *variant
+        return *machines[row.hardware], *asked(row), *variant
 
     return sorted(rows, key=place)
 

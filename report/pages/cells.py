@@ -10,7 +10,7 @@ from functools import partial
 from bench.records.pace import Pace
 from report import numbers, rates
 from report.differences.families import Verdicts
-from report.differences.pair import Difference
+from report.differences.pair import Difference, more_than_there_are
 from report.numbers import Form
 from report.pages.tables import Cell, Column, Tone
 from report.rows.rows import QualityRow, Result, SpeedRow, Unit
@@ -42,6 +42,7 @@ _TONES: dict[str, Tone] = {
     "better": "better",
     "slower": "worse",
     "worse": "worse",
+    "loses": "worse",
 }
 DECIDED: dict[str, Tone] = {"keeps": "better", "loses": "worse"}
 
@@ -72,6 +73,11 @@ def kept(found: Kept | None, *, in_points: bool, note: str = "") -> Cell:
 def amount(value: float | None, form: Form = numbers.number, note: str = "") -> Cell:
     """A number without an interval."""
     return unknown(note) if value is None else Cell(form(value), float(value), "", note)
+
+
+def gpus(row: Result) -> str:
+    """Over how many GPUs a model is spread, where it is more than one."""
+    return f"on {row.served.gpus} GPUs" if row.served.gpus > 1 else ""
 
 
 def text(value: str | None, note: str = "") -> Cell:
@@ -146,13 +152,34 @@ def against(found: Difference) -> Cell:
         f"{form(ends.low)} to {form(ends.high)}" if ends else "",
         tone=tone(found),
         word=_word(found),
-        more="; ".join(found.caveats),
+        more="; ".join([*found.caveats, *_both(found), *_kept_in_words(found)]),
     )
+
+
+def answered(row: QualityRow, found: Difference | None) -> Cell:
+    """How many documents a score is of, and of how many the difference to the baseline's is."""
+    both = found.documents if found is not None else None
+    note = f"{both:,} paired" if both is not None and both != row.n else ""
+    return amount(row.n, numbers.whole, note)
+
+
+def _both(found: Difference) -> Iterator[str]:
+    """Why the difference of two scores is not that of what stands beside them."""
+    rows = [row for row in (found.a, found.b) if isinstance(row, QualityRow)]
+    if found.documents is not None and any(row.n != found.documents for row in rows):
+        yield f"on the {found.documents:,} documents that both answered"
+
+
+def _kept_in_words(found: Difference) -> Iterator[str]:
+    """What a decision on one task rests on: the share of the baseline's score that was kept."""
+    cell = kept(found.kept, in_points=False)
+    if found.decision is not None and found.kept is not None and found.kept.equal and cell.interval:
+        yield f"{cell.text} % of the baseline's score kept, {cell.interval}"
 
 
 def _word(found: Difference) -> str:
     """The verdict in a word or two."""
-    word = "no difference" if found.verdict.outcome == "noise" else found.word
+    word = "no difference" if found.word == "no difference found" else found.word
     if found.decision is not None and found.decision.outcome != "unknown":
         word = found.decision.outcome
     return f"{word}, unpaired" if found.unpaired else word
@@ -179,7 +206,10 @@ def score_tests(row: QualityRow, verdicts: Verdicts) -> Sequence[Cell]:
     if found.lost is not None and found.gained is not None:
         flips = Cell(f"{found.lost:,} / {found.gained:,}", found.lost + found.gained)
     needed = found.decision.more_documents if found.decision else None
-    more = Cell(numbers.whole(needed), needed) if needed else Cell("")
+    more = Cell("")
+    if needed:
+        note = "task has fewer" if more_than_there_are(needed, [found]) else ""
+        more = Cell(numbers.whole(needed), needed, note=note)
     changed = _without_ends(found.changed_answers, numbers.share)
     return [against(found), more, flips, changed, _without_ends(found.shift, numbers.number)]
 

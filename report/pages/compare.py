@@ -1,4 +1,4 @@
-"""The compare page: the variants of a family on a machine, and every two of them tested.
+"""The compare page: the variants of a family on a machine, and every two of them.
 
 A pair has the one verdict that it has everywhere (`families.Verdicts`).
 """
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from bench.records.pace import Pace
 from report import escape, numbers, rates
 from report.decisions.decision import Decision
 from report.decisions.summary import VariantSummary
@@ -19,12 +18,12 @@ from report.pages import cells, tables
 from report.pages.tables import Better, Cell, Column, Row, Table
 from report.rows import loads
 from report.rows.loads import Kept
-from report.rows.rows import LATENCIES, Metric, QualityRow, SpeedRow, Who
+from report.rows.rows import LATENCIES, Metric, QualityRow, Size, SpeedRow, Who
 
 # Beyond these many pairs a table is no help, and pairing answers takes its time.
 MOST_PAIRS = 200
-_SHOWN = (Metric.TTFT_P90, Metric.TPOT_MEAN, Metric.OUTPUT)
-_TESTED = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.OUTPUT)
+_SIZES: dict[Size, str] = {"weights_gib": "GiB", "checkpoint_gib": "GiB on disk"}
+_SPEEDS = (Metric.TTFT_MEAN, Metric.TPOT_MEAN, Metric.OUTPUT)  # those that carry a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Section:
 
     title: str
     table: Table
-    tested: Table | None
+    pairs: Table | None
 
 
 def sections(found: Sequence[Decision], verdicts: Verdicts) -> list[Section]:
@@ -44,7 +43,7 @@ def sections(found: Sequence[Decision], verdicts: Verdicts) -> list[Section]:
         published = ", published" if decision.source == "published" else ""
         title = f"{decision.family} on {decision.hardware_name}{published}"
         made.append(
-            Section(title, _table(title, decision, kept), _tests(title, decision, verdicts))
+            Section(title, _table(title, decision, kept), _pairs(title, decision, verdicts))
         )
     return made
 
@@ -52,7 +51,7 @@ def sections(found: Sequence[Decision], verdicts: Verdicts) -> list[Section]:
 def html(value: Sequence[Section]) -> escape.Markdown:
     """The sections as a raw HTML block, the first one open."""
     shown = [
-        (each, tables.html(each.table), tables.html(each.tested) if each.tested else "")
+        (each, tables.html(each.table), tables.html(each.pairs) if each.pairs else "")
         for each in value
     ]
     return escape.html_block(tables.fragment("compare.html.j2", sections=shown))
@@ -66,11 +65,12 @@ def identifier(who: Who) -> str:
 def _table(title: str, decision: Decision, kept: Mapping[Who, Kept]) -> Table:
     variants = decision.variants
     asked = {row.asked: row for each in variants for row in each.scores}
+    size = _size(variants)
     columns = (
         cells.VARIANT,
-        Column("gib", "Weights", "GiB", better="lower", scale="ratio"),
-        Column("kv", "KV cache", "tokens", better="higher", scale="ratio"),
-        *(_speed_column(metric, variants) for metric in _SHOWN),
+        Column(size, "Weights", _SIZES[size], better="lower", change="exact"),
+        Column("kv", "KV cache", "tokens", better="higher", change="exact"),
+        *(_speed_column(metric, variants) for metric in _SPEEDS),
         Column("carried", "Carries", "requests/s", title="Highest rate within the service level"),
         *(_score_column(row) for row in asked.values()),
     )
@@ -78,9 +78,9 @@ def _table(title: str, decision: Decision, kept: Mapping[Who, Kept]) -> Table:
         Row(
             _head(each),
             [
-                _weights(each),
+                cells.amount(each.row.served.size(size), note=cells.gpus(each.row)),
                 cells.amount(each.kv_cache_tokens, numbers.whole),
-                *(_speed(each, metric) for metric in _SHOWN),
+                *(_speed(each, metric) for metric in _SPEEDS),
                 _carries(kept.get(each.row.who)),
                 *(_score(each, key) for key in asked),
             ],
@@ -101,11 +101,11 @@ def _speed_column(metric: Metric, variants: Sequence[VariantSummary], unit: str 
     better: Better = "lower" if metric in LATENCIES else "higher"
     unit = unit or metric.unit
     if row is None:
-        return Column(metric, metric.label, unit, better=better, scale="ratio")
+        return Column(metric, metric.label, unit, better=better, change="untested")
     sent = f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out"
     key = f"{metric}.{rates.name(row.pace)}.{row.input_tokens}.{row.output_tokens}"
     unit = f"{unit}, {rates.short(row.pace)}"
-    return Column(key, metric.label, unit, better=better, scale="ratio", title=sent)
+    return Column(key, metric.label, unit, better=better, change="untested", title=sent)
 
 
 def _score_column(row: QualityRow, unit: str = "%") -> Column:
@@ -115,7 +115,7 @@ def _score_column(row: QualityRow, unit: str = "%") -> Column:
         row.task,
         f"{row.metric}, {unit}" if share else row.metric,
         better="higher" if row.higher_is_better else "lower",
-        scale="points" if share else "ratio",
+        change="unpaired",
     )
 
 
@@ -128,10 +128,10 @@ def _head(of: VariantSummary) -> Cell:
     return replace(told, records=[(name, page) for page, name in named.items()] or told.records)
 
 
-def _weights(of: VariantSummary) -> Cell:
-    """In memory as the engine says, else on disk: the same weights are about the same size."""
-    note = "" if of.row.served.weights_gib else "on disk"
-    return cells.amount(of.weights_gib, note=note if of.weights_gib else "")
+def _size(variants: Sequence[VariantSummary]) -> Size:
+    """The weights in memory, or where an engine tells that of none, on disk: never one by one."""
+    known = any(each.row.served.weights_gib for each in variants)
+    return "weights_gib" if known else "checkpoint_gib"
 
 
 def _row(of: VariantSummary, metric: Metric) -> SpeedRow | None:
@@ -154,17 +154,23 @@ def _score(of: VariantSummary, asked: tuple[str, str]) -> Cell:
 
 
 def _carries(kept: Kept | None) -> Cell:
-    """The highest measured rate it is sure to keep, and the next one it may keep."""
+    """The highest rate it is sure to keep of those that were tried, and what is known above it."""
     if kept is None:
         return cells.unknown()
-    note = "" if kept.unsure is None else f"unsure at {rates.short(Pace(kept.unsure))}"
+    note = ""
+    if kept.unsure is not None:
+        note = f"unsure at {kept.unsure:g}"
+    elif kept.fails is not None:
+        note = f"fails at {kept.fails:g}"
     if kept.highest is None:
-        return Cell("none", note=note, title="None of the measured rates is within the level")
-    return replace(cells.load(Pace(kept.highest)), note=note)
+        return Cell("none", note=note, title="No rate that was tried is within the level")
+    if not note:
+        return Cell(f"≥ {kept.highest:g}", kept.highest, note="highest tried")
+    return Cell(f"{kept.highest:g}", kept.highest, note=note)
 
 
-def _tests(title: str, decision: Decision, verdicts: Verdicts) -> Table | None:
-    """Every two, either way round: time to the first and per token, most output, each task."""
+def _pairs(title: str, decision: Decision, verdicts: Verdicts) -> Table | None:
+    """Every two, either way round, with what a test says of them, or why there is none."""
     couples = list(permutations(decision.variants, 2))
     if not couples or len(couples) > MOST_PAIRS:
         return None
@@ -172,12 +178,12 @@ def _tests(title: str, decision: Decision, verdicts: Verdicts) -> Table | None:
     columns = (
         Column("a", "Variant", numeric=False),
         Column("b", "Against", numeric=False),
-        *(_speed_column(metric, decision.variants, "%") for metric in _TESTED),
+        *(_speed_column(metric, decision.variants, "%") for metric in _SPEEDS),
         *(_score_column(row, "pp") for row in asked.values()),
     )
     rows = []
     for a, b in couples:
-        shown: list[Difference | None] = [_speeds(a, b, metric, verdicts) for metric in _TESTED]
+        shown: list[Difference | None] = [_speeds(a, b, metric, verdicts) for metric in _SPEEDS]
         shown += [_scores(a, b, key, verdicts) for key in asked]
         rows.append(
             Row(
@@ -187,7 +193,7 @@ def _tests(title: str, decision: Decision, verdicts: Verdicts) -> Table | None:
                 published=a.row.source == "published",
             )
         )
-    return Table(f"{_identifier(decision)}-tested", f"Tested, {title}", columns, rows, quiet=True)
+    return Table(f"{_identifier(decision)}-pairs", f"Every two, {title}", columns, rows, quiet=True)
 
 
 def _identifier(decision: Decision) -> str:

@@ -14,7 +14,7 @@ from itertools import chain
 
 from markupsafe import Markup
 
-from report import escape, numbers
+from report import escape, numbers, rates
 from report.charts import charts, drawing
 from report.charts.drawing import Chart
 from report.decisions.decision import PURPOSES, Choice, Decision, Purpose
@@ -188,7 +188,7 @@ def _models(decision: Decision, found: Sequence[Decision]) -> Iterable[Chip]:
 def _about(decision: Decision) -> str:
     about = []
     if decision.source == "published":
-        about.append("Published elsewhere, one run each: not tested.")
+        about.append("Published elsewhere: speed of one run, not tested; quality unpaired.")
     if all(each.is_random for each in decision.variants):
         about.append("Random weights: speed and memory only.")
     return " ".join(about)
@@ -237,11 +237,15 @@ def _table(decision: Decision) -> Table:
         return not best, not tied, not of.row.is_baseline, ratio or math.inf
 
     variants = sorted(decision.variants, key=rank)[:_MOST]
+    in_points = any(each.unpaired or (each.quality and each.quality.in_points) for each in variants)
+    kept = [_quality(each, 0.0 if in_points else 1.0) for each in variants]
+    tpot = _at(_TPOT, [each.usual for each in variants])
+    output = _at(_OUTPUT, [each.highest for each in variants])
     filled = [
-        (_QUALITY, _drawn([_quality(each) for each in variants], _margin(variants))),
-        (_TPOT, _drawn([_speed(each, Metric.TPOT_MEAN) for each in variants], 1.0)),
-        (_OUTPUT, _drawn([_speed(each, Metric.OUTPUT) for each in variants], 1.0)),
-        (_MEMORY, [cells.amount(each.weights_gib) for each in variants]),
+        (_QUALITY, _drawn(kept, _margin(variants))),
+        (tpot, _drawn([_speed(each, Metric.TPOT_MEAN) for each in variants], 1.0)),
+        (output, _drawn([_speed(each, Metric.OUTPUT) for each in variants], 1.0)),
+        (_MEMORY, [cells.amount(each.weights_gib, note=_where(each)) for each in variants]),
         (_CACHE, [cells.amount(each.kv_cache_tokens, numbers.whole) for each in variants]),
         (_COST, [cells.amount(each.usd_per_million) for each in variants]),
     ]
@@ -261,27 +265,42 @@ def _table(decision: Decision) -> Table:
     return Table(name, caption, columns, rows, quiet=True, dense=True)
 
 
+def _at(column: Column, rows: Iterable[SpeedRow | None]) -> Column:
+    """The column with the load that it is of, which all rows of a decision share."""
+    loads = {rates.short(row.pace) for row in rows if row is not None}
+    return replace(column, note=", ".join(sorted(loads)))
+
+
+def _where(of: VariantSummary) -> str:
+    """What is to be minded of the weights' size."""
+    return "on disk" if of.weights_on_disk else cells.gpus(of.row)
+
+
 def _tag(decision: Decision, of: VariantSummary) -> str:
     """What marks a row: whether it is the baseline or published, and what it is taken for."""
     marks = ["baseline"] if of.row.is_baseline else []
     marks += ["published"] if decision.source == "published" else []
     best, tied = _purposes(decision, of)
     if best and len(best) == len(decision.choices):
-        return "; ".join([*marks, "best for all"])
-    for word, purposes in (("best", best), ("tie", tied)):
+        return "; ".join([*marks, "take for all"])
+    for word, purposes in (("take", best), ("tie", tied)):
         marks += [f"{word}: {', '.join(_SHORT[each] for each in purposes)}"] if purposes else []
     return "; ".join(marks)
 
 
-def _quality(of: VariantSummary) -> Cell:
-    """The decision on its quality and what it kept, the interval under it; a baseline's score."""
+def _quality(of: VariantSummary, unchanged: float) -> Cell:
+    """The decision on its quality and what it kept, the interval under it; a baseline's score.
+
+    Args:
+        unchanged: what the baseline itself kept, by which it is sorted.
+    """
     if of.row.is_baseline:
         first = next(iter(of.scores), None)
         if first is None:
             return Cell("", tone="unknown")
         value = first.value.value
         own = f"{numbers.share(value, 1)} %" if first.unit == "share" else numbers.number(value)
-        return Cell(own, note=f"on {first.task}", tone="unknown")
+        return Cell(own, unchanged, note=f"on {first.task}", tone="unknown")
     tone, quality = cells.DECIDED.get(of.outcome, ""), of.quality
     if of.unpaired:
         verdict = of.unpaired[0].verdict
@@ -311,7 +330,7 @@ def _speed(of: VariantSummary, metric: Metric) -> Cell:
     if of.row.is_baseline:
         known = row.metrics.get(metric) if row else None
         own = f"{numbers.number(known.value)} {metric.unit}" if known else ""
-        return Cell(own, tone="unknown")
+        return Cell(own, 1.0, tone="unknown")
     if found is None or found.verdict.estimate is None:
         return cells.unknown()
     ratio, ends = found.verdict.estimate, found.verdict.interval

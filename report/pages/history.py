@@ -22,7 +22,17 @@ from report.rows.results import Results
 from report.rows.rows import HistoryRow, Metric
 
 _LEAST = 3  # two results before one can be tested
+_CHANGED = "changed on"
+_TOO_FEW = "too few results"
+_ALL_EQUAL = "not tested: all equal before"
+_NO_RATIO = "not tested: a value is zero or unknown"
+_UNTESTED = {
+    _TOO_FEW: "too few results",
+    _ALL_EQUAL: "only equal results before",
+    _NO_RATIO: "a value that is zero or unknown",
+}
 _MOST_EARLIER = 4
+_MOST = 240  # series on the page, in all; a reader finds no more, and a phone loads no more
 _COLUMNS = (
     cells.VARIANT,
     Column("series", "Series", numeric=False),
@@ -41,40 +51,67 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Every series of one machine, and how many of them changed."""
+    """The series of one machine, and what the tests say; `left_out` are not in the table."""
 
     id: str
     title: str
-    flagged: int
+    told: str
     count: int
+    left_out: int
+    left_out_flagged: int
     table: Table
     chart: Chart | None
 
 
 def sections(results: Results) -> list[Section]:
-    """Per machine: a table of every series with at least two results, and a picture of TPOT."""
+    """Per machine: a table of the series with at least two results, and a picture of TPOT.
+
+    Where there are too many for a page, those that changed stand there, then those that are newest.
+    """
     rows = sorted(results.history, key=_identity)
     series = [list(group) for _, group in groupby(rows, key=_identity)]
     series = [group for group in series if len(group) > 1]
     tests = sum(len(group) - (1 if _is_share(group) else 2) for group in series)
-    made = []
-    for hardware, groups in groupby(series, key=lambda group: group[0].hardware):
-        own = list(groups)
-        name = own[0][0].hardware_name
-        verdicts = [_changes(group, tests, results) for group in own]
-        body = [_row(group, seen) for group, seen in zip(own, verdicts, strict=True)]
-        caption = f"Every series with two or more results, {name}"
-        made.append(
-            Section(
-                hardware,
-                name,
-                flagged=sum(any(v.significant for v in seen) for seen in verdicts),
-                count=len(own),
-                table=Table(f"history-{hardware}", caption, _COLUMNS, body),
-                chart=charts.over_time(hardware, name, own),
-            )
-        )
-    return made
+    machines = [list(own) for _, own in groupby(series, key=lambda group: group[0].hardware)]
+    return [_section(own, tests, results, max(_MOST // len(machines), 1)) for own in machines]
+
+
+def _section(
+    own: Sequence[Sequence[HistoryRow]], tests: int, results: Results, most: int
+) -> Section:
+    """One machine, with at most so many series."""
+    hardware, name = own[0][0].hardware, own[0][0].hardware_name
+    verdicts = [_changes(group, tests, results) for group in own]
+    changed = [any(v.significant for v in seen) for seen in verdicts]
+    newest = [(changed[i], group[-1].finished_at or "") for i, group in enumerate(own)]
+    first = sorted(range(len(own)), key=lambda i: newest[i], reverse=True)[:most]
+    shown = sorted(first)
+    what = "Every series" if len(shown) == len(own) else f"{len(shown):,} of {len(own):,} series"
+    return Section(
+        hardware,
+        name,
+        told=_told(list(map(_word, own, verdicts))),
+        count=len(own),
+        left_out=len(own) - len(shown),
+        left_out_flagged=sum(changed) - sum(changed[i] for i in shown),
+        table=Table(
+            f"history-{hardware}",
+            f"{what} with two or more results, {name}",
+            _COLUMNS,
+            [_row(own[i], verdicts[i]) for i in shown],
+        ),
+        chart=charts.over_time(hardware, name, own),
+    )
+
+
+def _told(words: Sequence[str]) -> str:
+    """How many of the tested series changed, and why the others were not tested."""
+    untested = {why: words.count(word) for word, why in _UNTESTED.items()}
+    tested = len(words) - sum(untested.values())
+    flagged = sum(word.startswith(_CHANGED) for word in words)
+    first = f"{flagged:,} of {tested:,} tested series changed" if tested else "No series was tested"
+    more = [f"{count:,} have {why}" for why, count in untested.items() if count]
+    return "; ".join([first, *more])
 
 
 def _identity(row: HistoryRow) -> tuple[str, ...]:
@@ -124,17 +161,7 @@ def _flipped(old: HistoryRow, new: HistoryRow, tests: int, results: Results) -> 
 def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
     last, share = group[-1], _is_share(group)
     form: Form = numbers.score(last.unit) if last.stage == "quality" else numbers.number
-    flagged = [row for row, verdict in zip(group, seen, strict=False) if verdict.significant]
-    word = "no change"
-    if share and len({_value(row) for row in group}) == 1:
-        word = "always the same"
-    elif len(group) < _LEAST and not share:
-        word = "too few results"
-    elif not seen or all(verdict.outcome == "unknown" for verdict in seen):
-        word = "not tested: all equal before"
-    days = [numbers.date(row.finished_at) for row in flagged]
-    if flagged:
-        word = f"changed on {days[-1]}"
+    days = _changed_on(group, seen)
     engines = dict.fromkeys(str(row.engine_version) for row in group)
     return Row(
         Cell(last.variant_name, href=last.variant_page),
@@ -144,11 +171,33 @@ def _row(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> Row:
             replace(cells.measured(last.value, form), href=f"records/{last.record}"),
             Cell("", links=list(_earlier(group, form))),
             _change(seen[-1] if seen else None, share),
-            Cell(word, tone="" if flagged else "unknown", title=", ".join(days)),
+            Cell(_word(group, seen), tone="" if days else "unknown", title=", ".join(days)),
             Cell(" → ".join(engines)),
         ],
         variant=last.variant,
     )
+
+
+def _word(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> str:
+    """The verdict on a series; that a test found no change is not that there is none."""
+    share, days = _is_share(group), _changed_on(group, seen)
+    if days:
+        return f"{_CHANGED} {days[-1]}"
+    if share and len({_value(row) for row in group}) == 1:
+        return "always the same"
+    if len(group) < _LEAST and not share:
+        return _TOO_FEW
+    if not seen:
+        return _NO_RATIO
+    if all(verdict.outcome == "unknown" for verdict in seen):
+        return _ALL_EQUAL
+    return "no change found"
+
+
+def _changed_on(group: Sequence[HistoryRow], seen: Sequence[stats.Verdict]) -> list[str]:
+    """The days on which a test shows a change, in order."""
+    flagged = [row for row, verdict in zip(group, seen, strict=False) if verdict.significant]
+    return [numbers.date(row.finished_at) for row in flagged]
 
 
 def _name(row: HistoryRow) -> str:

@@ -47,8 +47,8 @@ _OWN_TEXTS = (
 )
 _EXPECTATIONS = (
     cells.VARIANT,
-    Column("kl", "Divergence from baseline", "nats per token", better="lower", scale="ratio"),
-    Column("perplexity", "Perplexity of the text", better="lower", scale="ratio"),
+    Column("kl", "Divergence from baseline", "nats per token", better="lower"),
+    Column("perplexity", "Perplexity of the text", better="lower"),
     Column("positions", "Positions"),
 )
 
@@ -60,7 +60,7 @@ class Section:
     id: str
     title: str
     asked: str
-    chart: Chart | None
+    charts: Sequence[Chart]
     table: Table
     more: Sequence[tuple[str, Sequence[Table]]]
 
@@ -90,13 +90,24 @@ def sections(rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Section]:
             listed = _parts(place, parts)
             more.append((f"The {len(listed.rows)} tasks of {task}", [listed]))
         title = f"{task}, {own[0].hardware_name}"
-        if len({row.n for row in leading if row.source == "measured"}) > 1:
-            found = [(row, verdicts.quality(row)) for row in leading]
-            chart = charts.score_changes(place, [(row, d.verdict) for row, d in found if d])
-        else:
-            chart = charts.scores(place, leading)
         table = _table(place, leading, verdicts)
-        made.append(Section(place, title, _asked(own), chart, table, more))
+        made.append(
+            Section(place, title, _asked(own), _charts(place, leading, verdicts), table, more)
+        )
+    return made
+
+
+def _charts(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> list[Chart]:
+    """One for each family: what it scored, or the changes where it answered other documents."""
+    made = []
+    for number, family in enumerate(dict.fromkeys(row.family for row in rows)):
+        own, name = [row for row in rows if row.family == family], f"{place}-{number}"
+        if len({row.n for row in own if row.source == "measured"}) > 1:
+            found = [(row, verdicts.quality(row)) for row in own]
+            chart = charts.score_changes(name, [(row, d.verdict) for row, d in found if d])
+        else:
+            chart = charts.scores(name, own)
+        made += [chart] if chart else []
     return made
 
 
@@ -142,14 +153,12 @@ def _kept(found: Quality, tasks: Sequence[str]) -> list[Cell]:
 
 
 def _columns(of: QualityRow, *, seeds: bool) -> tuple[Column, ...]:
-    share = of.unit == "share"
     better: Literal["higher", "lower"] = "higher" if of.higher_is_better else "lower"
     unit = _UNITS.get(of.unit, of.unit)
-    scale: Literal["points", "ratio"] = "points" if share else "ratio"
     spread = Column("seeds", "From seed to seed", "±", title="Standard deviation of the score")
     return (
         cells.VARIANT,
-        Column("value", "Score", unit, better=better, scale=scale),
+        Column("value", "Score", unit, better=better),
         *([spread] if seeds else []),
         *cells.tested(of.unit),
         Column("n", "Documents"),
@@ -166,7 +175,7 @@ def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
                 cells.measured(row.value, form),
                 *([cells.amount(row.spread_over_seeds, form)] if seeds else []),
                 *cells.score_tests(row, verdicts),
-                cells.amount(row.n, numbers.whole),
+                cells.answered(row, verdicts.quality(row)),
             ],
             id=row.anchor,
             group=".".join((*row.asked, str(row.n))),  # of as many documents
@@ -178,7 +187,7 @@ def _table(place: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> Table:
     ]
     caption = f"{first.task}, {first.metric}, on {first.hardware_name}"
     name = f"quality-{place}-{first.metric}"
-    return Table(name, caption, _columns(first, seeds=seeds), body, baselines=len(rows) > 1)
+    return Table(name, caption, _columns(first, seeds=seeds), body)
 
 
 def _parts(place: str, rows: Sequence[QualityRow]) -> Table:

@@ -52,6 +52,7 @@ def sections(rows: Sequence[SpeedRow], verdicts: Verdicts) -> list[Section]:
                 percentiles=[
                     _table(statistic, f"{caption}, {name}", _percentile(statistic), own)
                     for statistic, caption in _PERCENTILES.items()
+                    if any(metric in row.metrics for row in own for metric in _at(statistic))
                 ],
                 cost=_table("cost", f"Load carried and its cost, {name}", _COST, own),
                 server=_server(name, own),
@@ -81,18 +82,23 @@ def tokens_text(row: SpeedRow) -> str:
 
 def _metric(key: str, metric: Metric, form: numbers.Form = numbers.number) -> Filled:
     better: Better = "lower" if metric in LATENCIES else "higher"
-    column = Column(key, metric.label, metric.unit, better=better, scale="ratio")
+    column = Column(key, metric.label, metric.unit, better=better)
     return column, lambda row: cells.measured(row.metrics.get(metric), form)
 
 
 def _percentile(wanted: str) -> list[Filled]:
-    return [
-        _metric(f"{event}{statistic}", metric)
-        for metric, (event, statistic) in LATENCIES.items()
-        if statistic == wanted
-    ]
+    return [_metric(f"{LATENCIES[metric][0]}{wanted}", metric) for metric in _at(wanted)]
 
 
+def _at(wanted: str) -> list[Metric]:
+    """Every latency at a percentile."""
+    return [metric for metric, (_, statistic) in LATENCIES.items() if statistic == wanted]
+
+
+SESSIONS: Filled = (
+    Column("sessions", "Sessions", title="Starts of the server, which a verdict goes by"),
+    lambda row: cells.amount(row.sessions, numbers.whole),
+)
 _COST: list[Filled] = [
     _metric("rps", Metric.REQUESTS),
     _metric("total", Metric.ALL_TOKENS, cells.four_digits),
@@ -102,14 +108,14 @@ _COST: list[Filled] = [
         lambda row: cells.text(row.sustained),
     ),
     (
-        Column("energy", "Energy", "J/output token", better="lower", scale="ratio"),
+        Column("energy", "Energy", "J/output token", better="lower"),
         lambda row: cells.amount(row.energy_per_output_token_j),
     ),
     (
-        Column("usd", "Price", "$/million tokens", better="lower", scale="ratio"),
+        Column("usd", "Price", "$/million tokens", better="lower"),
         lambda row: cells.amount(row.usd_per_million_output_tokens),
     ),
-    (Column("repeats", "Repeats"), lambda row: cells.amount(row.repeats, numbers.whole)),
+    SESSIONS,
 ]
 
 
@@ -118,7 +124,7 @@ _FRONT_END = 0.15
 
 
 def _front_end(row: SpeedRow) -> Cell:
-    share = row.front_end_share
+    share = None if row.front_end_share is None else max(0.0, row.front_end_share)
     limit = share is not None and share > _FRONT_END
     return cells.amount(share, cells.whole_percent, "limits the server" if limit else "")
 
@@ -138,7 +144,7 @@ _SERVER: list[Filled] = [
     ),
     (
         Column("seen", "TPOT, client", "ms", title="As the client saw it"),
-        lambda row: cells.measured(row.metrics.get(Metric.TPOT_MEAN)),
+        lambda row: cells.amount(row.client_tpot_ms),
     ),
     (
         Column("front", "Front end", "% of TPOT", title="Outside the engine"),
@@ -174,7 +180,7 @@ def _table(kind: str, caption: str, shown: Sequence[Filled], rows: Sequence[Spee
     ]
     name = f"{kind}-{rows[0].hardware}"
     loads = {rates.name(row.pace): rates.full(row.pace) for row in rows}
-    return Table(name, caption, columns, body, baselines=len(rows) > 1, headings=loads)
+    return Table(name, caption, columns, body, headings=loads)
 
 
 def _workload(rows: Sequence[SpeedRow]) -> str:

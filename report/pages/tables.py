@@ -20,7 +20,7 @@ from report import escape, numbers
 from report.places import TEMPLATES
 
 Better = Literal["lower", "higher", ""]
-Scale = Literal["ratio", "points", ""]
+Change = Literal["exact", "untested", "unpaired", ""]
 Tone = Literal["", "better", "worse", "unknown"]
 _LONG = 60  # characters of a fact that are seen at once
 
@@ -29,8 +29,9 @@ _LONG = 60  # characters of a fact that are seen at once
 class Column:
     """One column; `key` names it in the URL.
 
-    `scale` says how a reader's chosen baseline is put in relation: as a ratio, or as a difference
-    in percentage points; `better` which way that is good.
+    `better` says which way is good; `change` how two side by side are told that no test is about:
+    by their change, by that and that it is not tested, or that they are not paired. `note` stands
+    under the label in the head; cards on a phone, which repeat label and unit, leave it out.
     """
 
     key: str
@@ -38,8 +39,9 @@ class Column:
     unit: str = ""
     numeric: bool = True
     better: Better = ""
-    scale: Scale = ""
+    change: Change = ""
     title: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; ratios are taken between rows of one `group`, named by `variant`.
+    """One row; those of one `group` may stand under a heading.
 
     `marks` are the purposes that it is taken for; `pair` holds the ids of the two rows it is about.
     """
@@ -108,7 +110,6 @@ class Table:
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Row]
-    baselines: bool = False
     choose: bool = False
     quiet: bool = False
     dense: bool = False
@@ -186,7 +187,6 @@ def _row(row: Row, columns: Sequence[Column]) -> str:
     names = [*(["base-row"] if row.baseline else []), *(["published"] if row.published else [])]
     attributes = {
         "id": row.id,
-        "data-group": row.group,
         "data-variant": row.variant,
         "data-where": row.where,
         "data-pair": row.pair,

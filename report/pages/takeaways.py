@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from report import escape
-from report.findings.finding import Evidence, Finding
+from report.findings.finding import Certainty, Evidence, Finding
 from report.pages import compare, tables
 from report.rows.rows import HistoryRow, RunRow, Source, SpeedRow
 
-_TONES = {"shown": "sure", "likely": "likely", "interval": "likely", "one run": "warn"}
+_TONES: dict[Certainty, str] = {
+    "shown": "sure", "likely": "likely", "interval": "likely", "one run": "warn", "measured": "warn"
+}  # fmt: skip
 _MOST_FINDINGS = 5
 _MOST_LINKS = 6
 
@@ -23,6 +25,7 @@ class Shown:
     because: str
     certainty: str
     tone: str
+    where: str
     links: tuple[tuple[str, str], ...]
     more: int
 
@@ -44,6 +47,7 @@ def _shown(finding: Finding) -> Shown:
         finding.detail,
         finding.certainty_text,
         _TONES.get(finding.certainty, ""),
+        finding.scope.hardware_name,
         tuple((text, href) for href, text in list(rows.items())[:_MOST_LINKS]),
         max(0, len(rows) - _MOST_LINKS),
     )

@@ -17,8 +17,9 @@ from report.differences.families import Verdicts
 from report.exports import every_eval_ever
 from report.numbers import Form
 from report.pages import cells, tables
-from report.pages.speed import LOAD, latency
+from report.pages.speed import LOAD, SESSIONS, latency
 from report.pages.tables import Cell, Column, Row, Table
+from report.rows import measured
 from report.rows.rows import (
     EVENTS,
     HistoryRow,
@@ -71,10 +72,10 @@ def variants(
                     own[0].hardware_name,
                     speed=_speed(hardware, loads[variant][hardware], verdicts),
                     quality=_quality(hardware, scores[variant][hardware], verdicts),
-                    commands=[commands(record) for record in records],
+                    commands=list(dict.fromkeys(map(commands, records))),
                     facts=facts(records),
                     documents=[
-                        path for record in records for path, _ in every_eval_ever.documents(record)
+                        path for record in records if (path := every_eval_ever.path(record))
                     ],
                     repeats=_repeats(hardware, repeats[variant][hardware]),
                     earlier=_earlier(hardware, history[variant][hardware]),
@@ -95,13 +96,13 @@ def _by_machine(rows: Iterable[Own]) -> dict[str, dict[str, list[Own]]]:
 
 def _speed(hardware: str, rows: Sequence[SpeedRow], verdicts: Verdicts) -> Table | None:
     """The newest speeds: a row per load."""
-    shown = latency(verdicts)
+    shown = [*latency(verdicts), SESSIONS]
     columns = (LOAD, *(column for column, _ in shown))
     body = [
         Row(_leading_to(cells.load(row.pace), row), [fill(row) for _, fill in shown], id=row.anchor)
         for row in rows
     ]
-    return Table(f"speed-{hardware}", "Speed, newest record", columns, body) if body else None
+    return Table(f"speed-{hardware}", "Speed, all sessions", columns, body) if body else None
 
 
 def _leading_to(head: Cell, row: SpeedRow | QualityRow) -> Cell:
@@ -127,13 +128,13 @@ def _quality(hardware: str, rows: Sequence[QualityRow], verdicts: Verdicts) -> T
             [
                 cells.measured(row.value, numbers.score(row.unit)),
                 *cells.score_tests(row, verdicts),
-                cells.amount(row.n, numbers.whole),
+                cells.answered(row, verdicts.quality(row)),
             ],
             id=row.anchor,
         )
         for row in rows
     ]
-    return Table(f"quality-{hardware}", "Quality, newest record", columns, body) if body else None
+    return Table(f"quality-{hardware}", "Quality, all documents", columns, body) if body else None
 
 
 def _repeats(hardware: str, rows: Sequence[RepeatRow]) -> Table | None:
@@ -281,8 +282,9 @@ def code(lines: Sequence[str]) -> escape.Markdown:
 def facts(records: Sequence[Record]) -> list[tuple[str, escape.Markdown]]:
     """What was served by what on what; once where both stages agree, else for each stage."""
     made = []
+    newest = {record.stage: record for record in records}  # the oldest come first
     for title, tell in (("Checkpoint", served), ("Engine", engine), ("Machine", environment)):
-        told = {record.stage: tell(record) for record in records}
+        told = {stage: tell(record) for stage, record in newest.items()}
         if len(set(told.values())) == 1:
             made.append((title, next(iter(told.values()))))
         else:
@@ -316,15 +318,23 @@ def engine(record: Record) -> escape.Markdown:
     facts = record.engine
     if facts is None:
         return tables.facts([("Engine", None)])
+    gpus = measured.gpus_of(record)
+    there = record.environment.gpu_count
+    on_each = f"GiB on each of {gpus} GPUs" if gpus > 1 else "GiB"
     return tables.facts(
         [
             ("vLLM", f"{facts.version}, {facts.build} build"),
             *([("Loaded by", loader)] if (loader := _gguf_loader(record)) else []),
             ("lm-eval", facts.lm_eval_version),
+            *(
+                [("GPUs", f"{gpus} of {there}")]
+                if (there := record.environment.gpu_count) > 1
+                else []
+            ),
             ("Quantization", facts.quantization),
             ("Linear kernel", facts.linear_kernel),
             ("Attention back-end", facts.attention_backend),
-            ("Weights in memory", _with_unit(facts.weights_gib, "GiB")),
+            ("Weights in memory", _with_unit(facts.weights_gib, on_each)),
             ("KV cache", _with_unit(facts.kv_cache_gib, "GiB")),
             ("KV cache room", _with_unit(facts.kv_cache_tokens, "tokens")),
             ("Graphs", _with_unit(facts.graph_memory_gib, "GiB")),

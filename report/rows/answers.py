@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from bench.records import store
 from bench.records.record import TaskResult
-from report.stats.probabilities import right_probability
+from report.stats.probabilities import right_probabilities
 
 Floats = npt.NDArray[np.float64]
 # What a document has that is no score.
@@ -68,8 +68,7 @@ class Answers:
         """The probability given to the right choice of each document, as among its choices."""
         if not self.targets:
             return None
-        scored = zip(self.loglikelihoods, self.targets, strict=True)
-        return [right_probability(each, target) for each, target in scored]
+        return right_probabilities(self.loglikelihoods, self.targets)
 
     def only(self, documents: Sequence[tuple[str, int]]) -> Answers:
         """The answers to some of the documents, in their order."""

@@ -14,12 +14,13 @@ from report.rows.rows import SpeedRow, Who
 class Kept:
     """Requests per second within the service level; None where no judged rate is such.
 
-    `highest` is the highest rate that is sure to be kept, `unsure` the next one above it whose
-    intervals straddle a limit.
+    `highest` is the highest rate that is sure to be kept; above it, `unsure` is the next one whose
+    intervals straddle a limit, `fails` the next one that is sure not to be kept.
     """
 
     highest: float | None
     unsure: float | None
+    fails: float | None = None
 
 
 def lowest(rows: Iterable[SpeedRow]) -> dict[Who, SpeedRow]:
@@ -93,6 +94,9 @@ def kept(rows: Iterable[SpeedRow]) -> dict[Who, Kept]:
 
 def _kept(rows: Sequence[SpeedRow]) -> Kept:
     sure = max((r.request_rate_rps for r in rows if r.sustained == "yes"), default=None)
-    unsure = [r.request_rate_rps for r in rows if r.sustained == "unsure"]
-    above = [rate for rate in unsure if sure is None or rate > sure]
-    return Kept(sure, min(above, default=None))
+    above = [row for row in rows if sure is None or row.request_rate_rps > sure]
+    unsure, fails = (
+        min((r.request_rate_rps for r in above if r.sustained == word), default=None)
+        for word in ("unsure", "no")
+    )
+    return Kept(sure, unsure, fails)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import ServeOptions
 from bench.errors import ConfigError
 from bench.records import identity, store
 from bench.records.pace import of_load
@@ -151,24 +152,26 @@ def quality_rows(record: Record, where: str) -> Iterator[QualityRow]:
             )
 
 
-def pool(root: Path, rows: Sequence[QualityRow]) -> QualityRow:
+def pool(
+    rows: Sequence[QualityRow], tell: Callable[[tuple[str, ...], str], answers.Answers]
+) -> QualityRow:
     """Batches of documents of one variant as one row; a metric of no document is the newest's.
 
     Args:
-        root: where the records are.
         rows: one metric of one task, the oldest record first.
+        tell: what was answered to a task in records.
     """
     newest = rows[-1]
     if len(rows) == 1:
         return newest
     records = tuple(row.record for row in rows)
-    whole = _answers(root, records, newest.task)
+    whole = tell(records, newest.task)
     if newest.metric not in whole.scores or newest.aggregation is None:
         return newest
     return replace(newest, records=records, **_estimated(newest, whole))
 
 
-def _answers(root: Path, records: Sequence[str], name: str) -> answers.Answers:
+def answered(root: Path, records: Sequence[str], name: str) -> answers.Answers:
     """What was answered to a task in records below `root`, the oldest first."""
     return answers.read(
         [
@@ -235,7 +238,7 @@ def group_rows(
             settings=identity.task_settings(record.spec, group.name, group.name),
         )
         if len(records) > 1:
-            batches = {row.task: _answers(root, row.records, row.task) for row in parts}
+            batches = {row.task: answered(root, row.records, row.task) for row in parts}
             alike = () if metric.weight_by_size else (metric.name,)
             of_all = answers.of_group(batches, alike)
             if metric.name in of_all.scores and whole.aggregation is not None:
@@ -353,7 +356,9 @@ def _result(record: Record, where: str) -> dict[str, Any]:
 def _served(record: Record) -> Served:
     engine, model, environment = record.engine, record.model, record.environment
     size = sum(file.size_bytes for file in model.files) / GIB if model and model.files else None
+    gpus = gpus_of(record)
     return Served(
+        gpus=gpus,
         engine_build=engine.build if engine else None,
         quantization=engine.quantization if engine else None,
         kernel=engine.linear_kernel if engine else None,
@@ -361,7 +366,8 @@ def _served(record: Record) -> Served:
         weights=_weights_id(model) if model else None,
         parameters=model.parameters if model else None,
         checkpoint_gib=size,
-        weights_gib=engine.weights_gib if engine else None,
+        # The engine tells those of each GPU.
+        weights_gib=engine.weights_gib * gpus if engine and engine.weights_gib else None,
         kv_cache_tokens=engine.kv_cache_tokens if engine else None,
         kv_cache_gib=engine.kv_cache_gib if engine else None,
         load_s=engine.load_s if engine else None,
@@ -371,6 +377,11 @@ def _served(record: Record) -> Served:
         price_per_hour_usd=record.price_per_hour_usd,
         random_weights=is_random(record),
     )
+
+
+def gpus_of(record: Record) -> int:
+    """How many GPUs share the model."""
+    return ServeOptions.model_validate(record.spec.get("serve", {})).gpus
 
 
 def machine(record: Record) -> str:
@@ -489,7 +500,7 @@ def _server_times(load: Load, output_tokens: int) -> dict[str, Any]:
         "server_queue_ms": mean("queue_ms"),
         "server_prefill_ms": mean("prefill_ms"),
         "server_tpot_ms": own_ms,
-        "front_end_share": None if own_ms is None else 1 - own_ms / seen_ms,
+        "client_tpot_ms": None if own_ms is None else seen_ms,
         "tokens_per_iteration": mean("tokens_per_iteration"),
     }
 

@@ -8,23 +8,29 @@ have their sidecars opened. A record that cannot be shown is left out and named:
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, fields
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter
+
+from bench import config
 from bench.errors import BenchError, ConfigError
-from bench.records import identity, sense, store
+from bench.records import identity, sense, store, table
 from bench.records.pace import of_load
 from bench.records.record import Record, TaskResult
 from report.rows import answers, measured, published, sessions
+from report.rows.later import Later
 from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow
 
 Row = TypeVar("Row", SpeedRow, QualityRow)
+T = TypeVar("T")
 
+_HELD = 256  # records that are held decoded at once
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
 
 
@@ -46,7 +52,9 @@ class Results:
     parts: the same for tasks that are told as part of a group: described and never judged.
     repeats: one row per repeat of the current speed records.
     history: one row per record, load or task (`series`) and metric.
+    machines: what the sessions of all measured speed rows of each machine say together.
     left_out: records that cannot be shown.
+    kept: the file in which what is made of records is kept; None keeps nothing.
     """
 
     root: Path
@@ -56,42 +64,53 @@ class Results:
     parts: Sequence[QualityRow]
     repeats: Sequence[RepeatRow]
     history: Sequence[HistoryRow]
+    machines: Mapping[Place, sessions.Machine]
     left_out: Sequence[LeftOut] = ()
     references: tuple[published.Reference, ...] = ()
-    _records: dict[str, Record] = field(default_factory=dict, init=False, repr=False)
+    kept: Path | None = None
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _answers: dict[tuple[tuple[str, ...], str], answers.Answers] = field(
         default_factory=dict, init=False, repr=False
     )
 
-    @cached_property
-    def machines(self) -> dict[Place, sessions.Machine]:
-        """The measured speed rows by machine, with all that their sessions say together."""
-        return sessions.machines(self.speed)
+    def once(self, make: Callable[[Results], T]) -> T:
+        """What is made of all rows, whoever asks: a function, or a class, is asked once."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
 
     def record(self, where: str) -> Record:
         """The whole record behind a row, by its path below `root`."""
-        if where not in self._records:
-            self._records[where] = store.read(self.root / where)
-        return self._records[where]
+        return self._read(where)
+
+    @cached_property
+    def _read(self) -> Callable[[str], Record]:
+        """Reads a record; the last ones are held, as who asks for one asks for its fellows."""
+        return lru_cache(maxsize=_HELD)(lambda where: store.read(self.root / where))
 
     def superseded_sidecars(self) -> list[Path]:
         """The sidecars that nothing shown rests on, nor what is still to be measured; sorted.
 
         A task that is asked as a current one's was counts on, whatever machine answered it.
         """
-        kept: set[Path] = set()
-        asked: dict[Path, set[str]] = {}
+        places: dict[Path, list[RunRow]] = {}
         for run in self.runs:
-            if run.current:
-                place = (self.root / run.record).parent
-                kept |= self._sidecars(run.record)
-                asked.setdefault(place, set()).update(_questions(self.record(run.record)))
+            places.setdefault((self.root / run.record).parent, []).append(run)
         found: set[Path] = set()
-        for run in self.runs:
-            still = asked.get((self.root / run.record).parent, set())
-            if not run.current and not still & _questions(self.record(run.record)):
-                found |= self._sidecars(run.record)
-        return sorted(found - kept)
+        for runs in places.values():
+            if all(run.current for run in runs):
+                continue
+            kept: set[Path] = set()
+            asked: set[str] = set()
+            for run in runs:
+                if run.current:
+                    kept |= self._sidecars(run.record)
+                    asked |= _questions(self.record(run.record))
+            for run in runs:
+                if not run.current and not asked & _questions(self.record(run.record)):
+                    found |= self._sidecars(run.record) - kept
+        return sorted(found)
 
     def _sidecars(self, where: str) -> set[Path]:
         folder = (self.root / where).parent
@@ -129,33 +148,82 @@ class Results:
         return self._answers[records, task]
 
 
-def load(results: Path, reference: Path | None) -> Results:
+def load(
+    results: Path,
+    reference: Path | None,
+    kept: Path | None = None,
+    hardware: Collection[str] | None = None,
+    hashes: table.Hashes | None = None,
+) -> Results:
     """The results under `results`, beside the published ones under `reference` if given.
+
+    Args:
+        kept: the file in which rows are kept from one time to the next (see `bench.records.table`).
+        hashes: of the folders of `results`, where they are asked for elsewhere too.
+        hardware: only of records on this, by id; machines say nothing of one another.
 
     Raises:
         ConfigError: a reference cannot be read, or a record is of a newer schema.
     """
-    found = _gather(results)
-    places = sessions.machines(found.speed)
-    found.speed = [measured.judge(places[row.place].describe(row)) for row in found.speed]
+    made = _gather(results, kept, hardware, hashes)
+    speed = list(_unpack(made, "speed", _SPEED))
+    machines = sessions.machines(speed)
+    speed = [measured.judge(machines[row.place].describe(row)) for row in speed]
+    quality = list(_unpack(made, "quality", _QUALITY))
     references = published.read_all(reference) if reference else ()
-    level = published.common_level(found.speed)
+    level = published.common_level(speed)
     for each in references:
-        found.speed += published.speed_rows(each, level)
-        found.quality += published.quality_rows(each)
-    found.left_out.sort()
-    found.runs.sort(key=lambda r: (r.hardware, r.variant, r.stage, r.finished_at, r.record))
-    found.speed.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.pace))
-    for scores in (found.quality, found.parts):
-        scores.sort(key=lambda r: (r.source, r.hardware, r.family, r.variant, r.task, r.metric))
-    found.repeats.sort(key=lambda r: (r.hardware, r.variant, r.pace, r.repeat))
-    found.history.sort(
-        key=lambda r: (
-            *(r.hardware, r.variant, r.stage, r.series, r.metric),
-            *(r.finished_at, r.record),
-        )
+        speed += published.speed_rows(each, level)
+        quality += published.quality_rows(each)
+    return Results(
+        results,
+        runs=Later(lambda: sorted(_unpack(made, "runs", _RUNS), key=_by_time)),
+        speed=sorted(speed, key=lambda r: (r.source, r.hardware, r.family, r.variant, r.pace)),
+        quality=sorted(quality, key=_by_task),
+        parts=sorted(_unpack(made, "parts", _QUALITY), key=_by_task),
+        repeats=Later(lambda: sorted(_unpack(made, "repeats", _REPEATS), key=_by_repeat)),
+        history=Later(lambda: sorted(_unpack(made, "history", _HISTORY), key=_by_series)),
+        machines=machines,
+        left_out=sorted(_unpack(made, "left_out", _LEFT_OUT)),
+        references=references,
+        kept=kept,
     )
-    return Results(results, **vars(found), references=references)
+
+
+def _by_time(row: RunRow) -> tuple[Any, ...]:
+    return row.hardware, row.variant, row.stage, row.finished_at, row.record
+
+
+def _by_task(row: QualityRow) -> tuple[Any, ...]:
+    return row.source, row.hardware, row.family, row.variant, row.task, row.metric
+
+
+def _by_repeat(row: RepeatRow) -> tuple[Any, ...]:
+    return row.hardware, row.variant, row.pace, row.repeat
+
+
+def _by_series(row: HistoryRow) -> tuple[Any, ...]:
+    series = row.hardware, row.variant, row.stage, row.series, row.metric
+    return *series, row.finished_at, row.record
+
+
+_JSON = ConfigDict(ser_json_inf_nan="constants")
+_SPEED = TypeAdapter(list[SpeedRow], config=_JSON)
+_QUALITY = TypeAdapter(list[QualityRow], config=_JSON)
+_RUNS = TypeAdapter(list[RunRow], config=_JSON)
+_REPEATS = TypeAdapter(list[RepeatRow], config=_JSON)
+_HISTORY = TypeAdapter(list[HistoryRow], config=_JSON)
+_LEFT_OUT = TypeAdapter(list[LeftOut], config=_JSON)
+_PARTS: Mapping[str, TypeAdapter[Any]] = {
+    **{"runs": _RUNS, "speed": _SPEED, "quality": _QUALITY, "parts": _QUALITY},
+    **{"repeats": _REPEATS, "history": _HISTORY, "left_out": _LEFT_OUT},
+}
+
+
+def _unpack(made: Iterable[table.Parts], part: str, rows: TypeAdapter[list[Any]]) -> Iterator[Any]:
+    """The rows of all folders; they are read from JSON even if they were made a moment ago."""
+    for parts in made:
+        yield from rows.validate_json(table.unpack(parts[part]), strict=True)
 
 
 @dataclass
@@ -168,30 +236,55 @@ class _Rows:
     history: list[HistoryRow] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def add(self, other: _Rows) -> None:
-        """Appends the other's rows."""
-        for each in fields(self):
-            getattr(self, each.name).extend(getattr(other, each.name))
+    def pack(self) -> dict[str, bytes]:
+        """Them as JSON, packed, by the name of the field."""
+        return {
+            name: table.pack(rows.dump_json(getattr(self, name))) for name, rows in _PARTS.items()
+        }
 
 
-def _gather(root: Path) -> _Rows:
+def _gather(
+    root: Path,
+    kept: Path | None,
+    hardware: Collection[str] | None,
+    hashes: table.Hashes | None,
+) -> list[table.Parts]:
     """Rows of all records, worked on by variant: what is current is decided within one."""
-    groups: dict[Path, list[Path]] = {}
-    for path in store.paths(root):
-        groups.setdefault(path.parent, []).append(path)
-    work, total = partial(_variant, root), _Rows()
+    groups = {
+        folder: paths
+        for folder, paths in store.by_folder(root).items()
+        if hardware is None or folder.partition("/")[0] in hardware
+    }
+    known = table.Table(kept, root, _code(), hashes)
+    return known.complete(
+        groups, _PARTS, lambda some: _pack_all(root, [groups[folder] for folder in some])
+    )
+
+
+def _code() -> Iterator[Path]:
+    """The Python files that decide what rows there are and what is in them."""
+    here = Path(__file__).parent
+    for room in (here, here.parent / "stats", Path(store.__file__).parent):
+        yield from room.glob("*.py")
+    yield from (Path(config.__file__), here.parent / "rates.py")
+
+
+def _pack_all(root: Path, groups: Sequence[Sequence[Path]]) -> list[table.Parts]:
+    """What is made of each variant's records, in their order."""
     with ExitStack() as stack:
         apply: Any = map
-        if sum(map(len, groups.values())) >= _MANY:
+        if sum(map(len, groups)) >= _MANY:
             # Not forked: the caller may hold threads.
             pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
             apply = partial(stack.enter_context(pool).map, chunksize=4)
-        for rows in apply(work, groups.values()):
-            total.add(rows)
-    return total
+        return list(apply(partial(_pack, root), groups))
 
 
-def _variant(root: Path, paths: list[Path]) -> _Rows:
+def _pack(root: Path, paths: Sequence[Path]) -> table.Parts:
+    return _variant(root, paths).pack()
+
+
+def _variant(root: Path, paths: Sequence[Path]) -> _Rows:
     """Everything of one variant on one hardware, without the records that cannot be shown."""
     found, left_out = [], []
     for path in sorted(paths):
@@ -245,8 +338,11 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
     rows = _Rows()
     for sessions_of_load in _add_up([each for each in usable if each.record.speed], _loads):
         rows.speed.append(sessions.pool(sessions_of_load))
+    tell = lru_cache(maxsize=1)(
+        partial(measured.answered, root)
+    )  # the metrics of a task are in a row
     for batches in _add_up([each for each in usable if each.record.quality], _scores):
-        rows.quality.append(measured.pool(root, batches))
+        rows.quality.append(measured.pool(batches, tell))
     shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
     rows.quality, rows.parts = fold(root, rows.quality, [each.record for each in usable])
     for where, path, record in found:

@@ -26,6 +26,7 @@ Unit = Literal["share", "perplexity", "bits per byte", "score"]
 Event = Literal["ttft", "tpot", "itl", "e2e"]
 Statistic = Literal["mean", "p50", "p90", "p99"]
 Who = tuple[Source, str, str]  # source, hardware, variant
+Kin = tuple[Source, str, str]  # source, hardware, family
 Place = tuple[str, str]  # hardware, the machine's own name
 Workload = tuple[Pace, int, int]  # what is offered, tokens in, tokens out
 
@@ -140,8 +141,13 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What both stages say of what was served, and on what."""
+    """What both stages say of what was served, and on what.
 
+    Attributes:
+        gpus: that share the model; what it takes of memory is that of all together.
+    """
+
+    gpus: int = 1
     engine_build: str | None = None
     quantization: str | None = None
     kernel: str | None = None
@@ -187,7 +193,7 @@ class ResultRow(Subject):
         return self.source, self.hardware, self.variant
 
     @property
-    def kin(self) -> tuple[Source, str, str]:
+    def kin(self) -> Kin:
         """Its family on its machine, measured or published."""
         return self.source, self.hardware, self.family
 
@@ -234,6 +240,7 @@ class SpeedRow(ResultRow):
     server_queue_ms: float | None = None
     server_prefill_ms: float | None = None
     server_tpot_ms: float | None = None
+    client_tpot_ms: float | None = None  # as the client saw it, of the same sessions
     tokens_per_iteration: float | None = None
     front_end_share: float | None = None  # of the time per token, outside the engine
     by_session: Mapping[Metric, tuple[float | None, ...]] = field(
@@ -312,6 +319,14 @@ class QualityRow(ResultRow):
 
 
 Result = SpeedRow | QualityRow
+_TOY_GIB = 1.0  # weights of half a billion parameters in BF16
+
+
+def is_toy(rows: Iterable[Result]) -> bool:
+    """Whether all is of random weights, or of models too small to be put to use."""
+    served = [row.served for row in rows]
+    sizes = [gib for each in served if (gib := each.weights_gib or each.checkpoint_gib)]
+    return max(sizes, default=math.inf) < _TOY_GIB or all(each.random_weights for each in served)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

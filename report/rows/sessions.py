@@ -43,42 +43,58 @@ class Machine:
     @cached_property
     def pools(self) -> Mapping[Measure, Pool]:
         """Every metric under every load."""
-        measures = dict.fromkeys((m, row.workload) for row in self.rows for m in row.by_session)
+        measures = dict.fromkeys(
+            (metric, load)
+            for load, rows in self._loads.items()
+            for row in rows
+            for metric in row.by_session
+        )
         return {measure: sessions.pool(self._values(measure)) for measure in measures}
 
-    @cached_property
-    def comparisons(self) -> Mapping[tuple[str, str, Measure], Comparison]:
-        """What is judged: by variant, the one it is set against, and metric; each pair once."""
-        found: dict[tuple[str, str, Measure], Comparison] = {}
-        for family, measures in self.judged.items():
-            own = [row for row in self.rows if row.family == family]
-            names = {name(each): each for each in measures}
-            metrics = {text: self.pools[each] for text, each in names.items()}
-            compared = sessions.compare_family(
-                metrics,
-                self.spread,
-                sorted({row.variant for row in own}),
-                find_baseline(own),
-            )
-            for each in compared:
-                found[each.variant, each.baseline, names[each.metric]] = each
-        return found
-
-    def compare(self, variant: str, baseline: str, measure: Measure) -> Comparison | None:
-        """One of the pairs that are judged, whichever way round; None if it is not judged."""
-        if (variant, baseline, measure) in self.comparisons:
-            return self.comparisons[variant, baseline, measure]
-        turned = self.comparisons.get((baseline, variant, measure))
+    def compare(self, a: SpeedRow, b: SpeedRow, metric: Metric) -> Comparison | None:
+        """Two of a family under one load, if the metric is judged; None if it is not."""
+        if a.family != b.family:
+            return None
+        found, measure = self.comparisons(a.family), (metric, a.workload)
+        if (a.variant, b.variant, measure) in found:
+            return found[a.variant, b.variant, measure]
+        turned = found.get((b.variant, a.variant, measure))
         return turned.invert() if turned else None
+
+    def comparisons(self, family: str) -> Mapping[tuple[str, str, Measure], Comparison]:
+        """What is judged: by variant, the one it is set against, and metric; each pair once."""
+        if family not in self._compared:
+            self._compared[family] = self._compare(family)
+        return self._compared[family]
+
+    @cached_property
+    def _compared(self) -> dict[str, Mapping[tuple[str, str, Measure], Comparison]]:
+        """By family, those that were asked for so far."""
+        return {}
+
+    def _compare(self, family: str) -> Mapping[tuple[str, str, Measure], Comparison]:
+        own = [row for row in self.rows if row.family == family]
+        names = {name(each): each for each in self.judged[family]}
+        metrics = {text: self.pools[each] for text, each in names.items()}
+        variants = sorted({row.variant for row in own})
+        compared = sessions.compare_family(metrics, self.spread, variants, find_baseline(own))
+        return {(each.variant, each.baseline, names[each.metric]): each for each in compared}
 
     def describe(self, row: SpeedRow) -> SpeedRow:
         """A row whose metrics have the intervals that the machine's sessions give them."""
-        known = {
-            metric: sessions.describe(self.pools[metric, row.workload], self.spread, row.variant)
+        told = {
+            metric: known[row.variant]
             for metric in row.by_session
+            if row.variant in (known := self._described[metric, row.workload])
         }
-        told = {metric: value for metric, value in known.items() if value is not None}
         return replace(row, metrics={**row.metrics, **told})
+
+    @cached_property
+    def _described(self) -> Mapping[Measure, Mapping[str, stats.Estimate]]:
+        """By variant, every metric under every load."""
+        return {
+            measure: sessions.describe(pool, self.spread) for measure, pool in self.pools.items()
+        }
 
     @cached_property
     def _records(self) -> Mapping[str, tuple[str, ...]]:
@@ -88,15 +104,24 @@ class Machine:
             found.setdefault(row.variant, set()).update(row.records)
         return {variant: tuple(sorted(records)) for variant, records in found.items()}
 
+    @cached_property
+    def _loads(self) -> Mapping[Workload, Sequence[SpeedRow]]:
+        found: dict[Workload, list[SpeedRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.workload, []).append(row)
+        return found
+
     def _values(self, measure: Measure) -> dict[str, list[float | None]]:
         """Every session of every variant; None where it did not measure that load or metric."""
         metric, workload = measure
         values = {}
-        for row in self.rows:
-            if row.workload == workload and metric in row.by_session:
-                known = dict(zip(row.records, row.by_session[metric], strict=True))
-                sessions_of = self._records[row.variant]
-                values[row.variant] = [_positive(known.get(record)) for record in sessions_of]
+        for row in self._loads[workload]:
+            if metric in row.by_session:
+                every, own = self._records[row.variant], row.by_session[metric]
+                if row.records != every:
+                    known = dict(zip(row.records, own, strict=True))
+                    own = tuple(known.get(record) for record in every)
+                values[row.variant] = [_positive(value) for value in own]
         return values
 
 
@@ -133,6 +158,8 @@ def pool(rows: Sequence[SpeedRow]) -> SpeedRow:
         metric: tuple(row.metrics[metric].value if metric in row.metrics else None for row in rows)
         for metric in known
     }
+    own_ms = _mean(row.server_tpot_ms for row in rows)
+    seen_ms = _mean(row.client_tpot_ms for row in rows)
     return replace(
         newest,
         records=tuple(row.record for row in rows),
@@ -140,9 +167,10 @@ def pool(rows: Sequence[SpeedRow]) -> SpeedRow:
         sessions=len(rows),
         server_queue_ms=_mean(row.server_queue_ms for row in rows),
         server_prefill_ms=_mean(row.server_prefill_ms for row in rows),
-        server_tpot_ms=_mean(row.server_tpot_ms for row in rows),
+        server_tpot_ms=own_ms,
+        client_tpot_ms=seen_ms,
         tokens_per_iteration=_mean(row.tokens_per_iteration for row in rows),
-        front_end_share=_mean(row.front_end_share for row in rows),
+        front_end_share=1 - own_ms / seen_ms if own_ms and seen_ms else None,
         repeats=sum(row.repeats for row in rows),
         metrics={metric: _plain(values) for metric, values in by_session.items()},
         by_session=by_session,

@@ -13,7 +13,7 @@ from typing import Literal
 from bench import config
 from bench.errors import BenchError, ConfigError, RefusedError
 from report import escape
-from report.charts import drawing
+from report.charts import pictures
 from report.charts.drawing import Chart
 from report.exports import export
 from report.pages import all_pages
@@ -42,11 +42,15 @@ def build(
     renderer: Renderer = "auto",
     reference: Path | None = REFERENCE,
     site_url: str | None = None,
+    kept: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Site:
     """Builds the site of all records under `results` into the folder `out`, replacing a site there.
 
     Equal records give equal bytes: no time of day, no absolute path and no order of files enters.
+
+    Args:
+        kept: the file in which rows are kept from one time to the next (see `bench.records.table`).
 
     Raises:
         ConfigError: a record cannot be read or is newer than this program; `out` is no site.
@@ -56,7 +60,7 @@ def build(
     chosen = renderers.choose(renderer)
     _check_replaceable(out)
     tell("reading the records")
-    loaded = load(results, reference)
+    loaded = load(results, reference, kept)
     tell("preparing the pages")
     made, drawn, panels = all_pages.make(loaded)
     card = sharing.card(panels)
@@ -64,7 +68,6 @@ def build(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         project, site = Path(temporary) / "project", Path(temporary) / "site"
         write_project(made, project, site_url)
-        (project / sharing.CARD).write_bytes(card)
         site.mkdir()
         renderers.render(made, project, site, chosen, tell, site_url)
         tell("adding records, data and charts")
@@ -72,7 +75,7 @@ def build(
         (site / sharing.CARD).write_bytes(card)
         for panel in panels:
             _write(site / panel.file, sharing.one_file(panel, site_url))
-        if site_url and not (site / "sitemap.xml").exists():
+        if site_url:
             _write(site / "sitemap.xml", renderers.sitemap(made, site_url))
         names = tuple(f"{page.path}.html" for page in made)
         marker = {"engine": chosen, "pages": sorted(names)}
@@ -107,47 +110,30 @@ def find_unshown(results: Path) -> dict[str, str]:
 
 
 def write_project(made: Iterable[Page], folder: Path, site_url: str | None = None) -> None:
-    """Writes the pages and what they need as a Quarto website project."""
+    """Writes the pages and what they need as a Quarto project."""
     made = list(made)
     for page in made:
         _write(folder / f"{page.path}.qmd", page.source)
-    shutil.copytree(ASSETS, folder / "assets")
+    shutil.copyfile(renderers.PAGE, folder / "page.html")
     _write(folder / "_quarto.yml", _quarto_project(made, site_url))
 
 
 def _quarto_project(made: Iterable[Page], site_url: str | None) -> str:
-    """Quarto's settings; JSON is YAML."""
-    navigation = [{"text": text, "href": f"{path}.qmd"} for text, path in renderers.NAVIGATION]
-    website = {
-        "title": renderers.TITLE,
-        "favicon": "assets/icon.svg",
-        "navbar": {"left": navigation, "search": False},  # assets/site.js has one
-        "page-footer": {"left": str(escape.markdown(renderers.FOOTER)), "border": True},
-        "open-graph": {"image": sharing.CARD},
-        **({"site-url": site_url} if site_url else {}),
-    }
+    """Quarto's settings, for the page that Pandoc makes too; JSON is YAML."""
     html = {
-        "theme": {"light": ["assets/light.scss"], "dark": ["assets/dark.scss"]},
-        "respect-user-color-scheme": True,
-        "css": "assets/style.css",
+        "template": "page.html",
+        "theme": "none",
+        "minimal": True,
         "html-math-method": "mathml",
+        "section-divs": True,
         "html-table-processing": "none",
-        "anchor-sections": False,
-        "code-copy": False,
         "lang": "en",
-        "page-layout": "full",
-        "link-external-icon": False,
     }
     settings = {
-        "project": {
-            "type": "website",
-            "output-dir": "_site",
-            "render": [f"{page.path}.qmd" for page in made],
-            "resources": ["assets/*"],
-        },
-        "website": website,
+        "project": {"output-dir": "_site", "render": [f"{page.path}.qmd" for page in made]},
         "format": {"html": html},
         "execute": {"enabled": False},
+        **({"address": str(escape.markdown(site_url.rstrip("/")))} if site_url else {}),
     }
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
@@ -161,7 +147,7 @@ def add_files(
 ) -> None:
     """Everything of the site that is not a page: the same whichever rendered it."""
     shutil.copytree(ASSETS, site / "assets", dirs_exist_ok=True)
-    _write(site / "assets" / "vega.js", drawing.bundle())
+    _write(site / "assets" / "vega.js", pictures.bundle(loaded.kept, loaded.root))
     _write(site / "assets" / "search.js", search.script(loaded))
     for chart in drawn:
         _write(site / "charts" / f"{chart.name}.js", chart.script)

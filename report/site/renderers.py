@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
@@ -16,21 +15,7 @@ from report import escape, places
 from report.pages.all_pages import Page
 
 Renderer = Literal["auto", "quarto", "pandoc"]
-TITLE = "quantbench"
-FOOTER = (
-    "Built from the result records alone; every number links to the record it comes from. "
-    "Nothing on this site is fetched from another host."
-)
-NAVIGATION = (
-    ("Overview", "index"),
-    ("Speed", "speed"),
-    ("Quality", "quality"),
-    ("Compare", "compare"),
-    ("History", "history"),
-    ("Methodology", "methodology"),
-    ("Data", "data"),
-)
-_PAGE = places.TEMPLATES / "page.html"
+PAGE = places.TEMPLATES / "page.html"
 
 
 def choose(renderer: Renderer) -> Literal["quarto", "pandoc"]:
@@ -71,9 +56,6 @@ def _quarto(project: Path, out: Path) -> None:
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "TZ": "UTC"}
     _run(["quarto", "render", ".", "--quiet"], project, environment)
     shutil.copytree(project / "_site", out, dirs_exist_ok=True)
-    sitemap = out / "sitemap.xml"
-    if sitemap.exists():  # the time of rendering is no fact about a page
-        sitemap.write_text(re.sub(r"\s*<lastmod>[^<]*</lastmod>", "", sitemap.read_text("utf-8")))
 
 
 def _with_pandoc(pages: Sequence[Page], project: Path, out: Path, site_url: str | None) -> None:
@@ -90,32 +72,17 @@ def _with_pandoc(pages: Sequence[Page], project: Path, out: Path, site_url: str 
 
 def _arguments(page: Page, site_url: str | None) -> list[str]:
     """Pandoc's command line for one page, without its output."""
-    variables = {
-        "root": page.root,
-        "site-title": TITLE,
-        "footer": escape.html(FOOTER),
-        "nav": _navigation(page),
-        **({"site-url": site_url.rstrip("/"), "path": page.path} if site_url else {}),
-    }
     return [
         f"{page.path}.qmd",
         "--from=markdown",
         "--to=html5",
-        f"--template={_PAGE}",
+        f"--template={PAGE}",
         "--mathml",
         "--section-divs",
         "--wrap=preserve",
         "--columns=10000",
-        *(f"--variable={name}:{value}" for name, value in variables.items()),
+        *([f"--variable=address:{site_url.rstrip('/')}"] if site_url else []),
     ]
-
-
-def _navigation(page: Page) -> str:
-    parts = []
-    for text, path in NAVIGATION:
-        here = ' aria-current="page"' if path == page.path else ""
-        parts.append(f'<a href="{page.root}{path}.html"{here}>{escape.html(text)}</a>')
-    return "\n".join(parts)
 
 
 def _pandoc() -> str:
@@ -147,7 +114,7 @@ def _run(command: list[str], folder: Path, environment: dict[str, str]) -> None:
 
 
 def sitemap(pages: Iterable[Page], site_url: str) -> str:
-    """The sitemap that Quarto would write, less the times."""
+    """Every page's address, for those who crawl the site."""
     base = site_url.rstrip("/")
     urls = "".join(
         f"  <url><loc>{escape.html(f'{base}/{p.path}.html')}</loc></url>\n" for p in pages

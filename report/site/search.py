@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from report import escape
+from report.pages.all_pages import NAVIGATION
 from report.rows.results import Results
-from report.rows.rows import Result
-from report.site import renderers
+from report.rows.rows import QualityRow, Result, is_toy
 
 
 def script(results: Results) -> str:
     """The file that hands the texts and their addresses to `assets/site.js`."""
-    found = dict(_found(results))
-    return f"window.quantbenchSearch={escape.script_json(list(found.items()))};\n"
+    return f"window.quantbenchSearch={escape.script_json(entries(results))};\n"
 
 
-def _found(results: Results) -> Iterator[tuple[str, str]]:
-    """Each page, and each variant's speed and quality on each machine."""
-    yield from ((text, f"{path}.html") for text, path in renderers.NAVIGATION)
-    for load in reversed(results.speed):  # of several loads the first stays
-        yield f"{_subject(load)}: speed", f"speed.html#{load.anchor}"
-    for score in reversed(results.quality):
-        yield f"{_subject(score)}: quality, {score.task}", f"quality.html#{score.anchor}"
+def entries(results: Results) -> list[tuple[str, str]]:
+    """Each page, and each variant's speed and quality on each machine, with its address.
+
+    What was measured stands before what was published, real models before toys.
+    """
+    found = {text: f"{path}.html" for text, path in NAVIGATION}
+    every: tuple[Result, ...] = (*results.speed, *results.quality)
+    families: dict[str, list[Result]] = {}
+    for row in every:
+        families.setdefault(row.family, []).append(row)
+    toys = {family for family, rows in families.items() if is_toy(rows)}
+
+    for row in sorted(every, key=lambda row: (row.source != "measured", row.family in toys)):
+        page, what = ("quality", f", {row.task}") if isinstance(row, QualityRow) else ("speed", "")
+        found.setdefault(f"{_subject(row)}: {page}{what}", f"{page}.html#{row.anchor}")
+    return list(found.items())
 
 
 def _subject(row: Result) -> str:

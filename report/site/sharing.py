@@ -18,7 +18,8 @@ CARD = "assets/card.png"
 _WIDTH, _HEIGHT = 1200, 630  # what networks ask of a card
 _LOCAL = re.compile(r' href="(?!#)([^"]*)"')
 _FOOTER = (
-    "Built by quantbench from result records alone. This file needs no network and no scripts."
+    "Built by quantbench from result records, or published results where it says so. "
+    "This file needs no network and no scripts."
 )
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from report.stats.repeats import mean
 from report.stats.verdict import Estimate, Interval, Numbers, Verdict, finite
@@ -58,6 +58,8 @@ def compare_with_chance(successes: int, n: int, chance: float, *, level: float =
     rate = proportion(successes, n, level=level)
     if rate is None:
         return Verdict(None, chance, None, None, test)
+    from scipy import stats  # half a second to import, and seldom asked
+
     p = float(stats.binomtest(successes, n, chance).pvalue)
     return Verdict(rate.value, chance, rate.interval, p, test)
 
@@ -148,6 +150,8 @@ def detectable_paired(
     _check_rate(discordant_rate)
     if n < 2 or discordant_rate == 0:
         return None
+    from scipy import stats
+
     centre, spread = n * discordant_rate, math.sqrt(n * discordant_rate * (1 - discordant_rate))
     first = max(0, math.floor(centre - 7 * spread - 7))
     flips = np.arange(first, min(n, math.ceil(centre + 7 * spread + 7)) + 1)  # the rest: < 1e-10

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from report.stats.verdict import Estimate, Interval, Numbers, finite, t_quantile
+from report.stats.verdict import Estimate, Interval, Numbers, finite, finite_rows, t_quantile
 
 Outcome = Literal["higher", "lower", "no difference found", "unknown"]
 
@@ -47,12 +47,20 @@ class Change:
         return "higher" if ends.low > 0 else "lower"
 
 
-def right_probability(loglikelihoods: Sequence[float], right: int) -> float:
-    """The probability a model gives to the right choice, from its choices' log-likelihoods.
+def right_probabilities(
+    loglikelihoods: Sequence[Sequence[float]], right: Sequence[int]
+) -> list[float]:
+    """The probability a model gives to the right choice of each document.
 
-    exp(ℓ_right) / Σ exp(ℓ): as among these choices only.
+    exp(ℓ_right) / Σ exp(ℓ), from its choices' log-likelihoods: as among these choices only.
     """
-    return float(special.softmax(finite(loglikelihoods))[right])
+    found = [0.0] * len(right)
+    for count in set(map(len, loglikelihoods)):
+        alike = [i for i, each in enumerate(loglikelihoods) if len(each) == count]
+        every = special.softmax(finite_rows([loglikelihoods[i] for i in alike]), axis=1)
+        for i, chances in zip(alike, every, strict=True):
+            found[i] = float(chances[right[i]])
+    return found
 
 
 def compare_right_probabilities(variant: Numbers, baseline: Numbers) -> Change | None:

@@ -18,7 +18,7 @@ def mean(values: Numbers, *, level: float = 0.95) -> Estimate | None:
     if data.size == 0:
         return None
     centre = math.fsum(data) / data.size  # exactly rounded, so the order of rows cannot matter
-    if data.size == 1 or np.ptp(data) == 0:
+    if np.ptp(data) == 0:  # as that of a single one is
         return Estimate(centre, None, None, data.size)
     variance = math.fsum((data - centre) ** 2) / (data.size - 1)
     error = math.sqrt(variance / data.size)
@@ -80,7 +80,7 @@ def _next_value(earlier: Floats, value: float, level: float) -> Verdict:
     if earlier.size == 0:
         return Verdict(None, 1.0, None, None, test)
     centre = math.fsum(earlier) / earlier.size
-    if earlier.size == 1 or np.ptp(earlier) == 0:
+    if np.ptp(earlier) == 0:  # as that of a single one is
         return Verdict(math.exp(value - centre), 1.0, None, None, test)
     variance = math.fsum((earlier - centre) ** 2) / (earlier.size - 1)
     error = math.sqrt(variance * (1 + 1 / earlier.size))

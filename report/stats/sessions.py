@@ -212,23 +212,26 @@ def compare_alone(
     comparison = _undecided(metric, measured, variant, baseline)
     if len(_judged(measured, (variant, baseline))) < 2:
         return comparison
-    error, degrees = _error(measured, spread, (variant, baseline))
+    uncertainty = _pooled_uncertainty(measured, spread)
+    error, degrees = _error(measured, spread, (variant, baseline), uncertainty)
     return _with_interval(comparison, t_quantile(_LEVEL, degrees) * error, None)
 
 
-def describe(measured: Pool, spread: Spread, variant: str) -> Estimate | None:
-    """A variant's value: the geometric mean over sessions, with its own 95 % interval.
+def describe(measured: Pool, spread: Spread) -> dict[str, Estimate]:
+    """The value of every variant that was measured: the geometric mean over sessions.
 
-    The interval rests on the pooled spread; one session has none. None if it was not measured.
+    Its own 95 % interval rests on the pooled spread; one session has none.
     """
-    if variant not in measured.means:
-        return None
-    value, sessions = measured.means[variant], measured.counts[variant]
-    if not _judged(measured, [variant]):
-        return Estimate(value, None, None, sessions)
-    error, degrees = _error(measured, spread, (variant,))
-    reach = math.exp(min(t_quantile(_LEVEL, degrees) * error, _LARGEST_LOG))
-    return Estimate(value, Interval(value / reach, value * reach, _LEVEL), value * error, sessions)
+    found, uncertainty = {}, _pooled_uncertainty(measured, spread)
+    judged = set(_judged(measured, list(measured.means)))
+    for variant, value in measured.means.items():
+        interval = own_error = None
+        if variant in judged:
+            error, degrees = _error(measured, spread, (variant,), uncertainty)
+            reach = math.exp(min(t_quantile(_LEVEL, degrees) * error, _LARGEST_LOG))
+            interval, own_error = Interval(value / reach, value * reach, _LEVEL), value * error
+        found[variant] = Estimate(value, interval, own_error, measured.counts[variant])
+    return found
 
 
 def _decide(
@@ -244,7 +247,9 @@ def _decide(
     if not able:
         return list(undecided)
     within, wider = _widths(able, measured, spread, judged, baseline)
-    spreads = [_error(measured, spread, (each.variant, each.baseline)) for each in able]
+    uncertainty = _pooled_uncertainty(measured, spread)
+    pairs = ((each.variant, each.baseline) for each in able)
+    spreads = [_error(measured, spread, pair, uncertainty) for pair in pairs]
     degrees = tuple(nu for _, nu in spreads)
     errors = np.array([error for error, _ in spreads]) * wider
     alpha = AIMED_AT / apart
@@ -299,7 +304,9 @@ def _share(measured: Pool, spread: Spread, variant: str) -> float:
     return spread.relative.get(variant, 1.0) / measured.counts[variant]
 
 
-def _error(measured: Pool, spread: Spread, variants: Sequence[str]) -> tuple[float, float]:
+def _error(
+    measured: Pool, spread: Spread, variants: Sequence[str], pooled_uncertainty: float
+) -> tuple[float, float]:
     """The standard error of a mean, or of a difference of two, and its degrees of freedom.
 
     1/ν is the squared relative uncertainty of the variance: of what is the variants' own in it,
@@ -312,12 +319,17 @@ def _error(measured: Pool, spread: Spread, variants: Sequence[str]) -> tuple[flo
         for each, share in shares.items()
         if each in spread.weight
     )
+    return math.sqrt(measured.variance * total), 1 / (own + pooled_uncertainty)
+
+
+def _pooled_uncertainty(measured: Pool, spread: Spread) -> float:
+    """Of the pooled variance, relative and squared; infinite where no variant has two sessions."""
     squares = everything = 0.0
     for each, count in measured.counts.items():
         part = spread.relative.get(each, 1.0)
         squares += (count - 1) * part**2
         everything += (count - 1) * part
-    return math.sqrt(measured.variance * total), 1 / (own + squares / everything**2)
+    return squares / everything**2 if everything else math.inf
 
 
 def _own_weights(
@@ -343,7 +355,7 @@ def _likeness(metrics: Sequence[Logs], relative: Mapping[str, float]) -> float:
     found = []
     for one, other in combinations(metrics, 2):
         products = first = second = degrees = 0.0
-        for variant in one.keys() & other.keys() & relative.keys():
+        for variant in sorted(one.keys() & other.keys() & relative.keys()):
             if len(one[variant]) != len(other[variant]):
                 raise ValueError(f"{variant}: list the same sessions for every metric")
             both = [

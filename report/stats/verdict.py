@@ -129,8 +129,19 @@ def invert(verdict: Verdict) -> Verdict:
 def finite(values: Numbers) -> Floats:
     """The values as one flat array; ValueError for NaN and infinity, which no record holds."""
     data = np.asarray(values, dtype=np.float64)
-    if data.ndim != 1 or not np.isfinite(data).all():
-        raise ValueError("statistics need a flat sequence of finite numbers; drop missing ones")
+    if data.ndim != 1:
+        raise ValueError("statistics need a flat sequence of numbers")
+    return _finite(data)
+
+
+def finite_rows(values: Sequence[Sequence[float]]) -> Floats:
+    """The rows, of one length each, as one array; ValueError as of `finite`."""
+    return _finite(np.asarray(values, dtype=np.float64))
+
+
+def _finite(data: Floats) -> Floats:
+    if not np.isfinite(data).all():
+        raise ValueError("statistics need finite numbers; drop missing ones")
     return data
 
 

@@ -24,8 +24,9 @@ from bench.modelsfile import problems
 from bench.plan.jobs import find_jobs
 from bench.records import store
 from bench.records.record import SCHEMA_VERSION
+from bench.weights import sizes
 
-HEAVY = {"altair", "huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy"}
+HEAVY = {"huggingface_hub", "jinja2", "numpy", "pandas", "psutil", "rich", "scipy", "vl_convert"}
 KINDS: list[type[errors.BenchError]] = [
     kind for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, errors.BenchError) and kind.exit_code != 1
@@ -77,6 +78,24 @@ def test_every_commands_help_has_an_example_that_it_accepts(name: str, bench: An
         _, command_name, *arguments = line.partition(" > ")[0].split()
         found = cli.cli.commands[command_name]
         found.make_context(command_name, arguments)  # parses, and runs nothing
+
+
+def test_every_help_says_a_default_plainly(bench: Any) -> None:
+    assert [name for name in COMMANDS if "[default: (" in bench(name, "--help").out] == []
+    assert "bench/results by default." in bench("compare", "--help").out
+
+
+def test_compares_examples_work_with_the_committed_records(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    _, _, example = bench("compare", "--help").out.partition("\nExample:\n")
+    lines = [line.split()[1:] for line in example.splitlines() if line.strip()]
+    assert len(lines) == 2
+    for arguments in lines:
+        ran = bench(*arguments)
+        assert (ran.code, ran.err) == (0, "")
+        assert all(name in ran.out for name in arguments[1:] if not name.startswith("--"))
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -169,7 +188,12 @@ def test_an_error_is_one_message_its_fix_and_its_exit_code(
         (["plan", "--models", "/"], "is a directory"),
         (["plan", "--github-output"], "GITHUB_OUTPUT is not set"),
         (["plan", "--models", "/nowhere/models.toml"], "/nowhere/models.toml has 1 problem(s)"),
-        (["compare", "a", "b", "--results", "/nowhere"], "error: no current result is named a"),
+        (["compare", "a", "b", "--results", "/nowhere"], "/nowhere does not exist"),
+        (["plan", "--results", "/nowhere"], "/nowhere does not exist"),
+        (["report", "--results", "/nowhere"], "/nowhere does not exist"),
+        (["archive", "a.tar", "--results", "/nowhere"], "/nowhere does not exist"),
+        (["ingest", "/", "--results", "/nowhere"], "/nowhere does not exist"),
+        (["ingest", "/nowhere"], "error: /nowhere does not exist"),
     ],
 )
 def test_wrong_usage_is_two(
@@ -195,6 +219,7 @@ def test_a_run_with_nothing_to_do_says_so_and_is_done(tmp_path: Path, bench: Any
     models = tmp_path / "models.toml"
     models.write_text("speed = { sessions = 1 }\n" + VALID)
     where = ("--models", models, "--results", tmp_path / "results")
+    (tmp_path / "results").mkdir()
     for row in json.loads(bench("plan", *where, "--json").out):
         record, _ = (synthetic.speed_record if row["stage"] == "speed" else _quality)(
             synthetic.BF16
@@ -251,10 +276,24 @@ def test_a_full_disk_under_the_output_is_this_machines_lack() -> None:
 def test_a_file_that_cannot_be_read_is_named_without_a_traceback(
     tmp_path: Path, bench: Any
 ) -> None:
-    ran = bench("ingest", tmp_path / "incoming", "--plan", tmp_path / "missing.json")
+    ran = bench("ingest", tmp_path, "--plan", tmp_path / "missing.json")
     assert ran.code in (2, 3, 7)
     assert ran.err.startswith("error: ")
     assert str(tmp_path / "missing.json") in ran.err
+
+
+def test_the_projects_own_records_need_not_be_there_yet(
+    tmp_path: Path, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor those that a run is to make."""
+    (tmp_path / "models.toml").write_text(VALID)
+    monkeypatch.chdir(tmp_path)
+    assert "4 of 4 stages to measure" in bench("plan").out
+    said = bench("compare", "a", "b")
+    assert said.err.startswith("error: no current result is named a")
+    bench("plan", "--results", tmp_path)
+    unknown = bench("run", "--results", "new", "--variant", "nobody")
+    assert unknown.err.startswith("error: unknown variant 'nobody'")
 
 
 def test_an_interrupt_says_that_nothing_is_lost(
@@ -272,3 +311,42 @@ def test_an_interrupt_says_that_nothing_is_lost(
         cli.invoke(group)
     assert end.value.code == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+# -- questions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("ended", [EOFError, KeyboardInterrupt])
+def test_a_question_that_nobody_answers_is_no_interruption(
+    ended: type[BaseException],
+    hidden: bool,
+    bench: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def end(*_: object) -> str:
+        raise ended
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", end)
+    monkeypatch.setattr("click.termui.hidden_prompt_func", end)
+
+    @cli.cli.command("question", hidden=True)
+    def ask() -> None:
+        cli._answered(lambda: click.prompt("Which", hide_input=hidden), "--this says it")
+
+    try:
+        ran = bench("question")
+    finally:
+        del cli.cli.commands["question"]
+    assert "nothing was changed" in ran.err
+    assert "finished stages" not in ran.err
+    assert ran.code == (2 if ended is EOFError else 130)
+    assert ("--this says it" in ran.err) == (ended is EOFError)
+
+
+def test_what_writes_two_files_names_both() -> None:
+    for name in ("add", "pin"):
+        text = " ".join(str(cli.cli.commands[name].help).split())
+        assert "models.toml" in text
+        assert "bench/weights/checkpoints.json" in text
+    assert sizes.KNOWN.as_posix().endswith("/bench/weights/checkpoints.json")

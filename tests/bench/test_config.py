@@ -92,7 +92,7 @@ def test_no_server_option_runs_code_opens_a_port_or_names_a_place() -> None:
         "dtype", "quantization", "linear_backend", "attention_backend", "moe_backend",
         "load_format", "kv_cache_dtype", "max_model_len", "max_num_seqs",
         "max_num_batched_tokens", "block_size", "gpu_memory_utilization", "cpu_offload_gb",
-        "enforce_eager", "tensor_parallel_size", "pipeline_parallel_size",
+        "api_server_count", "enforce_eager", "tensor_parallel_size", "pipeline_parallel_size",
         "enable_expert_parallel", "distributed_executor_backend",
     }  # fmt: skip
 
@@ -140,7 +140,9 @@ def test_what_is_no_question_is_refused(table: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["models.toml", "bench/demo/models.toml", "bench/demo/gpu.toml"], ids=str
+    "path",
+    ["models.toml", "bench/demo/models.toml", "bench/demo/gpu.toml", "bench/demo/two-gpus.toml"],
+    ids=str,
 )
 def test_the_committed_files_are_valid_for_the_program_and_for_editors(path: str) -> None:
     text = (ROOT / path).read_text()

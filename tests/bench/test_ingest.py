@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import re
 import shutil
 import tomllib
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from bench.plan import documents
 from bench.plan.commits import Repository, repositories
 from bench.plan.jobs import find_jobs
 from bench.records import store
-from bench.records.record import Fidelity, Record, Sidecar, canonical_json
+from bench.records.record import Fidelity, Metric, Record, Sidecar, canonical_json
 from bench.records.sense import find_nonsense
 from bench.records.sidecars import find_fault
 
@@ -150,10 +151,14 @@ def _sent(record: Record, **change: object) -> Record:
 
 
 def take_job(
-    folder: Path, change: Callable[[Record], Record] = lambda record: record, **more: Any
+    folder: Path,
+    change: Callable[[Record], Record] = lambda record: record,
+    options: str = "",
+    **more: Any,
 ) -> list[Path]:
     """What is stored of a real job's record, with this change to it, or made another way."""
-    text = hostile.models(f'repo = "a/b"\nrevision = "{"a" * 40}"\nfile = "c.gguf"')
+    revision = "a" * 40
+    text = hostile.models(f'repo = "a/b"\nrevision = "{revision}"\nfile = "c.gguf"\n{options}')
     text = text.replace('"cpu"', '"cuda"\ngpu_memory_gib = 48.0').replace(
         "file =", 'tokenizer = "a/b"\nfile ='
     )
@@ -189,6 +194,34 @@ def test_a_record_of_more_or_less_than_was_asked_is_refused(
 ) -> None:
     with pytest.raises(RefusedError, match=re.escape(words)):
         take_job(tmp_path, **made)
+
+
+LOOPS = "speed = { request_rates = [inf], concurrency = [2, 5], prompts_each = 40, repeats = 2 }"
+
+
+@pytest.mark.parametrize(
+    ("each", "words"),
+    [
+        (40, "repeats and requests"),  # as many as were asked: it is the sidecar that has others
+        (39, "has a repeat of other than 80 requests"),
+        (41, "has a repeat of other than 80 requests"),
+    ],
+)
+def test_in_a_closed_loop_as_many_are_sent_as_are_at_once_times_those_of_each(
+    each: int, words: str, tmp_path: Path
+) -> None:
+    def change(record: Record) -> Record:
+        raw = record.model_dump(mode="json")
+        for load in raw["speed"]["loads"][1:]:
+            count = each * load["concurrency"]
+            for repeat in load["repeats"]:
+                repeat |= {"asked": count, "completed": count}
+                for side, tokens in (("input_tokens", 512), ("output_tokens", 128)):
+                    repeat |= {side: count * tokens, f"server_{side}": count * tokens}
+        return Record.model_validate_json(canonical_json(raw))
+
+    with pytest.raises(RefusedError, match=words):
+        take_job(tmp_path, change, LOOPS, rates=(math.inf,), loops=(2, 5), prompts=200, repeats=2)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +278,28 @@ def test_answers_to_what_was_asked_are_stored(tmp_path: Path) -> None:
         assert len(store_results(*quality(tmp_path, variant), tmp_path / "results")) == 2
 
 
+def test_each_task_has_documents_of_its_own(tmp_path: Path) -> None:
+    asked = QUALITY.replace("{ documents", '{ tasks = ["hellaswag", "piqa"], documents')
+    experiment = parse(Experiment, tomllib.loads(asked))
+    (job,) = find_jobs(experiment, tmp_path, variants=["v"], stages=["quality"])
+    record, packed = synthetic.quality_record(
+        hostile.VARIANT, tasks=("hellaswag", "piqa"), documents=30
+    )
+    raw, written = synthetic.of_job(record, job).model_dump(mode="json"), []
+    for task, split, data in zip(raw["quality"]["tasks"], (10_042, 1_838), packed, strict=True):
+        rows: Rows = json.loads(gzip.decompress(data))
+        for row, index in zip(rows, documents.choose(split, job.quality), strict=True):
+            row["doc"] = index
+        listed = "\n".join(f"{row['doc']} {row['hash']}" for row in rows)
+        sidecar, repacked = store.pack_sidecar(rows)
+        written.append(repacked)
+        task |= {"documents_original": split, "samples": sidecar.model_dump(mode="json")}
+        task["documents_sha256"] = hashlib.sha256(listed.encode()).hexdigest()
+    source = hostile.write_files(tmp_path / "in", hostile.pack(raw, written))
+    plan = {Ticket("h", "v", "quality"): Asked(job.key, job.description)}
+    assert len(store_results(source, plan, tmp_path / "results")) == 3
+
+
 Change = Callable[[Raw, Rows], object]
 CHOSEN = set(documents.choose(10_042, QualityOptions(documents=30)))
 UNASKED: dict[str, tuple[Change, str]] = {
@@ -295,6 +350,48 @@ def test_another_state_of_the_data_may_have_other_documents(tmp_path: Path) -> N
     assert store_results(*quality(tmp_path, "w", renew), tmp_path / "results")
 
 
+def test_where_nobody_said_which_data_documents_may_have_changed_since(tmp_path: Path) -> None:
+    """With a hash of the data alone it is said."""
+
+    def hide(task: Raw, rows: Rows) -> None:
+        forge(task, rows)
+        task["dataset_revision"] = None
+
+    def show(task: Raw, rows: Rows) -> None:
+        task.update(dataset_revision=None, dataset_sha256="9" * 64)
+
+    def forge_shown(task: Raw, rows: Rows) -> None:
+        forge(task, rows)
+        show(task, rows)
+
+    unsaid = lambda task, _: task.update(dataset_revision=None)  # noqa: E731
+    store_results(*quality(tmp_path, change=unsaid), tmp_path / "unsaid")
+    assert store_results(*quality(tmp_path, "w", hide), tmp_path / "unsaid")
+    store_results(*quality(tmp_path / "2", change=show), tmp_path / "said")
+    forged = quality(tmp_path / "2", "w", forge_shown)
+    for beside in ([], [tmp_path / "unsaid"]):
+        with pytest.raises(RefusedError, match="other documents than its family's records"):
+            store_results(*forged, tmp_path / "said", beside=beside)
+
+
+def test_of_one_artifact_a_family_has_the_same_documents_too(tmp_path: Path) -> None:
+    source, plan = quality(tmp_path)
+    forged, asked = quality(tmp_path, "w", forge)
+    shutil.copytree(forged, source, dirs_exist_ok=True)
+    with pytest.raises(RefusedError, match="other documents than its family's records"):
+        store_results(source, plan | asked, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_version_of_a_task_or_of_lm_eval_may_have_other_documents(tmp_path: Path) -> None:
+    def renew(task: Raw, rows: Rows) -> None:
+        forge(task, rows)
+        task["version"] = "another"
+
+    store_results(*quality(tmp_path), tmp_path / "results")
+    assert store_results(*quality(tmp_path, "w", renew), tmp_path / "results")
+
+
 def test_a_record_that_nobody_can_read_keeps_no_other_out(tmp_path: Path) -> None:
     broken = tmp_path / "results" / "h" / "x" / "quality-20260301T120000Z-00000000.json"
     broken.parent.mkdir(parents=True)
@@ -316,18 +413,18 @@ def test_what_no_report_can_be_made_of_is_not_stored(tmp_path: Path) -> None:
     assert listing(tmp_path) == sorted(["in", *(f"in/{name}" for name in listing(source))])
 
 
-@pytest.mark.parametrize("word", ["is there twice, with different contents", ""])
+@pytest.mark.parametrize(("first", "second"), [(b"1", b"2"), (b"2", b"1"), (b"1", b"1")])
 def test_a_name_in_two_archives_is_one_file_only_if_it_is_the_same(
-    word: str, tmp_path: Path
+    first: bytes, second: bytes, tmp_path: Path
 ) -> None:
-    name, data = next(iter(hostile.record_files().items()))
-    for archive, content in (("a", data), ("b", data + b" " if word else data)):
+    name = next(iter(hostile.record_files()))
+    for archive, content in (("a", first), ("b", second)):
         hostile.zipped((name, content))(tmp_path / archive)
-    if word:
-        with pytest.raises(RefusedError, match=word):
+    if first != second:
+        with pytest.raises(RefusedError, match="is there twice, with different contents"):
             read_files(tmp_path)
     else:
-        assert read_files(tmp_path) == {name: data}
+        assert read_files(tmp_path) == {name: first}
 
 
 @pytest.mark.parametrize("by", [-1, 1])
@@ -388,6 +485,7 @@ def test_as_many_sessions_arrive_as_were_asked_for(tmp_path: Path) -> None:
     assert take(tmp_path / "all", sessions(1, 2, 3), 1, 2, 3) == 3
     assert take(tmp_path / "fewer", sessions(2), 1, 2, 3) == 1
     assert take(tmp_path / "older", sessions(None), 1) == 1
+    assert take(tmp_path / "older and second", sessions(None, 2), 1, 2) == 2
     assert take(tmp_path / "tried twice", sessions(1, 1, status="failed"), 1) == 2
     assert take(tmp_path / "often", sessions(*[1] * MAX_TRIES, status="failed"), 1) == MAX_TRIES
     with pytest.raises(RefusedError, match=f"more than {MAX_TRIES} records of one session"):
@@ -396,14 +494,129 @@ def test_as_many_sessions_arrive_as_were_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "words"),
-    [((1, 4), "did not ask for this session"), ((2, 2), "the same session of the same load")],
+    [
+        ((1, 4), "did not ask for this session"),
+        ((None, 1), "the same session of the same load"),
+        ((2, 2), "the same session of the same load"),
+    ],
 )
 def test_one_more_session_than_was_asked_for_is_refused(
-    numbers: tuple[int, ...], words: str, tmp_path: Path
+    numbers: tuple[int | None, ...], words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RefusedError, match=words):
         take(tmp_path, sessions(*numbers), 1, 2)
     assert not (tmp_path / "results").exists()
+
+
+def test_a_failed_stage_need_not_say_what_was_served(tmp_path: Path) -> None:
+    def fail(record: Record) -> Record:
+        return record.model_copy(
+            update={"status": "failed", "engine": None, "model": None, "speed": None}
+        )
+
+    record, _ = synthetic.speed_record(hostile.VARIANT)
+    files = hostile.pack(fail(record).model_dump(mode="json"), [])
+    source = hostile.write_files(tmp_path / "in", files)
+    assert len(store_results(source, hostile.plan(), tmp_path / "results")) == 1
+
+
+def test_a_local_build_of_the_engine_is_that_version(tmp_path: Path) -> None:
+    def build(record: Record) -> Record:
+        assert record.engine
+        return _with(record, "engine", version=f"{record.engine.version}+cu130")
+
+    assert take_job(tmp_path, build)
+
+
+@pytest.mark.parametrize(("minutes", "is_taken"), [(-1, True), (58, True), (62, False)])
+def test_a_clock_may_go_wrong_by_an_hour(minutes: int, is_taken: bool, tmp_path: Path) -> None:
+    finished = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=minutes)
+    record, sidecars = synthetic.speed_record(hostile.VARIANT, finished=finished)
+    files = hostile.pack(record.model_dump(mode="json"), sidecars)
+    source = hostile.write_files(tmp_path / "in", files)
+    if is_taken:
+        assert store_results(source, hostile.plan(), tmp_path / "results")
+    else:
+        with pytest.raises(RefusedError, match="in the future"):
+            store_results(source, hostile.plan(), tmp_path / "results")
+
+
+def test_a_sidecar_is_named_by_its_own_bytes_and_by_no_others(tmp_path: Path) -> None:
+    def rename(raw: Raw) -> None:
+        raw["speed"]["requests"]["file"] = f"{'0' * 64}.json.gz"
+
+    files = hostile.edited(rename)
+    data = next(data for name, data in files.items() if name.endswith(".gz"))
+    files = {name: data for name, data in files.items() if name.endswith(".json")}
+    files[f"{hostile.FOLDER}/{'0' * 64}.json.gz"] = data
+    with pytest.raises(RefusedError, match="its SHA-256 is not the one its record names"):
+        store_results(
+            hostile.write_files(tmp_path / "in", files), hostile.plan(), tmp_path / "results"
+        )
+
+
+# -- caps: what is as large as it may be is taken, one more byte, file or folder is not ------------
+
+
+def test_an_artifact_may_have_as_many_bytes_as_it_is_given(tmp_path: Path) -> None:
+    files = hostile.record_files()
+    source = hostile.write_files(tmp_path / "in", files)
+    size = sum(map(len, files.values()))
+    assert read_files(source, size) == files
+    with pytest.raises(RefusedError, match=f"or {size - 1:,} bytes in all"):
+        read_files(source, size - 1)
+
+
+def test_an_artifact_may_have_2000_files(tmp_path: Path) -> None:
+    files = {f"{hostile.FOLDER}/{number:064x}.json.gz": b"" for number in range(2_000)}
+    assert len(read_files(hostile.write_files(tmp_path / "in", files))) == 2_000
+
+
+@pytest.mark.parametrize(("length", "is_taken"), [(300, True), (301, False)])
+def test_a_path_may_have_300_characters(length: int, is_taken: bool, tmp_path: Path) -> None:
+    end = f"/v/{'a' * 64}.json.gz"
+    name = f"{'h' * (length - len(end))}{end}"
+    if is_taken:
+        assert read_files(hostile.write_files(tmp_path / "in", {name: b""})) == {name: b""}
+    else:
+        with pytest.raises(RefusedError, match="not the path of a record"):
+            read_files(hostile.write_files(tmp_path / "in", {name: b""}))
+
+
+@pytest.mark.parametrize(("depth", "is_taken"), [(3, True), (4, True), (5, False)])
+def test_an_archive_may_lie_four_folders_deep(depth: int, is_taken: bool, tmp_path: Path) -> None:
+    folder = tmp_path.joinpath("in", *"abcde"[: depth - 1])
+    folder.mkdir(parents=True)
+    hostile.zipped((f"{hostile.FOLDER}/{'a' * 64}.json.gz", b""))(folder / "last")
+    if is_taken:
+        assert len(read_files(tmp_path / "in")) == 1
+    else:
+        with pytest.raises(RefusedError, match="nested too deeply"):
+            read_files(tmp_path / "in")
+
+
+@pytest.mark.parametrize(("more", "words"), [(0, "not a sound .zip"), (1, "than 268,435,456")])
+def test_an_archive_may_have_256_mib(more: int, words: str, tmp_path: Path) -> None:
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.truncate(2**28 + more)  # takes no room on the disk
+    with pytest.raises(RefusedError, match=words):
+        read_files(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_a_sidecar_may_unpack_to_as_much_as_the_cap(
+    fewer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = hostile.record_files()
+    (packed,) = (data for name, data in files.items() if name.endswith(".gz"))
+    most = len(gzip.decompress(packed)) - fewer
+    monkeypatch.setattr(store, "MAX_SIDECAR_TEXT_BYTES", most)
+    source = hostile.write_files(tmp_path / "in", files)
+    if fewer:
+        with pytest.raises(RefusedError, match=f"unpacks to more than {most:,} bytes"):
+            store_results(source, hostile.plan(), tmp_path / "results")
+    else:
+        assert store_results(source, hostile.plan(), tmp_path / "results")
 
 
 @pytest.mark.parametrize("case", hostile.FOLDERS)
@@ -446,6 +659,33 @@ def test_the_plan_is_what_bench_plan_prints(tmp_path: Path) -> None:
     path.write_text(json.dumps([{**row, "key": "x"}]))
     with pytest.raises(ConfigError, match="not a plan"):
         read_plan(path)
+
+
+def test_the_command_says_how_many_records_it_stored(tmp_path: Path, bench: Any) -> None:
+    rows = [
+        {
+            **asdict(ticket),
+            "key": asked.key,
+            "needed": True,
+            "sessions": [1],
+            "description": asdict(asked.description),
+        }
+        for ticket, asked in hostile.plan().items()
+    ]
+    (tmp_path / "plan.json").write_text(json.dumps(rows))
+    incoming, results = tmp_path / "in", tmp_path / "results"
+    incoming.mkdir()
+    results.mkdir()
+    ingest = ("ingest", incoming, "--plan", tmp_path / "plan.json", "--results", results)
+    none = f"0 record(s) stored: {incoming} has none that are not there already\n"
+    assert bench(*ingest).out == none
+    hostile.write_files(incoming, hostile.record_files())
+    ran = bench(*ingest)
+    assert (ran.code, ran.err) == (0, "")
+    *paths, told = ran.out.splitlines()
+    assert {Path(path) for path in paths} == {p for p in results.rglob("*") if p.is_file()}
+    assert told == "1 record(s) stored"
+    assert bench(*ingest).out == none
 
 
 @pytest.mark.parametrize("case", hostile.MODELS)
@@ -526,6 +766,13 @@ def _swap(rows: Rows) -> None:
     rows[0]["ttft_ms"] = values
 
 
+def _spread(rows: Rows) -> None:
+    """The same mean and the same quantiles of requests further apart."""
+    values = sorted(rows[0]["ttft_ms"])
+    further = values[len(values) // 2 - 2] - values[1]  # stays below the median
+    rows[0]["ttft_ms"] = [values[0] - further, values[1] + further, *values[2:]]
+
+
 CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("repeats", lambda rows: rows.reverse(), "repeats and requests"),
     ("repeats", lambda rows: rows.pop(), "repeats and requests"),
@@ -534,6 +781,8 @@ CASES: list[tuple[str, Callable[[Rows], object], str]] = [
     ("repeats", lambda rows: _add(rows, "tpot_ms"), "its record's mean of tpot_ms"),
     ("repeats", lambda rows: _add(rows, "e2e_ms"), "its record's mean of e2e_ms"),
     ("repeats", _swap, "its record's median of ttft_ms"),
+    ("repeats", _spread, "its record's std of ttft_ms"),
+    ("repeats", lambda rows: rows[0]["e2e_ms"].reverse(), "tpot_ms and e2e_ms do not agree"),
     ("repeats", lambda rows: rows[0].update(ttft_ms=[]), "0.ttft_ms: List should have"),
     ("repeats", lambda rows: rows[0].update(e2e_ms=["x"] * 9), "0.e2e_ms.0: Input should be"),
     ("repeats", lambda rows: rows[0].update(seed=True), "0.seed: Input should be"),
@@ -577,6 +826,7 @@ CASES: list[tuple[str, Callable[[Rows], object], str]] = [
         "as many choices",
     ),
     ("positions", lambda rows: rows.pop(), "record's positions"),
+    ("positions", lambda rows: rows[0].update(logprob=-1.4), "its record's mean_logprob"),
     ("positions", lambda rows: rows[0].update(top={}), "0.top: Dictionary should have"),
     ("positions", lambda rows: rows[0].update(top={"7": None}), "0.top.7: Input should be"),
 ]
@@ -587,6 +837,206 @@ def test_what_the_report_could_not_read_is_named(
     kind: str, change: Callable[[Rows], object], words: str
 ) -> None:
     assert words in (fault(kind, change) or "")
+
+
+BEYOND = math.nextafter(1e15, 2e15)
+# Where a sidecar's rows end to be sound: the last value, the first that is refused.
+EDGES: list[tuple[str, Callable[[Rows, Any], object], object, object]] = [
+    ("positions", lambda rows, x: rows[0]["top"].update({"7": x}), 1e15, BEYOND),
+    ("positions", lambda rows, x: rows[0]["top"].update({"7": x}), -1e15, -BEYOND),
+    ("positions", lambda rows, x: rows[0].update(logprob=x), -1.5004, -1.501),
+    ("documents", lambda rows, x: rows[0]["text"].update(logprob=x), 0.0, 5e-324),
+    ("documents", lambda rows, x: rows[0]["text"].update(logprob=x), -1e15, -BEYOND),
+    ("documents", lambda rows, x: rows[0]["text"].update(tokens=x), 1_000_000, 1_000_001),
+    ("documents", lambda rows, x: rows[0]["text"].update(tokens=x, top={"0": {"1": -1.0}}), 1, 0),
+    ("documents", lambda rows, x: rows[0]["text"].update(tokens=9, top={x: {"1": -1.0}}), "8", "9"),
+    ("documents", lambda rows, x: rows[0]["text"].update(sha256="a" * x), 16, 15),
+    ("documents", lambda rows, x: rows[0]["text"].update(sha256="a" * x), 16, 17),
+    ("documents", lambda rows, x: rows[0]["text"]["top"].update({"0": {"9" * x: -1.0}}), 6, 7),
+    ("documents", lambda rows, x: rows[0]["text"]["top"].update({"0": _labels(x)}), 100, 101),
+    ("documents", lambda rows, x: rows[0]["text"].update(tokens=999, top=_places(x)), 100, 101),
+    ("documents", lambda rows, x: rows[0]["text"]["top"].update({"0": _two(x)}), 1.0009, 1.0011),
+    ("documents", lambda rows, x: rows[0].update(more=[0.5] * x), 1000, 1001),
+    ("documents", lambda rows, x: rows[0].update(target=x), 3, 4),
+    ("documents", lambda rows, x: rows[0].update(target=x), 0, -1),
+    ("documents", lambda rows, x: rows[0].update(targets=[0, x]), 3, 4),
+]  # fmt: skip
+
+
+def _labels(count: int) -> dict[str, float]:
+    return {str(label): -9.0 for label in range(count)}
+
+
+def _places(count: int) -> dict[str, dict[str, float]]:
+    return {str(place): {"1": -1.0} for place in range(count)}
+
+
+def _two(total: float) -> dict[str, float]:
+    return {"1": math.log(total / 2), "2": math.log(total / 2)}
+
+
+@pytest.mark.parametrize(("kind", "change", "last", "first"), EDGES)
+def test_a_sidecars_rows_are_sound_up_to_an_edge(
+    kind: str, change: Callable[[Rows, Any], object], last: object, first: object
+) -> None:
+    assert fault(kind, lambda rows: change(rows, last)) is None
+    assert fault(kind, lambda rows: change(rows, first)) is not None
+
+
+@pytest.mark.parametrize("part", ["value", "stderr", "by_seed"])
+def test_a_metric_may_be_rounded_in_the_seventh_digit(part: str) -> None:
+    seeds, value = ((1, 2), 0.5) if part == "by_seed" else ((), 0.5)
+    if part == "stderr":
+        value = (1 / 3 / 4) ** 0.5
+    for share, is_same in (
+        (1 + 5e-7, True),
+        (1 - 5e-7, True),
+        (1 + 2e-6, False),
+        (1 - 2e-6, False),
+    ):
+        said = (value * share, value) if part == "by_seed" else value * share
+        assert (claim(seeds, **{part: said}) is None) == is_same
+
+
+@pytest.mark.parametrize("kind", ["ttft_ms", "tpot_ms", "e2e_ms"])
+@pytest.mark.parametrize("part", ["mean", "median", "std", "p50", "p90", "p99"])
+def test_a_summary_may_be_rounded_in_the_fourth_digit(kind: str, part: str) -> None:
+    words = f"does not come to its record's {part} of {kind}"
+    for by, is_same in ((0.5, True), (-0.5, True), (3, False), (-3, False)):
+        found = summed(lambda raw, by=by: scale(raw[kind], part, 1 + by / 1000))  # type: ignore[misc]
+        assert found == (None if is_same else words)
+
+
+@pytest.mark.parametrize(
+    "name", ["request_throughput_rps", "output_throughput_tps", "total_throughput_tps"]
+)
+def test_a_throughput_is_what_was_completed_by_the_time_it_took(name: str) -> None:
+    for share, is_same in ((1 + 5e-7, True), (1 + 3e-6, False), (1 - 3e-6, False)):
+        found = summed(lambda raw, share=share: scale(raw, name, share))  # type: ignore[misc]
+        assert found == (None if is_same else f"does not come to its record's {name}")
+
+
+def scale(raw: Raw, name: str, share: float) -> None:
+    raw[name] *= share
+
+
+def summed(change: Callable[[Raw], object]) -> str | None:
+    """What is found where a record's repeat is changed, and its rows stay."""
+    record, (data,) = synthetic.speed_record(synthetic.BF16)
+    raw = record.model_dump(mode="json")
+    change(raw["speed"]["loads"][0]["repeats"][0])
+    record = Record.model_validate_json(canonical_json(raw))
+    assert record.speed
+    return find_fault(record, record.speed.requests, gzip.decompress(data))
+
+
+def claim(seeds: tuple[int, ...] = (), **parts: Any) -> str | None:
+    """What is found where four documents were right with these scores, and more is said."""
+    scores = [[1.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+    rows: Rows = [
+        {"doc": number, "hash": f"{number:064}", "em": sum(pair) / 2 if seeds else pair[0]}
+        | ({"by_seed": {"em": pair}} if seeds else {})
+        for number, pair in enumerate(scores)
+    ]
+    metric = {"name": "em", "value": 0.5, "stderr": None, "aggregation": "mean", "unit": "score"}
+    return told(rows, metric | parts, seeds)
+
+
+def told(rows: Rows, metric: Raw, seeds: tuple[int, ...] = ()) -> str | None:
+    """What is found of a metric that is said of documents."""
+    record, _ = synthetic.quality_record(synthetic.BF16)
+    assert record.quality
+    sidecar, data = store.pack_sidecar(rows)
+    task = record.quality.tasks[0].model_copy(
+        update={"samples": sidecar, "metrics": (Metric.model_validate(metric),), "texts": None,
+                "documents_effective": len(rows), "choices": None, "sampling_seeds": seeds}
+    )  # fmt: skip
+    quality = record.quality.model_copy(update={"tasks": (task,)})
+    record = record.model_copy(update={"quality": quality})
+    return find_fault(record, sidecar, gzip.decompress(data))
+
+
+def test_a_standard_error_is_that_between_the_documents() -> None:
+    once, twice = (1 / 3 / 4) ** 0.5, (1 / 2 / 3 / 4) ** 0.5  # sums of squares are 1 and 1/2
+    assert claim(stderr=once) is None
+    assert claim(stderr=once * 1.001) == "does not come to its record's standard error of em"
+    assert claim(stderr=0.0) == "does not come to its record's standard error of em"
+    assert claim((1, 2), stderr=twice) is None
+    assert claim((1, 2), stderr=once) == "does not come to its record's standard error of em"
+    assert claim(stderr=0.1, aggregation=None) is None  # nobody said that it is a mean
+
+
+@pytest.mark.parametrize(
+    ("how", "value"),
+    [("perplexity", math.exp(2)), ("weighted perplexity", math.exp(8 / 6)),
+     ("bits per byte", 8 / 6 / math.log(2))],
+)  # fmt: skip
+def test_each_way_in_which_a_value_comes_from_documents_is_checked(how: str, value: float) -> None:
+    pairs: Rows = [
+        {"doc": 0, "hash": "0" * 64, "ppl": [-3.0, 2.0]},
+        {"doc": 1, "hash": "1" * 64, "ppl": [-5.0, 4.0]},
+    ]
+    plain: Rows = [{"doc": 0, "hash": "0" * 64, "ppl": -2.0}]
+    rows = plain if how == "perplexity" else pairs
+    metric = {"name": "ppl", "value": value, "stderr": 9.0, "aggregation": how}
+    assert told(rows, metric) is None
+    assert told(rows, metric | {"value": value * 1.001}) == "does not come to its record's ppl"
+    if rows is pairs:  # the words that a number is of are there too
+        short: Rows = [{**row, "ppl": row["ppl"][:1]} for row in rows]
+        assert told(short, metric) == "has values that no ppl comes from"
+
+
+def test_a_value_with_each_seed_is_that_of_the_documents() -> None:
+    assert claim((1, 2), by_seed=(0.5, 0.5)) is None
+    wrong = "does not come to its record's em with each seed"
+    assert claim((1, 2), by_seed=(0.25, 0.75)) == wrong
+    assert claim((1, 2), by_seed=(0.5, 0.5, 0.5)) == wrong
+
+
+@pytest.mark.parametrize("part", ["value", "by_seed"])
+def test_values_that_nothing_comes_from_are_named(part: str) -> None:
+    """No two numbers where two are needed; two that come to no number."""
+    sound: Rows = [
+        {"doc": doc, "hash": f"{doc:064}", "ppl": [-8.0, 2.0], "by_seed": {"ppl": [[-8.0, 2.0]]}}
+        for doc in range(2)
+    ]
+    metric: Raw = {"name": "ppl", "value": math.exp(4), "stderr": None, "by_seed": (math.exp(4),)}
+    metric |= {"aggregation": "weighted perplexity", "unit": "perplexity"}
+    assert told(sound, metric, (1,)) is None
+    for broken in ([-8.0], [-8.0, 0.0], [-9e9, 1.0]):
+        values = {"ppl": broken} if part == "value" else {"by_seed": {"ppl": [broken]}}
+        rows = [row | values for row in sound]
+        assert told(rows, metric, (1,)) == "has values that no ppl comes from"
+
+
+def test_of_a_metric_that_does_not_say_how_it_comes_about_only_shares_of_right_are_known() -> None:
+    assert claim(aggregation=None) is None
+    assert claim(aggregation=None, value=0.75) == "does not come to its record's em"
+    assert claim((1, 2), aggregation=None, value=0.75) is None, "halves are no shares of right"
+    once = (1 / 3 / 4) ** 0.5
+    assert claim(aggregation=None, stderr=once * 1.01) is None
+    assert claim(aggregation=None, unit="share", value=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_share"), [(0.0, 1.0, True), (0.0, 2.0, False), (-1.0, 1.0, False)]
+)
+def test_a_share_is_one_of_every_document(low: float, high: float, is_share: bool) -> None:
+    rows: Rows = [{"doc": i, "hash": f"{i:064}", "em": v} for i, v in enumerate((low, high))]
+    metric = {"name": "em", "value": (low + high) / 2, "stderr": None, "aggregation": "mean"}
+    words = "has a share of em that is not from 0 to 1"
+    assert told(rows, metric | {"unit": "share"}) == (None if is_share else words)
+    assert told(rows, metric | {"unit": "score"}) is None
+
+
+def test_two_documents_have_a_standard_error_and_one_has_none() -> None:
+    rows: Rows = [{"doc": i, "hash": f"{i:064}", "em": float(i)} for i in range(2)]
+    metric = {"name": "em", "value": 0.5, "aggregation": "mean", "unit": "score"}
+    assert told(rows, metric | {"stderr": 0.5}) is None
+    assert told(rows, metric | {"stderr": 0.6}) == (
+        "does not come to its record's standard error of em"
+    )
+    assert told(rows[:1], metric | {"value": 0.0, "stderr": 0.6}) is None
 
 
 def test_a_task_of_no_documents_is_named() -> None:

@@ -100,4 +100,4 @@ def test_help_needs_no_folder_at_all(tmp_path: Path) -> None:
         cwd=tmp_path, text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert "(models.toml)" in ran.stdout
+    assert "models.toml by default" in ran.stdout

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,20 @@ QUARTO = "#!/bin/sh\necho 1.0.0\n"
 
 @dataclass(frozen=True)
 class Run:
-    """How a workflow's run ended: every job that ran by name, and all that was printed."""
+    """How a workflow's run ended: every job that ran by name, and all that was printed.
+
+    `failures` is what the jobs printed that failed: jobs beside and after them print more.
+    """
 
     status: int
     jobs: dict[str, str]
     log: str
+    failures: str
+
+
+# What the engine's tests share (tests/conftest.py), and how this machine's packages are reached.
+SHARED = ("TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT", "VLLM_CPU_NUM_OF_RESERVED_CPU")
+PACKAGES = ("PIP_", "UV_")
 
 
 class Workshop:
@@ -109,10 +119,14 @@ class Workshop:
             cwd=ROOT, check=True, text=True, capture_output=True,
         ).stdout.splitlines()  # fmt: skip
         for name in tracked:
-            if (ROOT / name).is_file() and not name.startswith(("tests/", "bench/results/")):
+            if (ROOT / name).is_file() and not name.startswith(
+                ("tests/", "bench/results/", "benchmarks/")  # these need the tests' helpers
+            ):
                 target = self.work / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, target)
+        (self.work / "benchmarks").mkdir()
+        (self.work / "benchmarks" / "nothing.py").write_text("")
         (self.work / "tests").mkdir()
         # One for each of the two jobs that run tests.
         nothing = "def test_{}() -> None:\n    pass\n"
@@ -287,7 +301,11 @@ class Workshop:
             "BENCH_CACHE": str(places.cache()),
             # Those of all tests: what was checked, compiled and looked up already.
             "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache"),
-            **{name: os.environ[name] for name in ("TORCHINDUCTOR_CACHE_DIR", "VLLM_CACHE_ROOT")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name in SHARED or name.startswith(PACKAGES)
+            },
             "PYTEST_XDIST_AUTO_NUM_WORKERS": "0",  # for two tests of nothing
             "STANDIN": str(self.standin),
             "RECORDED": str(SUPPORT),
@@ -334,6 +352,8 @@ PINS = _pins()
 def _read(process: subprocess.CompletedProcess[str]) -> Run:
     jobs: dict[str, str] = {}
     text: list[str] = []
+    by_job: dict[str, list[str]] = {}
+    failing: dict[str, list[str]] = {}
     failed: set[str] = set()
     for line in process.stdout.splitlines():
         try:
@@ -342,12 +362,15 @@ def _read(process: subprocess.CompletedProcess[str]) -> Run:
             text.append(line)
             continue
         text.append(f"[{entry.get('job', '')}] {entry.get('msg', '')}".rstrip())
+        by_job.setdefault(entry.get("job", ""), []).append(str(entry.get("msg", "")).rstrip())
         # act numbers the jobs of a matrix; GitHub does not.
         name = entry.get("job", "").partition("/")[2].strip()
         name = re.sub(r"( on [a-z-]+, session \d+)-\d+$", r"\1", name)
         if entry.get("stepResult") == "failure":
             failed.add(name)
+            failing[entry["job"]] = by_job[entry["job"]]
         if "jobResult" in entry:
             # act gives all jobs of a matrix one result; whether a step failed tells them apart.
             jobs[name] = "failure" if name in failed else "success"
-    return Run(process.returncode, jobs, "\n".join([*text, process.stderr]))
+    log = "\n".join([*text, process.stderr])
+    return Run(process.returncode, jobs, log, "\n".join(chain.from_iterable(failing.values())))

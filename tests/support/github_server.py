@@ -50,6 +50,7 @@ class State:
     attestations: list[dict[str, Any]] = field(default_factory=list)
     runner_downloads: list[dict[str, Any]] = field(default_factory=list)
     added_to_blobs: bytes = b""
+    cut_from_blobs: int = 0  # characters of their base64
     is_public: bool = True
     is_administrator: bool = True
     is_limited: bool = False
@@ -119,7 +120,8 @@ def _blobs(state: State, sha: str) -> Answer:
     import base64
 
     content = state.git("cat-file", "blob", sha) + state.added_to_blobs
-    return 200, {"content": base64.encodebytes(content).decode()}
+    text = base64.encodebytes(content).decode().rstrip()
+    return 200, {"content": text[: len(text) - state.cut_from_blobs]}
 
 
 def _commits(state: State, path: str) -> Answer:
@@ -189,7 +191,10 @@ def _unlabel(state: State, number: int, label: str) -> Answer:
 
 
 def _merged(state: State, sha: str) -> Answer:
-    return 200, [pull for pull in state.pulls.values() if pull.get("merge_commit_sha") == sha]
+    there = [
+        (pull, (pull.get("merge_commit_sha"), pull["head"]["sha"])) for pull in state.pulls.values()
+    ]
+    return 200, [pull for pull, commits in there if sha in commits]
 
 
 def _names(key: str, names: list[str] | None) -> Answer:
@@ -235,7 +240,8 @@ ROUTES: dict[str, Route] = {
     r"PATCH issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), b),
     r"DELETE issues/comments/(\d+)": lambda s, p, q, b: _edit(s, int(p[0]), None),
     r"DELETE issues/(\d+)/labels/([^/]+)": lambda s, p, q, b: _unlabel(s, int(p[0]), p[1]),
-    r"GET ": lambda s, p, q, b: (200, {"default_branch": s.default_branch}),
+    r"GET ": lambda s, p, q, b: (
+        200, {"full_name": REPOSITORY, "default_branch": s.default_branch}),
     r"GET pages": lambda s, p, q, b: _found(s.pages),
     r"GET labels/([^/]+)": lambda s, p, q, b: _found(
         {"name": p[0]} if p[0] in s.repository_labels else None),

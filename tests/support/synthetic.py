@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from synthetic_parts import Machine, Variant
 
 from bench.plan.jobs import Job
 from bench.records import store
-from bench.records.record import ModelFacts, Record, Repeat, Sidecar, canonical_json
+from bench.records.record import ModelFacts, Record, Sidecar, canonical_json
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ENGINE = "0.32.0"
@@ -55,6 +55,7 @@ def speed_record(
     loops: Sequence[int] = (),
     repeats: int = 3,
     prompts: int = 24,
+    lengths: tuple[int, int] = (512, 128),
     noise: float = 0.01,
     engine: str = ENGINE,
     throttled: bool | None = False,
@@ -70,7 +71,14 @@ def speed_record(
     for rate, loop in [*((rate, None) for rate in rates), *((math.inf, n) for n in loops)]:
         made = [
             parts.repeat(
-                random, variant, rate, number=i, prompts=prompts, noise=noise, finished=finished
+                random,
+                variant,
+                rate,
+                number=i,
+                prompts=prompts,
+                noise=noise,
+                finished=finished,
+                lengths=lengths,
             )
             for i in range(repeats)
         ]
@@ -89,7 +97,7 @@ def speed_record(
             }
         )
     sidecar, data = store.pack_sidecar(rows)
-    workload = {"input_tokens": 512, "output_tokens": 128, "prompts": prompts}
+    workload = {"input_tokens": lengths[0], "output_tokens": lengths[1], "prompts": prompts}
     speed = {
         "workload": {
             **workload,
@@ -117,28 +125,11 @@ def of_job(record: Record, job: Job) -> Record:
         "model": ModelFacts(source="hub", **served),
     }
     if record.speed:
-        sent = {name: spec["speed"][name] for name in SENT}
-        workload = record.speed.workload.model_copy(update=sent)
-        loads = tuple(
-            load.model_copy(update={"repeats": tuple(_of_length(r, sent) for r in load.repeats)})
-            for load in record.speed.loads
+        workload = record.speed.workload.model_copy(
+            update={name: spec["speed"][name] for name in SENT}
         )
-        speed = record.speed.model_copy(update={"workload": workload, "loads": loads})
-        update["speed"] = speed
+        update["speed"] = record.speed.model_copy(update={"workload": workload})
     return record.model_copy(update=update)
-
-
-def _of_length(repeat: Repeat, sent: Mapping[str, int]) -> Repeat:
-    """The repeat as one whose requests have those numbers of tokens."""
-    given, made = (repeat.completed * sent[part] for part in ("input_tokens", "output_tokens"))
-    return repeat.model_copy(
-        update={
-            **{"input_tokens": given, "server_input_tokens": given, "prefix_cache_queries": given},
-            **{"output_tokens": made, "server_output_tokens": made},
-            "output_throughput_tps": made / repeat.duration_s,
-            "total_throughput_tps": (given + made) / repeat.duration_s,
-        }
-    )
 
 
 def quality_record(

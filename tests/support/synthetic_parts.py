@@ -65,16 +65,22 @@ def repeat(
     prompts: int,
     noise: float,
     finished: datetime,
+    lengths: tuple[int, int] = (512, 128),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One repeat and its sidecar row; unthrottled load waits longer and decodes slower."""
+    """One repeat and its sidecar row; unthrottled load waits longer and decodes slower.
+
+    Args:
+        lengths: tokens of each prompt, and of each answer.
+    """
+    given, answered = lengths
     crowded = 3.0 if math.isinf(rate) else 1.0
     day = random.lognormal(0, noise)
     ttft = variant.ttft_ms * crowded**2 * day * random.lognormal(0, 0.3, prompts)
     tpot = variant.tpot_ms * crowded * day * random.lognormal(0, 0.08, prompts)
-    e2e = ttft + 127 * tpot
+    e2e = ttft + (answered - 1) * tpot
     most_tps = 60_000 / variant.tpot_ms  # what the machine can give, however fast requests come
     arrivals = 0.0 if math.isinf(rate) else prompts / rate
-    duration = max(arrivals + variant.tpot_ms / 50, prompts * 128 / most_tps) * day
+    duration = max(arrivals + variant.tpot_ms / 50, prompts * answered / most_tps) * day
     seed = 100 + number
     measured = {
         "seed": seed,
@@ -83,15 +89,15 @@ def repeat(
         "asked": prompts,
         "completed": prompts,
         "failed": 0,
-        "input_tokens": prompts * 512,
-        "output_tokens": prompts * 128,
-        "server_input_tokens": prompts * 512,
-        "server_output_tokens": prompts * 128,
-        "prefix_cache_queries": prompts * 512,
+        "input_tokens": prompts * given,
+        "output_tokens": prompts * answered,
+        "server_input_tokens": prompts * given,
+        "server_output_tokens": prompts * answered,
+        "prefix_cache_queries": prompts * given,
         "prefix_cache_hits": 0,
         "request_throughput_rps": prompts / duration,
-        "output_throughput_tps": prompts * 128 / duration,
-        "total_throughput_tps": prompts * 640 / duration,
+        "output_throughput_tps": prompts * answered / duration,
+        "total_throughput_tps": prompts * (given + answered) / duration,
         "ttft_ms": _summary(ttft),
         "tpot_ms": _summary(tpot),
         "itl_ms": _summary(tpot * random.lognormal(0, 0.2, prompts)),

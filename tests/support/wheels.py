@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import io
@@ -24,10 +25,15 @@ def make(
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
     }
     record = io.StringIO()
-    csv.writer(record).writerows([path, "", len(data)] for path, data in contents.items())
+    csv.writer(record).writerows([path, listed(data), len(data)] for path, data in contents.items())
     contents[f"{info}/RECORD"] = f"{record.getvalue()}{info}/RECORD,,\n".encode()
     path = folder / f"{distribution}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name_, data in contents.items():
             archive.writestr(name_, data)
     return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def listed(data: bytes) -> str:
+    """The SHA-256 as a wheel's own list of its files has it."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

@@ -78,7 +78,7 @@ def test_init_push_and_the_page_has_this_copys_own_records_only(workshop: Worksh
     run = workshop.run(
         "benchmark", "push", {"ref": "refs/heads/main", "after": sha, "commits": [{"id": sha}]}
     )
-    assert (run.status, run.jobs) == (0, JOBS), run.log[-5000:]
+    assert (run.status, run.jobs) == (0, JOBS), run.failures[-5000:]
     assert workshop.results() == OWN
     assert len(pages(workshop)) == len(OWN)
     history = workshop.git("log", "--reverse", "--format=%s", "main", at=workshop.origin)
@@ -98,7 +98,7 @@ def test_without_a_clone_a_run_by_hand_measures_the_demo_on_githubs_machines(
     as_shown = {name: str(asked.get("default", "")).lower() for name, asked in inputs.items()}
     event = {"ref": "refs/heads/main", "inputs": as_shown}
     run = workshop.run("benchmark", "workflow_dispatch", event)
-    assert (run.status, run.jobs) == (0, JOBS), run.log[-5000:]
+    assert (run.status, run.jobs) == (0, JOBS), run.failures[-5000:]
     assert workshop.results() == sorted([*theirs, *OWN])
     assert len(pages(workshop)) == len(theirs) + len(OWN)
     workshop.sync()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
-from folders import GUIDES, ROOT
+from folders import GUIDES, PUBLISHED_MODELS, ROOT
 
 from bench.cli import cli
+from bench.modelsfile.problems import find_problems
 
 RENEW = "`PYTHONPATH=tests/support ./run python tests/whole/test_readme.py`"
 
@@ -18,7 +19,8 @@ TWO_SCREENS = 100  # lines
 WIDTH = 96
 # What the layout says of each entry; a new top-level entry or package folder has to be named here.
 LAYOUT = {
-    ".github/": "the workflows: review, validate, benchmark, withdraw, comment, publish, engine",
+    ".github/": "the workflows: review, validate, benchmark, withdraw, comment, publish, engine, "
+    "advisories",
     "bench/": "measures: models.toml → records",
     "bench/demo/": "the embedded default: a small real model and a real data set",
     "bench/github/": "what the workflows run: plan, comment, approval, commit, proposal",
@@ -131,6 +133,12 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"(?:\./run |`)bench ([a-z]+)\b", page.read_text()))
     assert named <= set(cli.commands)
     assert page != README or {"demo", "validate", "add"} <= named
+
+
+def test_the_variant_that_is_shown_can_be_added_as_it_stands() -> None:
+    [shown] = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert shown.startswith("[[variant]]\n")
+    assert find_problems(f"{PUBLISHED_MODELS.read_text()}\n{shown}") == []
 
 
 def test_the_two_commands_are_shown() -> None:

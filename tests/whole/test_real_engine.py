@@ -174,7 +174,7 @@ def test_all_variants_answer_the_same_documents(
         if stage == "quality":
             assert record.quality is not None
             task = record.quality.tasks[0]
-            assert (task.documents_effective, task.documents_original) == (12, 10_042)
+            assert (task.documents_effective, task.documents_original) == (6, 10_042)
             assert {metric.name for metric in task.metrics} >= {"acc", "acc_norm"}
             hashes.add(task.documents_sha256)
     assert len(hashes) == 1

@@ -1,6 +1,7 @@
 """Every kind of task with the real vLLM, the real lm-eval, a real model and real documents.
 
-The model's tokenizer is made to begin texts with a token of its own, as Llama's and Gemma's do.
+The model is the first few layers of the demo's: what is compared are two ways to ask it, not its
+answers. Its tokenizer is made to begin texts with a token of its own, as Llama's and Gemma's do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import gzip
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,24 @@ OPTIONS = QualityOptions(
     ),
 )
 MODEL_LEN = 2048
+LAYERS = 4  # of 30
+CUT = """
+import json, re, sys
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+
+file, layers = Path(sys.argv[1]), int(sys.argv[2])
+number = re.compile(r"\\.layers\\.(\\d+)\\.")
+kept = {
+    name: tensor
+    for name, tensor in load_file(file).items()
+    if not (found := number.search(name)) or int(found[1]) < layers
+}
+save_file(kept, cut := file.with_suffix(".cut"), metadata={"format": "pt"})
+cut.replace(file)  # what is kept may still lie in the file itself
+config = file.with_name("config.json")
+config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": layers}))
+"""
 # The server and the in-process engine run the same kernels on the same tokens; what may differ is
 # the order of additions when other requests share the batch.
 TOLERANCE = 1e-3
@@ -95,11 +115,14 @@ class Measured:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """The demo's model with a tokenizer that begins with a token of its own."""
-    found = inputs.checkpoints(installed.ensure("cpu"), [f"{inputs.PREFIX}bf16"])
+    """The first layers of the demo's model; its tokenizer begins with a token of its own."""
+    cpu = installed.ensure("cpu")
+    found = inputs.checkpoints(cpu, [f"{inputs.PREFIX}bf16"])
     ready = found[f"{inputs.PREFIX}bf16"]
     folder = tmp_path_factory.mktemp("model") / "with-bos"
     shutil.copytree(ready.path, folder)
+    weights = folder / "model.safetensors"
+    subprocess.run([cpu.python, "-c", CUT, weights, str(LAYERS)], check=True)
     file = folder / "tokenizer.json"
     tokenizer = json.loads(file.read_text())
     bos = json.loads((folder / "tokenizer_config.json").read_text())["bos_token"]
@@ -129,7 +152,7 @@ def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
         serve = ServeOptions(max_model_len=MODEL_LEN, dtype="float32", enforce_eager=True)
         with serving(
             launch.command(cpu, checkpoint, serve, "model"),
-            environment=launch.environment("cpu", checkpoint),
+            environment=launch.environment(cpu, checkpoint),
             folder=folder / "server",
             limit_s=600,
             title="server",
@@ -165,7 +188,8 @@ def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
             "enable_prefix_caching": False,
         },
     }
-    return Measured(result, rows, _in_process(cpu, folder, request))
+    environment = launch.environment(cpu, checkpoint)
+    return Measured(result, rows, _in_process(cpu, folder, request, environment))
 
 
 @contextmanager
@@ -174,20 +198,14 @@ def _watch() -> Any:
 
 
 def _in_process(
-    cpu: installed.Engine, folder: Path, request: dict[str, Any]
+    cpu: installed.Engine, folder: Path, request: dict[str, Any], environment: Mapping[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
     script, answer = folder / "in_process.py", folder / "rows.json"
     script.write_text(IN_PROCESS)
     done = subprocess.run(
         [cpu.python, script, ROOT / "bench" / "measure" / "worker.py", answer],
         input=json.dumps(request),
-        env={
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(folder),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "2",
-            "VLLM_NO_USAGE_STATS": "1",
-        },
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), **environment},
         cwd=folder,
         capture_output=True,
         text=True,

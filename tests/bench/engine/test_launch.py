@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from bench.weights.checkpoint import Checkpoint
 
 EXPERIMENT = problems.load_experiment(PUBLISHED_MODELS)
 ENGINE = Engine("cpu", Path("/home/me/engine/bin/python"), "0.32.0", "0.4.13", "0" * 64)
+ON_GPU = dataclasses.replace(ENGINE, build="cuda")
 FOLDER = Path("/home/me/.cache/model")
 HUB = Checkpoint(FOLDER, FOLDER, ModelFacts(source="hub", repo="Qwen/Qwen3-8B"))
 GGUF = Checkpoint(
@@ -86,11 +88,86 @@ def test_what_is_published_names_no_place_of_this_machine(
 
 
 def test_the_servers_environment_calls_nobody() -> None:
-    for build in ("cpu", "cuda"):
-        environment = launch.environment(build, HUB)
+    for engine in (ENGINE, ON_GPU):
+        environment = launch.environment(engine, HUB)
         assert environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
         assert environment["HF_HUB_OFFLINE"] == "1"
-    assert launch.environment("cuda", HUB)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert launch.environment(ON_GPU, HUB)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)))
+    for name in ("VLLM_CPU_NUM_OF_RESERVED_CPU", "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_on_few_cores_the_model_gets_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 2)
+    assert launch.environment(ENGINE, HUB)["VLLM_CPU_NUM_OF_RESERVED_CPU"] == "0"
+    assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in launch.environment(ON_GPU, HUB)
+    cores(monkeypatch, 8)
+    assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in launch.environment(ENGINE, HUB)
+    monkeypatch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "1")  # whoever sets it knows why
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in launch.environment(ENGINE, HUB)
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        (None, "/home/me/engine/lib/libiomp5.so"),
+        ("/usr/lib/libtcmalloc.so", "/home/me/engine/lib/libiomp5.so:/usr/lib/libtcmalloc.so"),
+        ("/opt/libiomp5.so", None),
+        ("/usr/lib/libgomp.so.1", None),
+    ],
+)
+def test_the_cpu_build_computes_with_intels_openmp(
+    before: str | None, found: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(monkeypatch, 4)
+    if before:
+        monkeypatch.setenv("LD_PRELOAD", before)
+    with_openmp = dataclasses.replace(ENGINE, openmp="2024.2.1")
+    assert launch.environment(with_openmp, HUB).get("LD_PRELOAD") == found
+    published = launch.public_environment(with_openmp, HUB).get("LD_PRELOAD")
+    assert published == (found and "lib/libiomp5.so")
+    assert "LD_PRELOAD" not in launch.environment(ENGINE, HUB)  # an environment without it
+
+
+def test_what_was_compiled_once_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    caches = ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    for name in ("GITHUB_ACTIONS", *caches):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    found = launch.environment(ENGINE, HUB)
+    kept = tmp_path / "cache" / "compiled" / "cpu-000000000000"
+    assert [Path(found[name]).parent for name in caches] == [kept] * 3
+    newer = dataclasses.replace(ENGINE, lock_sha256="1" * 64)
+    assert launch.environment(newer, HUB)["VLLM_CACHE_ROOT"] != found["VLLM_CACHE_ROOT"]
+    published = launch.public_environment(ENGINE, HUB)
+    assert [published[name] for name in caches] == [
+        *("compiled/vllm", "compiled/inductor", "compiled/triton")
+    ]
+
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path / "job"))  # another job gets another one
+    in_a_job = launch.environment(ENGINE, HUB)
+    in_the_job = (*caches, "HF_MODULES_CACHE")  # code that is downloaded is not kept at all
+    assert all(Path(in_a_job[name]).is_relative_to(tmp_path / "job") for name in in_the_job)
+    assert launch.public_environment(ENGINE, HUB) == published
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/theirs")
+    assert "TRITON_CACHE_DIR" not in launch.environment(ENGINE, HUB)
+
+
+def test_no_headers_are_compiled_for_each_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of PyTorch's kernels on a CPU: they are kept where a server's temporary files are."""
+    name = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
+    monkeypatch.delenv(name, raising=False)
+    assert launch.environment(ENGINE, HUB)[name] == "0"
+    assert name not in launch.environment(dataclasses.replace(ENGINE, build="cuda"), HUB)
+    monkeypatch.setenv(name, "1")
+    assert name not in launch.environment(ENGINE, HUB)
 
 
 RECORDED_VARIABLES = {
@@ -231,10 +308,10 @@ TRITON = "INFO [quantbench_gguf.py:81] Using GGUF Q4_1 by Triton for quantized w
 
 def test_only_a_gguf_file_brings_our_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/theirs")
-    assert "PYTHONPATH" not in launch.environment("cuda", HUB)
-    found = launch.environment("cuda", GGUF)["PYTHONPATH"]
+    assert "PYTHONPATH" not in launch.environment(ON_GPU, HUB)
+    found = launch.environment(ON_GPU, GGUF)["PYTHONPATH"]
     assert found == f"{installed.PLUGIN}:/theirs"
-    assert launch.public_environment("cuda", GGUF)["PYTHONPATH"] == "bench/engine/plugin"
+    assert launch.public_environment(ON_GPU, GGUF)["PYTHONPATH"] == "bench/engine/plugin"
 
 
 def test_a_gguf_file_that_was_loaded_without_our_plugin_is_refused(

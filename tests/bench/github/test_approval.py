@@ -11,6 +11,7 @@ import github_server
 import pytest
 from github_server import State
 
+from bench import ingest
 from bench.errors import RefusedError
 from bench.github import approval
 from bench.github.api import Api
@@ -37,6 +38,8 @@ def origin(tmp_path: Path) -> Path:
     _tag(folder, "missing")
     (folder / "models.toml").write_text(MODELS)
     _tag(folder, "sound")
+    (folder / "models.toml").write_text("x" * LIMIT)
+    _tag(folder, "full")
     (folder / "models.toml").write_text("x" * (LIMIT + 1))
     _tag(folder, "large")
     (folder / "models.toml").unlink()
@@ -125,6 +128,13 @@ def test_other_labels_count_nothing(label: str, state: State) -> None:
     assert not state.requests
 
 
+@pytest.mark.parametrize("action", ["assigned", "unlabeled", "synchronize"])
+def test_another_event_than_a_label_being_set_counts_nothing(action: str, state: State) -> None:
+    with pytest.raises(RefusedError, match="not the benchmark label"):
+        approval.approve(labelled(state, action=action), api(state), LIMIT)
+    assert not state.requests
+
+
 @pytest.mark.parametrize("environment", [None, {}, {"protection_rules": []},
                                          {"protection_rules": [{"type": "wait_timer"}]},
                                          {"protection_rules": [{"type": "required_reviewers",
@@ -158,10 +168,21 @@ def test_models_toml_must_be_a_plain_small_file(tag: str, words: str, state: Sta
     assert words in str(refused.value)
 
 
+def test_models_toml_may_have_as_many_bytes_as_the_limit(state: State) -> None:
+    state.pulls[7]["head"]["sha"] = commit(state, "full")
+    assert len(approval.approve(labelled(state, "full"), api(state), LIMIT).models) == LIMIT
+
+
 def test_other_bytes_than_the_blobs_are_refused(state: State) -> None:
     """Whoever answers in GitHub's place, or between us and it: the name is the bytes' hash."""
     state.added_to_blobs = b"\n"
     with pytest.raises(RefusedError, match="is not the blob"):
+        approval.approve(labelled(state), api(state), LIMIT)
+
+
+def test_an_answer_that_was_cut_short_is_refused(state: State) -> None:
+    state.cut_from_blobs = 2
+    with pytest.raises(RefusedError, match="could not be read"):
         approval.approve(labelled(state), api(state), LIMIT)
 
 
@@ -201,6 +222,23 @@ def test_an_artifacts_name_proves_nothing(
     assert approval.find_measured(MERGE, api(state)) is None
 
 
+def test_a_commit_of_a_merged_branch_is_not_the_merge(state: State) -> None:
+    merged(state, "pull_request_target", approval.WORKFLOW)
+    assert approval.find_measured(commit(state, "sound"), api(state)) is None
+
+
+def test_another_pull_request_of_the_commit_hides_none(state: State) -> None:
+    """It is listed first, and was not merged."""
+    merged(state, "pull_request_target", approval.WORKFLOW)
+    other = {"number": 6, "merged_at": None, "merge_commit_sha": MERGE, "head": {"sha": "e" * 40}}
+    state.pulls = {6: other, **state.pulls}
+    assert approval.find_measured(MERGE, api(state)) == b"zip"
+
+
+def test_as_much_is_fetched_at_the_merge_as_is_taken_of_any_run() -> None:
+    assert approval.MAX_ARTIFACT_BYTES == ingest.MAX_TOTAL_BYTES
+
+
 def test_of_several_attempts_the_newest_in_time_is_taken(state: State) -> None:
     """Ids are in no order of time, and listings in none at all."""
     merged(state, "pull_request_target", approval.WORKFLOW)
@@ -217,6 +255,6 @@ def test_an_expired_artifact_is_measured_again(state: State) -> None:
 
 
 def test_a_push_withdraws_the_label_once(state: State) -> None:
-    approval.withdraw({"number": 7}, api(state))
-    approval.withdraw({"number": 7}, api(state))
+    assert approval.withdraw({"number": 7}, api(state)) == "the label is off"
+    assert approval.withdraw({"number": 7}, api(state)) == "the label was not set"
     assert state.labels == {7: []}

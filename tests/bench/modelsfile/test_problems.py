@@ -22,6 +22,7 @@ from bench import config
 from bench.errors import ConfigError
 from bench.modelsfile import problems
 from bench.modelsfile.problems import Problem
+from bench.records import store
 
 # Lines 1 to 19; a case changes it or adds lines from 20 on, inside the table of variant "B".
 BUNDLED = VALID.replace('repo = "a/b"', 'bundled = "smollm2-135m-bf16"')
@@ -186,6 +187,25 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
         VALID.replace("[[family]]", "[family]") + '[family]\nname = "L"\nbaseline = "B"\n',
         [(20, "family", "is given twice, first on line 8", "write [[family]] above each")],
     ),
+    "a table after a list of tables": (
+        plus("[variant]", 'name = "C"'),
+        [(20, "variant", "is one table here, and a list of tables above", "write [[variant]]")],
+    ),
+    "a table after a list of one": (
+        plus("[hardware]", 'id = "l4"'),
+        [(20, "hardware", "is one table here, and a list of tables above", "write [[hardware]]")],
+    ),
+    "a task's table after a list of them": (
+        plus(*["[[variant.quality.task]]"] * 2, "[variant.quality.task]"),
+        [
+            (
+                22,
+                "variant[1].quality.task",
+                "is one table here, and a list of tables above",
+                "write [[variant.quality.task]]",
+            )
+        ],
+    ),
     "several in one line": (
         plus('serve = { enforce_eager = 1, max_model_len = "1", dtype = "a b", x = 1 }'),
         [
@@ -285,7 +305,64 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
     "baseline of another family": (
         plus("[[family]]", 'name = "L"', 'baseline = "B"', "[[variant]]", 'name = "C"')
         + 'family = "L"\nrepo = "c/d"\n',
-        [(22, "family[1].baseline", "'B' is not a variant of this family", "use one of: C")],
+        [(22, "family[1].baseline", "'B' is not a variant of this family", 'use one of: "C"')],
+    ),
+    "baseline of another family, which has names with commas": (
+        plus("[[family]]", 'name = "L"', 'baseline = "B"', "[[variant]]", 'name = "L, BF16"')
+        + 'family = "L"\nrepo = "c/d"\n[[variant]]\nname = "L, FP8"\nfamily = "L"\nrepo = "c/e"\n',
+        [
+            (
+                22,
+                "family[1].baseline",
+                "'B' is not a variant of this family",
+                'use one of: "L, BF16", "L, FP8"',
+            )
+        ],
+    ),
+    "baseline, nearly right": (
+        VALID.replace('baseline = "Qwen3-8B BF16"', 'baseline = "Qwen3-8B F16"'),
+        [
+            (
+                10,
+                "family[0].baseline",
+                "'Qwen3-8B F16' is not a variant of this family",
+                "did you mean 'Qwen3-8B BF16'?",
+            )
+        ],
+    ),
+    "baseline of a family without variants": (
+        plus("[[family]]", 'name = "L"', 'baseline = "B"'),
+        [
+            (
+                22,
+                "family[1].baseline",
+                "'B' is not a variant of this family",
+                'add a [[variant]] with family = "L", and name it here',
+            )
+        ],
+    ),
+    "baseline without a stage of its variants": (
+        VALID.replace('repo = "Qwen/Qwen3-8B"', 'repo = "Qwen/Qwen3-8B"\nstages = ["speed"]'),
+        [
+            (
+                15,
+                "variant[0].stages",
+                "is without quality, which 'B' is to be compared by",
+                'add "quality": this is their baseline',
+            )
+        ],
+    ),
+    "baseline on other hardware than a variant": (
+        ON_CPU.replace('repo = "Qwen/Qwen3-8B"', 'repo = "Qwen/Qwen3-8B"\nhardware = ["l40"]')
+        + 'hardware = ["cpu"]\n',
+        [
+            (
+                26,
+                "variant[1].hardware",
+                "its baseline, 'Qwen3-8B BF16', is measured on none of these",
+                "measure both on one of them, or give the variant a [[family]] of its own",
+            )
+        ],
     ),
     "unknown hardware": (
         plus('hardware = ["l40", "l4"]', 'on.a100.serve.dtype = "half"'),
@@ -344,7 +421,10 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
             for key in ("family", "hardware", "variant")
         ],
     ),
-    "not TOML": (plus("x = ["), [(21, "syntax", "invalid value", "write valid TOML 1.0 here")]),
+    "not TOML": (
+        plus("x = ["),
+        [(21, "syntax", "invalid value", "write a value after the =, and ] after a list")],
+    ),
     "not TOML: a key like a message's end": (
         plus('["x (at line 1, column 1)"]', '["x (at line 1, column 1)"]'),
         [
@@ -419,7 +499,45 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
                 24,
                 "variant[1].bundled",
                 "cpu runs on the CPU engine, which cannot serve GGUF",
-                'restrict the variant to GPUs, such as hardware = ["l40"]',
+                'restrict the variant to GPUs: hardware = ["l40"]',
+            )
+        ],
+    ),
+    "GGUF on a CPU, and on one GPU of two": (
+        ON_CPU.replace(
+            'repo = "a/b"', 'bundled = "smollm2-135m-gguf-q4-1"\nhardware = ["cpu", "h100"]'
+        )
+        + '[[hardware]]\nid = "h100"\nname = "H"\nengine = "cuda"\nrunner = ["x"]\n'
+        + "gpu_memory_gib = 79.6\n",
+        [
+            (
+                24,
+                "variant[1].bundled",
+                "cpu runs on the CPU engine, which cannot serve GGUF",
+                'restrict the variant to GPUs: hardware = ["h100"]',
+            )
+        ],
+    ),
+    "GGUF without a GPU": (
+        BUNDLED.replace('engine = "cuda"', 'engine = "cpu"').replace("bf16", "gguf-q4-1"),
+        [
+            (
+                19,
+                "variant[1].bundled",
+                "l40 runs on the CPU engine, which cannot serve GGUF",
+                'remove the variant, or add a [[hardware]] with engine = "cuda"',
+            )
+        ],
+    ),
+    "GGUF repository without a file": (
+        VALID.replace("a/b", "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF") + 'tokenizer = "a/b"\n',
+        [
+            (
+                19,
+                "variant[1].repo",
+                "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF is a repository of GGUF files, and none "
+                "is named",
+                'add the one to serve: file = "Meta-Llama-3.1-8B-Instruct-Q4_K_M.gguf"',
             )
         ],
     ),
@@ -639,6 +757,23 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
             )
         ],
     ),
+    "no load, where quality has a word of the same name": (
+        VALID.replace("[[variant]]", "[family.quality]\nconcurrency = 4\n[[variant]]", 1)
+        + "[speed]\nrequest_rates = []\n",
+        [(23, "speed.request_rates", "speed has no load", "name a request rate or a concurrency")],
+    ),
+    "more requests than a record takes, where quality has a word of the same name": (
+        VALID.replace("[[variant]]", "[family.quality]\nconcurrency = 4\n[[variant]]", 1)
+        + "[speed]\nprompts = 100000\nrepeats = 64\n",
+        [
+            (
+                23,
+                "speed.prompts",
+                "'Qwen3-8B BF16' on l40: 12,800,000 requests in one record",
+                f"ask for {store.MAX_REQUESTS:,} or fewer: more are not taken from a runner",
+            )
+        ],
+    ),
     "more GPUs than there are": (
         plus("serve.tensor_parallel_size = 2", "serve.pipeline_parallel_size = 2"),
         [(20, "variant[1].serve.tensor_parallel_size", "'B' needs 4 GPU(s), l40 has 1", GPUS)],
@@ -648,6 +783,40 @@ CASES: dict[str, tuple[str, list[tuple[int, str, str, str]]]] = {
         [(5, "hardware[0].gpus", "'Qwen3-8B BF16' needs 1 GPU(s), l40 has 0", GPUS)],
     ),
 }
+
+
+SYNTAX = {
+    "name = Qwen3-8B BF16": "write text in double quotes",
+    "note = 8B": "write text in double quotes",
+    "name = TrueModel": "write text in double quotes",
+    "name = [speed]": "write text in double quotes",
+    "serve = { enforce_eager = True }": "write true or false, in lower case",
+    "flag = FALSE": "write true or false, in lower case",
+    "note = null": "leave the key out: TOML has no null",
+    "note = None": "leave the key out: TOML has no null",
+    "note = “text”": "write straight quotes",
+    "note = ‘text’": "write straight quotes",
+    "“note” = 1": "write straight quotes",
+    'note = "text”': "close the text on its line, with a straight quote",
+    "note =": "write a value after the =, and ] after a list",
+    "note = # nothing": "write a value after the =, and ] after a list",
+    "share = .5": "write a digit in front of the point",
+    "name: 1": "write key = value",
+    'note = "x" c = 1': "write one key = value on a line",
+    "[variant": "write ] at its end",
+    "[speed": "write [name] above a table, [[name]] above each of a list",
+    'file = "C:\\x"': "write \\\\ for each \\, or put the text in single quotes",
+    "stages = [1 2]": "write commas between the values, and ] after the last",
+    "serve = { a = 1": "write commas between the keys, and } after the last",
+    "// a remark": "write valid TOML 1.0 here",
+}
+
+
+@pytest.mark.parametrize("written", SYNTAX)
+def test_what_is_usually_written_for_toml_has_a_fix_of_its_own(written: str) -> None:
+    ((line, key, message, fix),) = rows(plus("a = 1", written, "b = 1"))
+    assert (line, key, fix) == (21, "syntax", SYNTAX[written])
+    assert message
 
 
 def rows(text: str) -> list[tuple[int, str, str, str]]:

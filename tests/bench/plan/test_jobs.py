@@ -216,7 +216,12 @@ def test_the_spec_is_all_that_is_asked_as_json(tmp_path: Path) -> None:
     assert job.spec == {
         "stage": "speed",
         "hardware": "a",
-        "engine": {"name": "vllm", "build": "cpu", "version": "0.32.0"},
+        "engine": {
+            "name": "vllm",
+            "build": "cpu",
+            "version": "0.32.0",
+            "openmp": installed.openmp_version(),
+        },
         "model": {"repo": "x/y"},
         "serve": {"dtype": "bfloat16", "max_model_len": 2048, "block_size": 16, "max_num_seqs": 2},
         "speed": {
@@ -232,10 +237,18 @@ def test_the_spec_is_all_that_is_asked_as_json(tmp_path: Path) -> None:
     assert job.key == spec_key(json.loads(json.dumps(job.spec)))
 
 
+def test_what_computes_in_parallel_is_asked_of_speed_alone(tmp_path: Path) -> None:
+    """With another one a CPU answers alike, sooner or later."""
+    for job in find_jobs(EXPERIMENT, tmp_path):
+        is_named = "openmp" in job.spec["engine"]
+        assert is_named == (job.stage == "speed" and job.hardware.engine == "cpu")
+
+
 def test_the_command_tells_the_plan_in_both_ways(tmp_path: Path, bench: Any) -> None:
     models = tmp_path / "models.toml"
     models.write_text(LAYERS)
     where = ("--models", models, "--results", tmp_path / "results")
+    (tmp_path / "results").mkdir()
     ran = bench("plan", *where, "--json")
     assert ran.code == 0
     rows = json.loads(ran.out)
@@ -250,6 +263,16 @@ def test_the_command_tells_the_plan_in_both_ways(tmp_path: Path, bench: Any) -> 
     ran = bench("plan", *where, "--variants", "nobody")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: unknown variant 'nobody'\n  fix: use one of: ")
+
+
+def test_the_plan_says_what_has_no_baseline_on_its_hardware(tmp_path: Path, bench: Any) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text(LAYERS)
+    told = "to be compared with nothing, as the baseline is not measured there: only-b on b\n"
+    assert told not in bench("plan", "--models", models, "--results", tmp_path).out
+    apart = LAYERS.replace('"x/y"\n', '"x/y"\nhardware = ["a"]\n', 1)
+    models.write_text(apart.replace('["b"]', '["a", "b"]'))
+    assert bench("plan", "--models", models, "--results", tmp_path).out.endswith(told)
 
 
 def test_what_loads_a_gguf_file_decides_the_key_of_these_alone(

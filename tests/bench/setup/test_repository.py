@@ -258,7 +258,8 @@ def chain(tmp_path: Path) -> Path:
     (github / "workflows").mkdir(parents=True)
     (github / "workflows" / "one.yml").write_text(WORKFLOW)
     (github / "dependabot.yml").write_text("version: 2\n")
-    (github / "CODEOWNERS").write_text("/.github/ @octo\n")
+    (github / "CODEOWNERS").write_text("# who looks\n/.github/ @octo\n/bench/ @octo @hub\n")
+    (tmp_path / "bench" / "engine").mkdir(parents=True)
     return tmp_path
 
 
@@ -278,6 +279,7 @@ def test_a_sound_supply_chain(chain: Path) -> None:
         ("permissions", "workflows/two.yml", "on: push\njobs:\n  permissions: {}\n"),
         ("updates", "dependabot.yml", None),
         ("code owners", "CODEOWNERS", None),
+        ("code owners", "CODEOWNERS", "/.github/ @octo\n*.py @octo\n/bench/engine/\n"),
     ],
 )
 def test_what_a_supply_chain_lacks(row: str, file: str, text: str | None, chain: Path) -> None:
@@ -290,6 +292,40 @@ def test_what_a_supply_chain_lacks(row: str, file: str, text: str | None, chain:
     assert not checks[row].required  # worth knowing; nothing waits for it
 
 
+@pytest.mark.parametrize("text", ["* @octo", "/.github @octo\nbench/* @octo"])
+def test_owners_of_more_than_is_needed(text: str, chain: Path) -> None:
+    (chain / ".github" / "CODEOWNERS").write_text(text)
+    assert chained(chain)["code owners"].ok
+
+
+def test_whose_code_is_free_is_told(chain: Path) -> None:
+    (chain / "requirements").mkdir()
+    (chain / ".github" / "CODEOWNERS").write_text("/.github/ @octo\n")
+    check = chained(chain)["code owners"]
+    assert check.found == ".github/CODEOWNERS, without /bench/engine/, /requirements/"
+    assert check.fix.endswith(": /bench/engine/ @octo; /requirements/ @octo")
+
+
 def test_this_repositorys_own_chain() -> None:
     checks = chained(ROOT)
     assert [checks[name].ok for name in ("pinned actions", "permissions", "updates")] == [True] * 3
+
+
+# -- who reads the error -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_a_job", [False, True])
+def test_the_fix_is_for_a_job_or_for_a_person(
+    in_a_job: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_a_job:
+        monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    with pytest.raises(MachineError) as unreachable:
+        Api("http://127.0.0.1:1", OURS.name, "").get("")
+    with github_server.serving(State()) as state, pytest.raises(MachineError) as refused:
+        Api(state.url, OURS.name, "not the token").get("")
+    said = [error.value.fix for error in (unreachable, refused)]
+    assert [("job" in fix) for fix in said] == [in_a_job] * 2
+    if not in_a_job:
+        assert "network" in said[0]
+        assert "GITHUB_TOKEN" in said[1]

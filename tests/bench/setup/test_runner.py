@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import github_server
 import pytest
+from folders import ROOT
 from nvml_fakes import Gpus, NoNvml
 
 from bench.config import Hardware
@@ -143,6 +146,138 @@ def test_a_registration_that_fails_starts_no_job(
     assert done.returncode != 0
 
 
+# -- which jobs may run ----------------------------------------------------------------------------
+
+WORKFLOWS = "octo/bench/.github/workflows"
+REFUSED = {
+    "a fork's pull request": f"{WORKFLOWS}/review.yml@refs/pull/7/merge",
+    "a workflow that a fork adds": f"{WORKFLOWS}/x@refs/heads/main.yml@refs/pull/7/merge",
+    "a branch": f"{WORKFLOWS}/benchmark.yml@refs/heads/try",
+    "a branch with an odd name": f"{WORKFLOWS}/benchmark.yml@refs/heads/x@refs/heads/main",
+    "a tag": f"{WORKFLOWS}/benchmark.yml@refs/tags/main",
+    "a merge queue": f"{WORKFLOWS}/review.yml@refs/heads/gh-readonly-queue/main/pr-7",
+    "a fork's own run": "mallory/bench/.github/workflows/benchmark.yml@refs/heads/main",
+    "nothing": "",
+}
+
+
+def job(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: str | None,
+    made: Runner = PLAIN,
+    shell: str = "sh -e",
+) -> subprocess.CompletedProcess[str]:
+    """A job as GitHub's runner runs it: the hook first, then, whatever came of it, `always()`."""
+    (folder / "gate.sh").write_text(text_of(runner.GATE, made))
+    program(folder / "bin" / "sleep", f'echo "$@" >{folder}/slept')
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("GITHUB_WORKFLOW_REF", raising=False)
+    if reference is not None:
+        monkeypatch.setenv("GITHUB_WORKFLOW_REF", reference)
+    return subprocess.run(
+        ["sh", "-c", f"{shell} {folder}/gate.sh; echo steps run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def triggers(workflow: str) -> str:
+    text = (ROOT / ".github" / "workflows" / workflow).read_text()
+    return text.partition("\non:\n")[2].partition("\npermissions:")[0]
+
+
+def test_the_workflow_that_measures_may_run_for_each_of_its_triggers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GitHub takes the workflow of all four from main; of workflow_call it names the caller's.
+    events = set(re.findall(r"^  (\w+):", triggers("benchmark.yml"), re.MULTILINE))
+    assert events == {"push", "workflow_dispatch", "pull_request_target", "workflow_call"}
+    ran = job(tmp_path, monkeypatch, f"{WORKFLOWS}/benchmark.yml@refs/heads/main")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "steps run\n", "")
+    assert not (tmp_path / "slept").exists()
+
+
+def test_no_workflow_that_a_fork_can_change_asks_for_a_machine_of_ones_own() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        machines = set(re.findall(r"runs-on: (.*)", path.read_text()))
+        own = {each for each in machines if not each.startswith("ubuntu-")}
+        assert own == ({"${{ matrix.runner }}"} if path.name == "benchmark.yml" else set())
+
+
+@pytest.mark.parametrize("shell", ["sh -e", "bash --noprofile --norc -e -o pipefail"])
+@pytest.mark.parametrize("reference", [*REFUSED.values(), None], ids=[*REFUSED, "unset"])
+def test_a_job_of_any_other_workflow_ends_before_its_first_step(
+    reference: str | None, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = job(tmp_path, monkeypatch, reference, shell=shell)
+    assert ran.returncode == -signal.SIGKILL
+    assert ran.stdout == (
+        "::error::This machine runs only workflows that are on the repository's default branch.\n"
+    )
+    assert (tmp_path / "slept").exists()
+
+
+def test_a_branch_and_a_name_are_text_to_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = dataclasses.replace(PLAIN, branch="it's$(touch${IFS}x)*")
+    reference = f"{WORKFLOWS}/benchmark.yml@refs/heads/it's$(touch${{IFS}}x)*"
+    assert job(tmp_path, monkeypatch, reference, odd).returncode == 0
+    assert job(tmp_path, monkeypatch, f"{reference}y", odd).returncode == -signal.SIGKILL
+    assert not (tmp_path / "x").exists()
+
+
+@BOTH
+def test_the_runner_is_told_of_the_gate_by_root_alone(made: Runner) -> None:
+    text = runner.unit(made)
+    assert f"{runner.HOOK}={runner.GATE}" in text
+    assert runner.GATE.endswith(".sh")  # else GitHub's runner knows no shell for it
+    assert not runner.GATE.startswith((runner.HOME, runner.CACHE))
+    if made.image:
+        assert f"--volume {runner.GATE}:{runner.GATE}:ro" in text
+
+
+def test_doctor_says_on_the_machine_that_the_gate_is_missing(
+    tmp_path: Path, machine: Path, api: tuple[github_server.State, Api]
+) -> None:
+    root = machine / "root"
+    assert list(runner.gate({}, root)) == []
+    assert list(runner.gate({"RUNNER_ENVIRONMENT": "github-hosted"}, root)) == []
+    list(runner.set_up(PLAIN, api[1], root))
+    unit, script = root / runner.UNIT[1:], root / runner.GATE[1:]
+    assert [check.ok for check in runner.gate({}, root)] == [True]
+    script.chmod(0o777)
+    assert [check.ok for check in runner.gate({}, root)] == [False]
+    script.unlink()
+    assert [check.ok for check in runner.gate({}, root)] == [False]
+    unit.write_text("[Service]\n")  # as it was before there was a gate
+    (check,) = runner.gate({}, root)
+    assert check.ok is False
+    assert "none" in check.found
+    assert "bench runner setup" in check.fix
+
+
+def test_doctor_says_in_a_job_that_the_gate_is_missing(tmp_path: Path) -> None:
+    inside = {"RUNNER_ENVIRONMENT": "self-hosted"}
+    assert [check.ok for check in runner.gate(inside, tmp_path)] == [False]
+    program(tmp_path / "gate.sh", "exit 0")
+    found = runner.gate({**inside, runner.HOOK: "/gate.sh"}, tmp_path)
+    assert [check.ok for check in found] == [True]
+
+
+def test_the_gate_knows_the_repository_as_github_writes_it(
+    machine: Path, api: tuple[github_server.State, Api]
+) -> None:
+    api[0].default_branch = "trunk"
+    typed = dataclasses.replace(PLAIN, repository=Repository("https://github.com", "Octo/BENCH"))
+    list(runner.set_up(typed, api[1], machine / "root"))
+    text = (machine / "root" / runner.GATE[1:]).read_text()
+    assert "before=octo/bench/.github/workflows/ after=@refs/heads/trunk\n" in text
+
+
+# -- what systemd and Docker are told --------------------------------------------------------------
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd here")
 @BOTH
 def test_systemd_takes_the_unit(made: Runner, tmp_path: Path) -> None:
@@ -193,7 +328,7 @@ def container_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Runner
     return (tmp_path / "docker.txt").read_text().splitlines()
 
 
-def test_the_container_has_the_gpus_two_folders_and_the_images_digest(
+def test_the_container_has_the_gpus_two_folders_the_gate_and_the_images_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called = container_call(tmp_path, monkeypatch, CONTAINER)
@@ -202,6 +337,7 @@ def test_the_container_has_the_gpus_two_folders_and_the_images_digest(
     assert called[-2:] == [runner.SERVICE, f"{runner.HOME}/run.sh"]
     assert [b for a, b in pairs if a == "--volume"] == [
         f"{runner.HOME}:{runner.HOME}", f"{runner.CACHE}:{runner.CACHE}",
+        f"{runner.GATE}:{runner.GATE}:ro",
     ]  # fmt: skip
     environment = dict(b.split("=", 1) for a, b in pairs if a == "--env")
     assert environment["BENCH_ENGINE_IMAGE"] == IMAGE
@@ -304,8 +440,9 @@ def test_all_is_written_and_started_and_a_second_time_the_archive_stays(
         assert f"{file.path}: {file.why}" in said
     assert (root / runner.UNPACKED[1:] / "config.sh").exists()
     words = [line.split()[0] for line in called(machine)]
-    assert words == ["useradd", "install", "dependencies",
-                     *(["docker"] if made.image else []), "systemctl", "systemctl"]  # fmt: skip
+    image = ["docker"] if made.image else []
+    assert words == ["useradd", "install", "dependencies", *image, *["systemctl"] * 3]
+    assert called(machine)[-1] == "systemctl restart bench-runner"  # an older one has no gate
     assert not any("github_pat" in line for line in (*said, *called(machine)))
     (root / runner.ARCHIVE[1:]).unlink()
     list(runner.set_up(made, api[1], root))

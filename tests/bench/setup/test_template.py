@@ -133,11 +133,63 @@ def test_what_was_measured_here_stays(copy: Path) -> None:
     assert own.exists()
 
 
+@pytest.mark.parametrize("name", ["models.toml", "report/reference", "bench/results"])
+def test_what_git_does_not_have_as_it_is_does_not_go(name: str, copy: Path) -> None:
+    path = next(p for p in ((copy / name), *sorted((copy / name).rglob("*.json"))) if p.is_file())
+    edited = path.read_text() + "\n"
+    path.write_text(edited)
+    said = path.relative_to(copy).as_posix()
+    with pytest.raises(ConfigError, match=f"{said} would go") as error:
+        template.plan(copy, hardware.HOSTED)
+    assert "commit" in error.value.fix
+    copies.git(copy, "rm", "--quiet", "--cached", said)  # neither, where it is not known any more
+    with pytest.raises(ConfigError, match=f"{said} would go"):
+        template.plan(copy, hardware.HOSTED)
+    copies.commit(copy, "ours")
+    template.apply(template.plan(copy, hardware.HOSTED, "demo"), copy)
+    assert copies.git(copy, "show", f"HEAD:{said}") == edited.strip()
+
+
+def test_an_edit_that_stays_need_not_be_committed(copy: Path) -> None:
+    template.apply(template.plan(copy, H100), copy)
+    copies.commit(copy, "ours")
+    models = copy / "models.toml"
+    models.write_text(models.read_text() + "# mine\n")
+    assert template.plan(copy, H100) == template.Change((), None, ())
+
+
+def fork(copy: Path) -> Path:
+    """The same files with a history before them, as a clone of the template has."""
+    nothing = copies.git(copy, "hash-object", "-t", "tree", "-w", "/dev/null")
+    begin = copies.git(copy, "commit-tree", "-m", "begin", nothing)
+    whole = copies.git(copy, "commit-tree", "-m", "then", "-p", begin, "HEAD^{tree}")
+    copies.git(copy, "reset", "--quiet", "--soft", whole)
+    return copy
+
+
+def test_a_clone_with_the_templates_history_keeps_all_records_and_says_so(copy: Path) -> None:
+    before = files(fork(copy), "bench/results", "report/reference")
+    with pytest.raises(ConfigError, match="would have") as error:  # GGUF, on GitHub's machines
+        template.plan(copy, hardware.HOSTED)
+    assert "counts as your own" in error.value.message
+    assert "--experiment demo" in error.value.fix
+    change = template.plan(copy, hardware.HOSTED, "demo")
+    assert not change.removed
+    (said,) = change.stays
+    assert "not made with 'Use this template'" in said
+    template.apply(change, copy)
+    assert files(copy, "bench/results", "report/reference") == before
+    again = template.plan(copy, hardware.HOSTED, "demo")
+    assert (again.words, again.stays) == ((), (said,))
+
+
 def test_a_record_of_ones_own_beside_the_templates_stays(copy: Path) -> None:
     own = copy / "bench/results/theirs/their-variant/speed-20270101T000000Z-11111111.json"
     own.write_text("{}")
     copies.commit(copy, "measured before init")
-    template.apply(template.plan(copy, H100), copy)
+    change = template.plan(copy, H100)
+    assert change.stays == ("1 records stay: they came after the first commit",)
+    template.apply(change, copy)
     assert files(copy, "bench/results") == [own.relative_to(copy).as_posix()]
 
 
@@ -206,6 +258,14 @@ def test_the_variants_are_kept_or_the_demos(copy: Path) -> None:
     assert variants(H100, "demo") == [v.name for v in gpu]
 
 
+@pytest.mark.parametrize("machine", [hardware.HOSTED, CPU], ids=lambda m: m.id)
+def test_what_is_said_of_another_machine_goes_with_it(machine: Hardware, copy: Path) -> None:
+    template.apply(template.plan(copy, machine), copy)
+    text = (copy / "models.toml").read_text()
+    assert "AVX-512" not in text
+    assert ("GitHub's own machines" in text) == machine.is_hosted
+
+
 def test_variants_that_name_a_machine_that_goes_are_refused_and_nothing_changes(
     written: Path,
 ) -> None:
@@ -248,8 +308,11 @@ def test_without_the_whole_history_nothing_can_be_told(copy: Path, tmp_path: Pat
 def test_the_command_asks_says_and_counts(copy: Path, tmp_path: Path) -> None:
     whole = copies.fresh(tmp_path / "whole", whole=True)
     asked = copies.bench(whole, "init", "--measure-on", "github")
-    assert asked.returncode == 130  # nobody answers
+    assert asked.returncode == 2  # nobody answers
     assert "Change it? git keeps what goes." in asked.stdout
+    assert "nobody is there" in asked.stderr
+    assert "--yes" in asked.stderr
+    assert "interrupted" not in asked.stderr
     assert copies.git(whole, "status", "--porcelain") == ""
     done = copies.bench(whole, "init", "--measure-on", "github", "--yes")
     assert (done.returncode, done.stderr) == (0, "")

@@ -81,7 +81,7 @@ def test_a_gguf_file_is_gguf_to_the_engine_whatever_its_tokenizers_repository_is
     ready = Checkpoint(inputs.fetch(inputs.MODEL), tokenizer, ModelFacts(source="hub"))
     options = ServeOptions(max_model_len=256, max_num_seqs=1)
     argv = launch.command(cpu, ready, options, "x")
-    environment = {**os.environ, **launch.environment("cpu", ready), "PYTHONPATH": str(plugin)}
+    environment = {**os.environ, **launch.environment(cpu, ready), "PYTHONPATH": str(plugin)}
     done = subprocess.run(
         [str(cpu.python), "-c", RESOLVE, *argv[4:]],
         env=environment,
@@ -102,12 +102,12 @@ def test_the_rows_of_a_llama_are_put_back_and_without_our_plugin_it_is_refused(
     monkeypatch.setenv("PYTHONPATH", f"{kernels}{os.pathsep}{plugin}")
     cpu = installed.ensure("cpu")
     ready = inputs.gguf_checkpoint(cpu, "smollm2-135m-gguf-q4-1")
-    options = ServeOptions(max_model_len=256, dtype="bfloat16", enforce_eager=True)
+    options = ServeOptions(max_model_len=256, dtype="float32", enforce_eager=True)
 
     def serve(name: str) -> Any:
         return serving(
             launch.command(cpu, ready, options, "x"),
-            environment=launch.environment("cpu", ready),
+            environment=launch.environment(cpu, ready),
             folder=tmp_path / name,
             limit_s=600,
             title=name,

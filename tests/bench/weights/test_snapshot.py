@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -522,3 +523,84 @@ def test_what_is_in_the_cache_is_read_without_a_lock(
     assert weights.resolve(asked, tmp_path).path == first.path
     assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert not hub.asked("/resolve/")
+
+
+# -- in a job, whose cache other jobs write to ---------------------------------------------------
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A job's own folder, and a cache beside it that another job has filled."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("RUNNER_TEMP", str(tmp_path / "job"))
+    return tmp_path / "job"
+
+
+def other_bytes(path: Path) -> None:
+    """Other bytes of the same size, and the note that was written of the right ones, of these."""
+    blob = path.resolve()
+    blob.write_bytes(flip(blob.read_bytes()))
+    status = blob.stat()
+    blob.with_name(f"{blob.name}.verified").write_text(f"{status.st_size} {status.st_mtime_ns}")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_note_that_another_job_wrote_is_not_believed(
+    name: str, hub: Hub, job: Path, tmp_path: Path
+) -> None:
+    first = weights.resolve(variant(), tmp_path / "cache")
+    shutil.rmtree(job)  # as a runner does
+    other_bytes(first.path / name)
+    with pytest.raises(WeightsError, match=f"{name} was corrupted"):
+        weights.resolve(variant(), tmp_path / "cache")
+    again = weights.resolve(variant(), tmp_path / "cache")
+    assert (again.path / name).read_bytes() == hub.repos["acme/tiny"].files[name].data
+    assert again.facts.files == first.facts.files
+
+
+def test_a_job_hashes_a_large_file_once(hub: Hub, job: Path, tmp_path: Path) -> None:
+    """Its own notes lie in its own folder, and it writes none where others would read them."""
+    first = weights.resolve(variant(), tmp_path / "cache")
+    (note,) = tmp_path.rglob("*.verified")
+    assert note.is_relative_to(job)
+    written = note.stat().st_mtime_ns
+    assert weights.resolve(variant(), tmp_path / "cache").facts == first.facts
+    assert note.stat().st_mtime_ns == written
+
+
+def test_a_blob_of_another_name_is_not_what_the_hub_names(
+    hub: Hub, job: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A cache names files by their hash; another job can name its own file as it is."""
+    pinned = variant(revision=weights.resolve(variant(), tmp_path / "cache").facts.revision)
+    folder = weights.resolve(pinned, tmp_path / "cache").path
+    forged = flip(BLOB)
+    blob = (folder / "model.safetensors").resolve().with_name(hashlib.sha256(forged).hexdigest())
+    blob.write_bytes(forged)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(blob)
+    shutil.rmtree(job)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UnreachableError):  # where a person's cache would do
+        weights.resolve(pinned, tmp_path / "cache")
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    with pytest.raises(WeightsError, match=r"model\.safetensors was corrupted"):
+        weights.resolve(pinned, tmp_path / "cache")
+
+
+def test_files_that_the_repository_does_not_have_are_removed(
+    hub: Hub, job: Path, tmp_path: Path
+) -> None:
+    hub.repos["acme/tiny"] = model(**{"consolidated.safetensors": BLOB, "other.gguf": BLOB})
+    folder = weights.resolve(variant(), tmp_path / "cache").path
+    (folder / "model-2.safetensors").write_bytes(BLOB)
+    (folder / "more").symlink_to(tmp_path)
+    (folder / "gone.json").symlink_to(tmp_path / "nowhere")
+    (folder / "other.gguf").write_bytes(b"read where it is named")
+    weights.resolve(variant(), tmp_path / "cache")
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*TOKENIZER, "config.json", "model.safetensors", "other.gguf"}
+    (folder / "consolidated.safetensors").write_bytes(flip(BLOB))  # an engine may read it too
+    with pytest.raises(WeightsError, match=r"consolidated\.safetensors was corrupted"):
+        weights.resolve(variant(), tmp_path / "cache")
+    assert not (folder / "consolidated.safetensors").exists()

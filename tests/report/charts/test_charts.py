@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sites import HOSTILE
 
 from bench.records import store
-from report.charts import charts, drawing
+from report.charts import charts, drawing, pictures
 from report.charts.drawing import Mark, Point
 from report.decisions.decision import decisions
 from report.differences.families import Verdicts
@@ -87,12 +88,41 @@ def mark(number: int, x: float | str | None = None) -> Mark:
 
 
 def test_a_ranking_draws_at_most_its_limit_and_the_line_of_guessing() -> None:
-    chart = charts.ranking("r", [mark(i) for i in range(50)], "c", "acc, %", at=25.0)
+    made = [mark(i) for i in range(50)]
+    chart = charts.ranking("r", made, "c", "acc, %", line=("guessing", 25.0))
     assert chart is not None
+    assert chart.caption == (
+        "c; bars are 95 % intervals. The dashed line is guessing. The 40 best of 50."
+    )
     assert marks(chart.wide, "symbol") == charts.MOST_ROWS
     assert marks(chart.wide, "rule") == charts.MOST_ROWS + 1
     without = charts.ranking("r", [mark(0)], "c", "acc, %")
     assert without is not None and marks(without.wide, "rule") == 1
+    assert without.caption == "c; bars are 95 % intervals."
+
+
+def test_a_caption_says_no_more_than_is_drawn() -> None:
+    """Neither bars nor a dashed line that nobody sees; the caption is what is read aloud, too."""
+    bare = Estimate(40.0, None, None, 1)
+    plain = replace(mark(0, x="2026-03-01T00:00:00Z"), value=bare)
+    ranked = charts.ranking("r", [plain], "c", "t")
+    over_time = charts.lines("l", [plain], "c", ("x", "y"))
+    for chart in (ranked, over_time):
+        assert chart is not None and chart.caption == "c." and marks(chart.wide, "rule") == 0
+        assert 'aria-label="c."' in chart.wide
+    barred = charts.lines("l", [mark(0, x="2026-03-01T00:00:00Z")], "c", ("x", "y"))
+    assert barred is not None and barred.caption == "c; bars are 95 % intervals."
+
+    whole = trade_off([point(i) for i in range(5)])
+    assert whole.caption == (
+        "What it shows Bars are 95 % intervals. The area of a dot is what its weights take. The"
+        " dashed line joins the variants that none beats in both."
+    )
+    assert marks(whole.wide, "line") == 1
+    one = {"x": bare, "y": bare, "gib": None}
+    lone = trade_off([point(0, **one), point(2, **one)])
+    assert lone.caption == "What it shows"
+    assert marks(lone.wide, "line") == marks(lone.wide, "rule") == 0
 
 
 @pytest.mark.parametrize("moments", [
@@ -121,11 +151,24 @@ def test_a_frontier_is_a_line_a_variant_with_its_units_and_intervals_said(tmp_pa
     [decision] = decisions(verdicts)
     found = frontier("x", verdicts.results, decision)
     assert found and found.chart
+    assert "shaded is the 95 % interval of the output." in found.chart.caption
+    assert marks(found.chart.wide, "area") == 2
     assert marks(found.chart.wide, "line") == 2
     assert marks(found.chart.wide, "symbol") == 6
     told = found.chart.spec["data"]["values"][0]
     assert re.fullmatch(r"[\d,.]+ tokens/s \([\d,.]+ – [\d,.]+\) at 1 at a time", told["text"])
     assert re.fullmatch(r"[\d.]+ ms \([\d.]+ – [\d.]+\)", told["x_text"])
+
+
+def test_a_frontier_without_intervals_is_not_called_shaded(tmp_path: Path) -> None:
+    for variant in (synthetic.BF16, synthetic.FP8):
+        made = synthetic.speed_record(variant, loops=(1, 8, 32), repeats=1)
+        store.write(tmp_path, *made)
+    verdicts = Verdicts(load(tmp_path, None))
+    found = frontier("x", verdicts.results, decisions(verdicts)[0])
+    assert found and found.chart
+    assert found.chart.caption.endswith("Up and left is better.")
+    assert marks(found.chart.wide, "area") == 0
 
 
 def test_what_is_carried_is_the_most_output_whose_whole_intervals_are_within() -> None:
@@ -200,6 +243,6 @@ def test_labels_stay_inside_and_each_point_has_at_most_one(
 
 
 def test_the_bundle_is_one_script_from_the_installed_package() -> None:
-    script = drawing.bundle()
+    script = pictures.bundle(None, Path())
     assert "window.vegaEmbed" in script
     assert len(script) > 500_000

@@ -180,7 +180,7 @@ def test_the_terminal_says_what_the_site_says(tmp_path: Path) -> None:
     results = sessions_of(tmp_path, BF16, FP8, AWQ, MARLIN)
     verdicts = Verdicts(results)
     [section] = compare_page.sections(decisions(verdicts), verdicts)
-    table = section.tested
+    table = section.pairs
     assert table is not None
     assert len(table.rows) == 12
     for row in table.rows:
@@ -192,6 +192,52 @@ def test_the_terminal_says_what_the_site_says(tmp_path: Path) -> None:
             ("hellaswag", "acc", row.cells[4]),
         ):
             assert only(found, series, metric).word.startswith(cell.word)
+
+
+def test_the_terminal_has_the_words_of_the_sentence_and_says_which_documents(
+    tmp_path: Path,
+) -> None:
+    results = sessions_of(tmp_path, BF16, FP8)
+    found = compare.compare(results, "qwen3-8b-bf16", ["qwen3-8b-fp8"])
+    said = compare.sentences(results)
+    text = compare.plain(found, said)
+    accuracy = only(found, "hellaswag", "acc")
+    kept, between, verdict = compare.cells(accuracy)[-3:]
+    assert kept.endswith(" % kept")
+    sentence = said["measured", "l40", "qwen3-8b-fp8"]
+    assert f"{kept.removesuffix(' kept')}, {between}" in sentence
+    assert verdict.partition(":")[0] in sentence
+    assert "keeps" not in between
+    told = f"note: hellaswag: scores are on the {accuracy.documents} documents that both answered"
+    assert text.count(told) == 1
+
+
+@pytest.mark.parametrize("accuracy", [0.62, 0.3])
+def test_an_unpaired_test_has_one_word_in_the_sentence_and_in_the_table(
+    tmp_path: Path, accuracy: float
+) -> None:
+    store.write(tmp_path, *synthetic.quality_record(BF16, tasks=("arc_easy",)))
+    variant = replace(FP8, accuracy=accuracy)
+    store.write(tmp_path, *synthetic.quality_record(variant, tasks=("arc_easy",), document_seed=9))
+    results = load(tmp_path, None)
+    found = compare.compare(results, "qwen3-8b-bf16", ["qwen3-8b-fp8"])
+    word = only(found, "arc_easy", "acc").word
+    assert word == ("loses" if accuracy < 0.5 else "undecided")
+    assert word in compare.sentences(results)["measured", "l40", "qwen3-8b-fp8"]
+
+
+def test_the_weights_shown_are_those_that_are_compared(tmp_path: Path) -> None:
+    """The engine may tell a little more or less of them from one start to the next."""
+    store.write(tmp_path, *synthetic.speed_record(BF16))
+    store.write(tmp_path, *synthetic.quality_record(BF16))
+    store.write(tmp_path, *synthetic.speed_record(FP8))
+    store.write(tmp_path, *synthetic.quality_record(replace(FP8, weights_gib=7.0)))
+    verdicts = Verdicts(load(tmp_path, None))
+    [decision] = decisions(verdicts)
+    baseline, fp8 = decision.variants
+    assert fp8.memory and baseline.weights_gib and fp8.weights_gib
+    ratio = fp8.weights_gib / baseline.weights_gib
+    assert fp8.memory.verdict.estimate == pytest.approx(ratio)
 
 
 def test_swapping_the_two_swaps_the_verdict_whoever_else_is_measured(tmp_path: Path) -> None:

@@ -65,12 +65,40 @@ def test_who_loses_quality_is_never_taken_and_who_is_undecided_is_named(tmp_path
     latency = few.choice("latency")
     assert latency is not None and latency.undecided is not None
     assert (latency.take.name, latency.undecided.name) == ("Qwen3-8B BF16", "Qwen3-8B FP8")
-    assert re.search(
-        r"Qwen3-8B FP8 is ahead, if it keeps quality: [\d,]+ more documents", latency.sentence
+    assert latency.sentence.startswith(
+        "Qwen3-8B BF16: least time per token of those known to keep quality, "
     )
+    ahead = r"Qwen3-8B FP8 is ahead; [\d,]+ more documents would decide its quality$"
+    assert re.search(ahead, latency.sentence)
     safest = few.choice("safest")
     assert safest is not None
     assert safest.sentence == "Qwen3-8B BF16 itself: no other variant is shown to keep its quality"
+
+
+def test_what_a_sentence_is_of_is_said(tmp_path: Path) -> None:
+    """The load, sizes that are equal and those that nobody knows, and what was tested."""
+    decision = only(measured(tmp_path / "tested", BF16, replace(FP8, accuracy=BF16.accuracy)))
+    sentences = {choice.purpose: choice.sentence for choice in decision.choices}
+    assert re.search(r"least time per token, [\d.]+ ms at 10 requests/s", sentences["latency"])
+    assert "tokens/s at unthrottled load" in sentences["throughput"]
+    alike = only(measured(tmp_path / "alike", BF16, TWIN)).choice("memory")
+    assert alike is not None and "GiB of weights; the same as " in alike.sentence
+    twin = only(load(tmp_path / "alike", None)).variants[1]
+    assert ", as much memory, " in twin.sentence
+    once = only(measured(tmp_path / "once", BF16, FP8, documents=80, sessions=1)).choice("latency")
+    assert once is not None and "Qwen3-8B FP8 is ahead (not tested); " in once.sentence
+
+
+def test_more_documents_than_the_task_has_decide_nothing(tmp_path: Path) -> None:
+    for split, beyond in ((10_000_000, ""), (90, ", more than hellaswag has")):
+        folder = tmp_path / str(split)
+        for each in (BF16, FP8):
+            store.write(folder, *synthetic.quality_record(each, documents=80, split=split))
+        verdicts = Verdicts(load(folder, None))
+        [who] = {row.who for row in verdicts.results.quality if not row.is_baseline}
+        found = verdicts.decision(who)
+        assert found is not None
+        assert re.fullmatch(rf"[\d,]+ more documents would decide it{beyond}", found.needs("it"))
 
 
 def test_a_tie_holds_nobody_whom_another_of_the_tie_beats(tmp_path: Path) -> None:

@@ -102,14 +102,18 @@ def test_a_text_is_paired_by_what_it_is_over_all_tasks(tmp_path: Path) -> None:
     assert found.documents == TEXTS, "two tasks of the same texts are one"
 
 
-def test_what_only_one_has_read_or_has_read_otherwise_is_no_pair(tmp_path: Path) -> None:
-    store.write(tmp_path, *synthetic.quality_record(BF16))
-    record, packed = synthetic.quality_record(OTHER)
+@pytest.mark.parametrize(("changes", "stays"), [(BF16, OTHER), (OTHER, BF16)])
+@pytest.mark.parametrize("more", [-1, 1])
+def test_what_only_one_has_read_or_has_read_otherwise_is_no_pair(
+    changes: Variant, stays: Variant, more: int, tmp_path: Path
+) -> None:
+    store.write(tmp_path, *synthetic.quality_record(stays))
+    record, packed = synthetic.quality_record(changes)
 
     def change(rows: Rows) -> None:
         rows[0]["text"]["sha256"] = "f" * 16
-        rows[1]["text"]["tokens"] += 1
-        rows[2]["text"]["top"] = {"1": {"2": -0.5}}
+        rows[1]["text"]["tokens"] += more
+        rows[2]["text"]["top"] = dict([*rows[2]["text"]["top"].items()][:1])
         rows[3].pop("text")
 
     store.write(tmp_path, *changed(record, packed, change))

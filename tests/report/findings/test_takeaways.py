@@ -23,10 +23,12 @@ from bench.records import store
 from bench.records.record import Record, canonical_json
 from report import numbers
 from report.differences.families import Verdicts
-from report.findings import takeaways
-from report.findings.finding import Finding, Kind
+from report.findings import takeaways, words
+from report.findings.finding import Certainty, Finding, Kind, certainty_text
+from report.places import TEMPLATES
 from report.rows.loads import Kept, kept
 from report.rows.results import Results, load
+from report.rows.sessions import machines
 
 PUBLISHED = json.loads((REFERENCE / "l40-2025.json").read_text())
 BASE, FP8_ROW, AWQ_ROW, MARLIN_ROW, Q4_ROW, IQ2_ROW, AWQ70_ROW = range(7)
@@ -81,7 +83,7 @@ def none(found: list[Finding], kind: Kind) -> bool:
 def test_fp8_takes_a_third_less_time_in_one_run(tmp_path: Path) -> None:
     finding = one(published(tmp_path), "saving", "Qwen3-8B FP8")
     assert finding.certainty == "one run"
-    assert finding.certainty_text == "one session, not judged"
+    assert finding.certainty_text == "one run, not judged"
     assert "−34.2 % time per output token" in finding.headline
     assert "TTFT −30.2 %, end to end −34.2 %, output +6.4 %" in finding.detail
 
@@ -99,11 +101,14 @@ def test_awq_with_marlin_is_fastest(tmp_path: Path) -> None:
 
 def test_the_offered_load_caps_the_throughput(tmp_path: Path) -> None:
     finding = one(published(tmp_path), "load_cap")
-    assert finding.certainty == "one run"
+    assert (finding.certainty, finding.certainty_text) == ("arithmetic", "arithmetic")
     assert finding.headline == (
-        "Output at 10 requests/s cannot exceed 1,280 tokens/s, which hides most of the difference"
+        "Output at 10 requests/s cannot exceed 1,280 tokens/s, whatever the variant"
     )
-    assert "output is +11.2 % while its time per output token is −51.0 %" in finding.detail
+    assert "reaches 91 % of that, which hides most of the difference" in finding.detail
+    assert finding.detail.endswith(
+        "+11.2 % while its time per output token is −51.0 % (one run, not judged)."
+    )
 
 
 def test_the_kernel_decides_not_the_bit_width(tmp_path: Path) -> None:
@@ -151,7 +156,7 @@ def test_the_decline_of_qwen3_cannot_be_told_from_noise(tmp_path: Path) -> None:
     found = published(tmp_path)
     finding = one(found, "quality_noise", "Qwen3-8B")
     assert finding.certainty == "noise"
-    assert "quality of Qwen3-8B FP8 and Qwen3-8B AWQ INT4, Marlin kernel" in finding.headline
+    assert "Qwen3-8B FP8 and AWQ INT4, Marlin kernel against Qwen3-8B BF16" in finding.headline
     fp8, marlin = finding.detail.split("; Qwen3-8B AWQ INT4, Marlin kernel: ")
     assert fp8.startswith("Qwen3-8B FP8: acc −1.00 pp") and "p = 0.77" in fp8
     assert marlin.startswith("acc −1.25 pp") and "p = 0.71" in marlin
@@ -163,8 +168,7 @@ def test_the_decline_of_qwen3_cannot_be_told_from_noise(tmp_path: Path) -> None:
 def test_marlin_and_fp8_keep_the_service_level(tmp_path: Path) -> None:
     finding = one(published(tmp_path), "service_level")
     assert finding.headline == (
-        "Qwen3-8B AWQ INT4, Marlin kernel and Qwen3-8B FP8 keep within the service level at"
-        " 10 requests/s, Qwen3-8B AWQ INT4, Marlin kernel the fastest of them"
+        "Qwen3-8B AWQ INT4, Marlin kernel and FP8 keep within the service level at 10 requests/s"
     )
     assert finding.certainty == "one run"
 
@@ -173,8 +177,14 @@ def test_the_memory_picks(tmp_path: Path) -> None:
     found = published(tmp_path)
     saved = numbers.change(5.7073 / 15.2683)
     assert one(found, "smallest").detail == f"{saved} against Qwen3-8B BF16 (15.3 GiB)."
-    fit = one(found, "fit")
-    assert "37.09 GiB of weights leave 3,216 tokens" in fit.headline
+    assert one(found, "fit", "Llama-3.1-70B-Instruct").headline == (
+        "Llama-3.1-70B-Instruct AWQ INT4 fits: 37.09 GiB of weights leave 3,216 tokens of KV cache"
+    )
+    fit = one(found, "fit", "Qwen3-8B")
+    assert fit.headline.startswith("Qwen3-8B BF16 fits with the least room: 15.27 GiB of weights")
+    assert fit.detail.startswith("The most room has Qwen3-8B AWQ INT4, Marlin kernel: 5.707 GiB")
+    for each in (finding for finding in found if finding.kind == "fit"):
+        assert {row.family for row in each.evidence} == {each.scope.family}
 
 
 # Other tables, other conclusions.
@@ -241,8 +251,10 @@ def test_families_that_overlap_cannot_be_ordered(tmp_path: Path) -> None:
         rows[Q4_ROW]["quality"]["value"] = 0.63
 
     finding = one(published(tmp_path, alike), "families")
-    assert finding.certainty == "noise"
-    assert "cannot be ordered" in finding.headline
+    assert finding.certainty == "undecided"
+    assert finding.headline.endswith(
+        "cannot be ordered on hellaswag: 2 of 6 comparisons hold after correction"
+    )
 
 
 def test_two_bits_that_hold_have_not_collapsed(tmp_path: Path) -> None:
@@ -263,7 +275,7 @@ def test_a_real_decline_is_no_noise(tmp_path: Path) -> None:
     found = published(tmp_path, decline)
     assert one(found, "quality_change", "Qwen3-8B AWQ INT4, Marlin kernel")
     noise = one(found, "quality_noise", "Qwen3-8B")
-    assert "the quality of Qwen3-8B FP8 cannot" in noise.headline
+    assert "on hellaswag: Qwen3-8B FP8 against Qwen3-8B BF16" in noise.headline
 
 
 # Measured results, whose truth is known.
@@ -313,7 +325,7 @@ def test_what_is_kept_lost_and_undecided_is_told_apart(tmp_path: Path) -> None:
     few = scored(tmp_path / "few", BF16, same, documents=60)
     finding = one(few, "kept")
     assert finding.headline == "Whether Same keeps Qwen3-8B BF16's quality is undecided"
-    assert finding.certainty == "noise"
+    assert (finding.certainty, finding.certainty_text) == ("undecided", "undecided")
     assert re.search(r"over 60 documents; [\d,]+ more documents would decide", finding.detail)
 
 
@@ -367,7 +379,9 @@ def test_a_variant_that_is_faster_with_few_and_slower_with_many_is_told(tmp_path
 
 
 def test_the_least_energy_is_named(tmp_path: Path) -> None:
-    assert "J per output token" in one(measured(tmp_path, BF16, FP8), "energy").headline
+    told = one(measured(tmp_path, BF16, FP8), "energy")
+    assert "J per output token" in told.headline
+    assert told.certainty_text == "measured, not judged"
     assert none(measured(tmp_path / "alone", BF16), "energy")
 
 
@@ -382,6 +396,77 @@ def test_where_memory_is_unknown_the_checkpoint_speaks_and_says_so(tmp_path: Pat
         told = {f.scope.hardware: f.headline for f in found if f.kind == kind}
         assert "on disk" in told["laptop"]
         assert "disk" not in told["l40"]
+
+
+def test_what_reads_the_same_is_the_least_of_nobody(tmp_path: Path) -> None:
+    """A size is a number and no estimate: in memory, and per GPU where several share it."""
+
+    def told(*variants: Variant) -> list[Finding]:
+        """The findings where all but the baseline are served on two GPUs."""
+        root = tmp_path / str(len(variants))
+        for variant in variants:
+            store.write(root, *synthetic.speed_record(variant))
+        results = load(root, None)
+        rows = [
+            row if row.is_baseline else replace(row, served=replace(row.served, gpus=2))
+            for row in results.speed
+        ]
+        return findings(replace(results, speed=rows))
+
+    wide = replace(BF16, name="Wide", baseline=False, weights_gib=BF16.weights_gib + 0.01)
+    two = told(BF16, wide)
+    smallest = one(two, "smallest")
+    assert smallest.headline == (
+        "Qwen3-8B BF16 and Wide take the same memory: 15.0 GiB of weights"
+        " (Wide: 7.50 GiB on each of 2 GPUs)"
+    )
+    assert (smallest.detail, len(smallest.evidence)) == ("", 2)
+    assert one(two, "saving", "Wide").headline.startswith(
+        "Wide against Qwen3-8B BF16: the same memory for weights (7.50 GiB on each of 2 GPUs), "
+    )
+    smallest = one(told(BF16, FP8, replace(FP8, name="Twin")), "smallest")
+    assert smallest.headline == (
+        "Qwen3-8B FP8 and Twin take the least memory: 8.80 GiB of weights"
+        " (Qwen3-8B FP8: 4.40 GiB on each of 2 GPUs; Twin: 4.40 GiB on each of 2 GPUs)"
+    )
+    assert smallest.detail == "−41.3 % against Qwen3-8B BF16 (15.0 GiB)."
+
+
+def test_nobody_has_the_least_room_where_all_have_the_same(tmp_path: Path) -> None:
+    assert none(measured(tmp_path, BF16, replace(BF16, name="Twin"), sessions=1), "fit")
+
+
+def test_a_slower_variant_saves_what_is_known_of_it(tmp_path: Path) -> None:
+    """On disk where that is what is known, and nothing where it is as large."""
+    slow = replace(SMALL, name="Slow", baseline=False, tpot_ms=3 * SMALL.tpot_ms, weights_gib=0.6)
+    for root, variant, machine, saved in (
+        ("gpu", slow, L40, "What it saves: −50.0 % memory for weights."),
+        ("cpu", slow, LAPTOP, "What it saves: −50.0 % weights on disk."),
+        ("same", replace(slow, weights_gib=SMALL.weights_gib), L40, ""),
+    ):
+        for each in (SMALL, variant):
+            store.write(tmp_path / root, *synthetic.speed_record(each, machine))
+        assert one(findings(load(tmp_path / root, None)), "slower").detail == saved
+
+
+def test_a_difference_of_scores_is_marked_by_the_word_of_the_quality_page(tmp_path: Path) -> None:
+    """Undecided, where that is the decision on it; never a verdict where a test shows nothing."""
+    found = measured(tmp_path, BF16, FP8, sessions=1)
+    verdicts = Verdicts(load(tmp_path, None))
+    [row] = [
+        r for r in verdicts.results.quality if (r.variant, r.metric) == ("qwen3-8b-fp8", "acc")
+    ]
+    test = verdicts.quality(row)
+    assert test is not None and test.word.startswith("undecided: ")
+    assert one(found, "saving", "Qwen3-8B FP8").headline.endswith("pp (undecided) on hellaswag")
+
+
+def test_the_legend_names_every_certainty() -> None:
+    legend = (TEMPLATES / "methodology.md").read_text().partition("{#take-aways}")[2].lower()
+    told = [certainty_text(each, "measured") for each in get_args(Certainty)]
+    assert len(set(told)) == len(told)
+    for text in (*told, certainty_text("one run", "published")):
+        assert f"*{text}*" in legend
 
 
 def test_equal_variants_are_not_told_apart(tmp_path: Path) -> None:
@@ -404,7 +489,7 @@ def test_where_all_are_equal_without_intervals_all_tie(tmp_path: Path) -> None:
             rows[row]["speed"] = rows[BASE]["speed"]
 
     headline = one(published(tmp_path, alike), "fastest").headline
-    assert headline.count("Qwen3-8B") == 4
+    assert headline.endswith(", the same as Qwen3-8B AWQ INT4, Marlin kernel; BF16 and FP8")
 
 
 def test_mixed_machines_are_said_wherever_a_ratio_crosses_them(tmp_path: Path) -> None:
@@ -432,7 +517,7 @@ def test_marks_and_failures_are_findings(tmp_path: Path) -> None:
     assert "out of memory" in failed.detail
 
 
-def test_how_far_sessions_lie_apart_is_told_and_who_has_only_one(tmp_path: Path) -> None:
+def test_how_far_sessions_scatter_is_told_and_who_has_only_one(tmp_path: Path) -> None:
     for seed, time in enumerate((START, LATER)):
         made = synthetic.speed_record(BF16, finished=time, seed=seed, noise=0.03)
         store.write(tmp_path, *made)
@@ -440,8 +525,10 @@ def test_how_far_sessions_lie_apart_is_told_and_who_has_only_one(tmp_path: Path)
     found = findings(load(tmp_path, None))
     told = one(found, "session_spread")
     assert re.fullmatch(
-        r"Sessions of the same variant lie \d+\.\d % apart on NVIDIA L40", told.headline
+        r"Sessions of the same variant scatter by \d+\.\d % \(standard deviation\) on NVIDIA L40",
+        told.headline,
     )
+    assert told.certainty_text == "measured, not judged"
     alone = one(found, "one_session")
     assert alone.headline == "One session only, so no verdict on speed: Qwen3-8B FP8"
 
@@ -451,8 +538,13 @@ def test_a_difference_that_is_noise_is_not_hidden_by_the_load(tmp_path: Path) ->
     quick = replace(BF16, tpot_ms=5, ttft_ms=10)
     slow = replace(quick, name="Slow", baseline=False, tpot_ms=9)
     capped = one(measured(tmp_path / "shown", quick, slow, prompts=200), "load_cap")
-    assert capped.certainty == "shown"
-    assert "hides most of the difference" in capped.headline
+    assert capped.certainty == "arithmetic"
+    assert "hides most of the difference" in capped.detail
+    assert (
+        capped.detail.partition(" Mind: ")[0]
+        .partition(" The unthrottled")[0]
+        .endswith("(shown by a test).")
+    )
     twin = replace(quick, name="Twin", baseline=False)
     assert none(measured(tmp_path / "equal", quick, twin, prompts=200, noise=0.2), "load_cap")
 
@@ -483,6 +575,15 @@ def test_the_service_level_is_said_by_its_interval(tmp_path: Path) -> None:
     assert one(found, "service_level").certainty_text == "by its interval"
 
 
+def test_a_service_level_across_its_limit_is_undecided(tmp_path: Path) -> None:
+    measured(tmp_path, SMALL, sessions=2)
+    results = load(tmp_path, None)
+    rows = [replace(row, sustained="unsure") for row in results.speed]
+    told = one(findings(replace(results, speed=rows)), "service_level")
+    assert told.headline == "No variant is sure to keep within the service level"
+    assert told.certainty_text == "undecided"
+
+
 def test_a_burst_is_no_rate_that_is_kept(tmp_path: Path) -> None:
     quick = replace(BF16, tpot_ms=2, ttft_ms=5)
     assert none(measured(tmp_path, quick, rates=(math.inf,)), "service_level")
@@ -495,7 +596,7 @@ def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
         store.write(tmp_path, *synthetic.speed_record(variant, rates=(2.0, 4.0), prompts=200))
     results = load(tmp_path, None)
     assert kept(results.speed) == {
-        ("measured", "l40", "qwen3-8b-awq"): Kept(None, None),
+        ("measured", "l40", "qwen3-8b-awq"): Kept(None, None, 2.0),
         ("measured", "l40", "qwen3-8b-bf16"): Kept(4.0, None),
         ("measured", "l40", "qwen3-8b-fp8"): Kept(4.0, None),
     }
@@ -506,6 +607,8 @@ def test_the_highest_rate_kept_is_that_of_each_variant(tmp_path: Path) -> None:
         for row in results.speed
     ]
     assert kept(rows)["measured", "l40", "qwen3-8b-fp8"] == Kept(2.0, 4.0)
+    rows = [replace(row, sustained="no") if row.sustained == "unsure" else row for row in rows]
+    assert kept(rows)["measured", "l40", "qwen3-8b-fp8"] == Kept(2.0, None, 4.0)
     detail = one(findings(results), "service_level").detail
     assert "Highest rate kept: Qwen3-8B BF16 4/s, Qwen3-8B FP8 4/s, Qwen3-8B AWQ none" in detail
 
@@ -565,12 +668,18 @@ def test_every_finding_rests_on_rows_that_exist(
         assert all(each in rows for each in finding.evidence)
 
 
-def test_measured_come_first_and_then_by_rank(
+def test_what_was_judged_comes_first_and_what_frames_it_last(
     everything: tuple[Results, list[Finding]],
 ) -> None:
     _, found = everything
-    order = [(finding.scope.source != "measured", finding.rank) for finding in found]
-    assert order == sorted(order)
+    sources = [finding.scope.source for finding in found]
+    assert sources == sorted(sources)
+    published = [finding for finding in found if finding.scope.source == "published"]
+    sure = [finding.certainty for finding in published if finding.rank <= 25]
+    told = sure.index("one run")
+    assert {"shown", "likely"} & set(sure[:told]) and set(sure[told:]) == {"one run", "arithmetic"}
+    frames = [finding.rank > 25 for finding in published]
+    assert frames == sorted(frames) and any(frames)
     assert {finding.rank for finding in found if finding.kind == "fastest"} == {11}
 
 
@@ -578,5 +687,21 @@ def test_findings_are_the_same_from_rows_in_any_order(
     everything: tuple[Results, list[Finding]],
 ) -> None:
     results, found = everything
-    turned = replace(results, speed=results.speed[::-1], quality=results.quality[::-1])
+    speed, quality = results.speed[::-1], results.quality[::-1]
+    turned = replace(results, speed=speed, quality=quality, machines=machines(speed))
     assert {f.headline for f in findings(turned)} == {f.headline for f in found}
+
+
+@pytest.mark.parametrize(
+    ("of", "shown"),
+    [
+        (["A B"], "A B"),
+        (["A B", "A C"], "A B and C"),
+        (["A", "A B"], "A and A B"),  # nothing would be left of the first
+        (["A B", "C D", "A E"], "A B, C D and A E"),
+        (["A B, C", "A D", "A E"], "A B, C; D and E"),
+        (["A B", "A C", "A D", "A E", "A F"], "A B, C, D and 2 more"),
+    ],
+)
+def test_what_names_begin_with_is_said_once(of: list[str], shown: str) -> None:
+    assert words.names(of) == shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from report.pages.all_pages import make
 from report.rows import loads
 from report.rows.results import Results, load
 from report.rows.rows import Metric
+from report.stats import Estimate
 
 
 def measured(root: Path, rates: tuple[float, ...], loops: tuple[int, ...]) -> Results:
@@ -57,7 +60,8 @@ def test_a_loop_is_no_rate_that_is_kept(tmp_path: Path) -> None:
 def test_loops_alone_are_judged_at_the_gentlest_and_the_hardest(tmp_path: Path) -> None:
     results = measured(tmp_path, (), (1, 8, 64))
     [machine] = results.machines.values()
-    assert {(metric, asked[0]) for _, _, (metric, asked) in machine.comparisons} == {
+    judged = machine.comparisons(FP8.family)
+    assert {(metric, asked[0]) for _, _, (metric, asked) in judged} == {
         (Metric.TTFT_MEAN, Pace(concurrency=1)),
         (Metric.TPOT_MEAN, Pace(concurrency=1)),
         (Metric.OUTPUT, Pace(concurrency=64)),
@@ -71,6 +75,9 @@ def test_the_pages_tell_a_loop_in_words_and_what_the_engine_counted(tmp_path: Pa
     assert [row.group for row in section.server.rows] == ["c8", "c8"]
     rows = [row for row in results.speed if row.concurrency]
     assert [row.front_end_share for row in rows] == [pytest.approx(0.2, rel=0.01)] * 2
+    for row in rows:  # the share is that of the two beside it
+        assert row.server_tpot_ms and row.client_tpot_ms
+        assert row.server_tpot_ms / row.client_tpot_ms == pytest.approx(0.8, rel=0.01)
     assert section.workload == (
         "512 tokens in, 128 out, 3 prompts for each that is under way at once; "
         "512 tokens in, 128 out, 24 prompts"
@@ -85,3 +92,15 @@ def test_where_no_server_was_asked_there_is_no_such_table(tmp_path: Path) -> Non
     results = measured(tmp_path, (10.0, math.inf), ())
     [section] = speed.sections(results.speed, Verdicts(results))
     assert section.server is None
+
+
+def test_a_table_that_would_hold_names_alone_is_left_out(tmp_path: Path) -> None:
+    results = measured(tmp_path, (10.0, math.inf), ())
+    means = [replace(row, metrics=only_means(row.metrics)) for row in results.speed]
+    [section] = speed.sections(means, Verdicts(results))
+    assert section.percentiles == []
+    assert len(speed.sections(results.speed, Verdicts(results))[0].percentiles) == 3
+
+
+def only_means(metrics: Mapping[Metric, Estimate]) -> dict[Metric, Estimate]:
+    return {metric: value for metric, value in metrics.items() if metric.endswith("mean_ms")}

@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import synthetic
 from synthetic import BF16, L40, START
 
 from bench.records import store
 from bench.records.record import Record, canonical_json
-from report.pages import history
+from report.pages import all_pages, history
 from report.rows.results import load
+from report.stats import Estimate
 
 WEEK = timedelta(weeks=1)
 
@@ -52,10 +54,46 @@ def test_a_fall_after_equal_accuracies_is_a_change(tmp_path: Path) -> None:
     assert (row.cells[4].text, row.cells[6].text) == ("−38.00 pp", "0.32.0 → 0.33.0")
 
 
-def test_a_few_flips_are_no_change(tmp_path: Path) -> None:
+def test_a_few_flips_are_no_change_that_a_test_finds(tmp_path: Path) -> None:
     for week, wrong in enumerate((40, 42)):
         store.write(tmp_path, *answered(week, wrong))
-    assert set(words(tmp_path).values()) == {"no change"}
+    assert set(words(tmp_path).values()) == {"no change found"}
+
+
+def test_what_could_not_be_tested_is_not_among_what_did_not_change(tmp_path: Path) -> None:
+    for week in range(2):
+        made = synthetic.speed_record(
+            BF16, finished=START + week * WEEK, seed=week, rates=(10.0,), prompts=60
+        )
+        store.write(tmp_path, *made)
+    [section] = history.sections(load(tmp_path, None))
+    speeds = section.count
+    assert section.told == f"No series was tested; {speeds} have too few results"
+    for week in range(2):
+        store.write(tmp_path, *answered(week, 40))
+    [section] = history.sections(load(tmp_path, None))
+    assert section.told == f"0 of 2 tested series changed; {speeds} have too few results"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(None, "zero or unknown"), (0.0, "zero or unknown"), (5.0, "not tested: all equal before")],
+)
+def test_why_a_series_was_not_tested_is_said(
+    tmp_path: Path, value: float | None, word: str
+) -> None:
+    for week in range(3):
+        made = synthetic.speed_record(
+            BF16, finished=START + week * WEEK, seed=week, rates=(10.0,), prompts=60
+        )
+        store.write(tmp_path, *made)
+    results = load(tmp_path, None)
+    told = None if value is None else Estimate(value, None, None, 1)
+    rows = [replace(row, value=told) if "tpot" in row.metric else row for row in results.history]
+    [section] = history.sections(replace(results, history=rows))
+    verdicts = {row.cells[0].text: row.cells[5].text for row in section.table.rows}
+    assert verdicts["TPOT mean, ms at 10/s"].endswith(word)
+    assert section.told.startswith(f"0 of {section.count - 1} tested series changed; 1 have")
 
 
 def test_accuracies_of_other_documents_are_tested_by_their_counts(tmp_path: Path) -> None:
@@ -80,7 +118,7 @@ def test_another_machine_or_workload_is_another_series(tmp_path: Path) -> None:
     other = replace(L40, gpu_name="NVIDIA L40S")
     store.write(tmp_path, *synthetic.speed_record(slower, other, prompts=60, seed=9, **slow))
     assert len(words(tmp_path)) == 4
-    assert set(words(tmp_path).values()) == {"no change"}
+    assert set(words(tmp_path).values()) == {"no change found"}
 
 
 def test_another_engine_is_the_same_series_and_its_change_is_flagged(tmp_path: Path) -> None:
@@ -95,3 +133,31 @@ def test_another_engine_is_the_same_series_and_its_change_is_flagged(tmp_path: P
         store.write(tmp_path, record.model_copy(update={"spec": spec}), sidecars)
     told = words(tmp_path)
     assert told["TPOT mean, ms at 10/s"] == "changed on 2026-03-29"
+
+
+def test_a_page_has_room_for_what_changed_then_for_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says what it leaves out."""
+    for week, wrong in enumerate((40, 40, 78)):
+        store.write(tmp_path, *answered(week, wrong))
+    for week in range(5):
+        made = synthetic.speed_record(BF16, finished=START + week * WEEK, seed=week, prompts=60)
+        store.write(tmp_path, *made)
+    [whole] = history.sections(load(tmp_path, None))
+    assert whole.left_out == 0 and whole.count == len(whole.table.rows) > 6
+    assert whole.told == f"2 of {whole.count} tested series changed"
+    monkeypatch.setattr(history, "_MOST", 3)
+    [some] = history.sections(load(tmp_path, None))
+    assert (some.count, some.told, some.left_out) == (whole.count, whole.told, whole.count - 3)
+    assert [row in whole.table.rows for row in some.table.rows] == [True] * 3
+    assert [row.cells[5].text for row in some.table.rows][:2] == ["changed on 2026-03-15"] * 2
+    assert some.left_out_flagged == 0
+    assert some.table.caption == f"3 of {whole.count} series with two or more results, NVIDIA L40"
+    monkeypatch.setattr(history, "_MOST", 1)
+    [one] = history.sections(load(tmp_path, None))
+    assert (one.left_out, one.left_out_flagged) == (whole.count - 1, 1)
+    text = next(
+        page.source for page in all_pages.make(load(tmp_path, None))[0] if page.path == "history"
+    )
+    assert f"leaves out {whole.count - 1} series, 1 of which changed" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_a_perplexity_is_better_the_lower_and_never_in_percent(results: Results)
     sections = {each.id: each for each in quality.sections(results.quality, verdicts)}
     table = sections["l40_wikitext"].table
     score = table.columns[1]
-    assert (score.unit, score.better, score.scale) == ("perplexity", "lower", "ratio")
+    assert (score.unit, score.better) == ("perplexity", "lower")
     assert [row.cells[0].text for row in table.rows] == [
         f"{baseline:.2f}", f"{variant:.2f}"
     ]  # fmt: skip
@@ -220,6 +221,20 @@ def test_further_metrics_are_folded(tmp_path: Path) -> None:
     assert quality.recoveries(results.quality, Verdicts(results)) == [], "its section says it"
 
 
+def test_each_family_has_an_axis_of_its_own(tmp_path: Path) -> None:
+    for variant in (BF16, FP8):
+        other = replace(variant, name=f"Other {variant.name}", family="Other")
+        for each in (variant, other):
+            store.write(tmp_path, *synthetic.quality_record(each))
+    results = load(tmp_path, None)
+    [section] = quality.sections(results.quality, Verdicts(results))
+    assert len(section.charts) == 2
+    assert {" of Other on " in chart.caption for chart in section.charts} == {True, False}
+    for chart in section.charts:
+        told = [value["short"] for value in chart.spec["data"]["values"]]
+        assert sorted(told) == ["BF16", "FP8"]  # what all begin with is in the caption
+
+
 @pytest.mark.parametrize(("documents", "words"), [(400, "guessing"), (200, "both answered")])
 def test_scores_of_other_documents_are_not_drawn_side_by_side(
     documents: int, words: str, tmp_path: Path
@@ -228,7 +243,7 @@ def test_scores_of_other_documents_are_not_drawn_side_by_side(
     store.write(tmp_path, *synthetic.quality_record(FP8, documents=documents))
     results = load(tmp_path, None)
     [section] = quality.sections(results.quality, Verdicts(results))
-    assert section.chart is not None
-    assert words in section.chart.caption
+    (chart,) = section.charts
+    assert words in chart.caption
     groups = {row.group for row in section.table.rows}
     assert len(groups) == len({400, documents})  # what a reader's own baseline is set against

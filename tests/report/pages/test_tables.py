@@ -18,7 +18,7 @@ from report.stats import Estimate, Interval
 
 COLUMNS = (
     Column("variant", "Variant", numeric=False),
-    Column("tpot", "TPOT mean", "ms", better="lower", scale="ratio"),
+    Column("tpot", "TPOT mean", "ms", better="lower"),
 )
 
 

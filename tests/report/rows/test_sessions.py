@@ -73,12 +73,13 @@ def test_only_three_metrics_are_judged_and_the_others_described(tmp_path: Path) 
             store.write(tmp_path, *synthetic.speed_record(variant, finished=time, seed=number))
     results = load(tmp_path, None)
     [found] = results.machines.values()
-    assert {(measure[0], measure[1][0]) for _, _, measure in found.comparisons} == {
+    judged = found.comparisons(BF16.family)
+    assert {(measure[0], measure[1][0]) for _, _, measure in judged} == {
         (Metric.TTFT_MEAN, Pace(10.0)),
         (Metric.TPOT_MEAN, Pace(10.0)),
         (Metric.OUTPUT, Pace()),
     }
-    assert len(found.pools) > 2 * len(found.comparisons)
+    assert len(found.pools) > 2 * len(judged)
 
 
 def test_sessions_that_lack_a_load_are_left_out_of_it(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_where_nothing_differs_hardly_a_report_has_a_verdict(
     for _ in range(experiments):
         drawn = np.exp(apart * random.standard_normal((4, 3)))
         made = machine(template, {f"v{i}": [float(f) for f in own] for i, own in enumerate(drawn)})
-        told = made.comparisons.values()
+        told = made.comparisons(template.family).values()
         assert len(told) == 3 * 6
         false += any(each.outcome != "no difference found" for each in told)
         covered += all(each.interval is not None and 1.0 in each.interval for each in told)
@@ -115,7 +116,7 @@ def test_a_difference_well_beyond_the_spread_is_shown(template: SpeedRow) -> Non
         drawn = np.exp(0.01 * random.standard_normal((4, 3)))
         drawn[1] *= 0.95
         made = machine(template, {f"v{i}": [float(f) for f in own] for i, own in enumerate(drawn)})
-        told = made.compare("v1", "v0", (Metric.TPOT_MEAN, template.workload))
+        told = made.compare(made.rows[1], made.rows[0], Metric.TPOT_MEAN)
         assert told is not None
         shown += told.outcome == "lower"
         assert told.outcome != "higher"

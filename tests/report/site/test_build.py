@@ -42,7 +42,7 @@ def read_all(site: Path) -> dict[str, sites.Page]:
 
 def test_every_page_is_there_and_every_link_leads_somewhere(demo: Path) -> None:
     read = read_all(demo)
-    assert {f"{path}.html" for _, path in renderers.NAVIGATION} < set(read)
+    assert {f"{path}.html" for _, path in all_pages.NAVIGATION} < set(read)
     assert "variants/qwen3-8b-awq-marlin.html" in read
     assert list(sites.broken_links(read, demo)) == []
 
@@ -281,8 +281,7 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
     program.write_text(
         '#!/bin/sh\nset -e\n[ "$1" = render ]\nfor page in *.qmd variants/*.qmd; do\n'
         'mkdir -p "_site/$(dirname "$page")"; cp "$page" "_site/${page%.qmd}.html"; done\n'
-        "cp _quarto.yml _site/project.json\n"
-        "echo '<url><loc>a</loc><lastmod>2026-01-01</lastmod></url>' > _site/sitemap.xml\n"
+        "cp _quarto.yml _site/project.json; cp page.html _site/\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
@@ -291,10 +290,10 @@ def test_quarto_is_handed_the_project_and_its_pages_are_taken(
     assert site.renderer == "quarto"
     assert all((site.path / page).is_file() for page in site.pages)
     project = json.loads((site.path / "project.json").read_text())
-    assert project["website"]["site-url"] == "https://x.example/y/"
-    assert project["website"]["navbar"]["search"] is False
-    assert project["format"]["html"]["html-math-method"] == "mathml"
-    assert "lastmod" not in (site.path / "sitemap.xml").read_text()
+    assert project["address"].replace("\\", "") == "https://x.example/y"
+    assert project["format"]["html"]["template"] == "page.html"  # Pandoc's too: one look
+    assert (site.path / "page.html").read_text() == renderers.PAGE.read_text()
+    assert "https://x.example/y/index.html" in (site.path / "sitemap.xml").read_text()
 
 
 def sources(write: Callable[[Path], object], folder: Path) -> dict[str, str]:

@@ -20,11 +20,17 @@ PAIRS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_si
 
 @given(st.lists(st.floats(-300, 0), min_size=2, max_size=6), st.integers(0, 1))
 def test_the_right_choices_probability_is_its_share(scores: list[float], right: int) -> None:
-    found = probabilities.right_probability(scores, right)
+    [found] = probabilities.right_probabilities([scores], [right])
     expected = 1 / math.fsum(math.exp(min(700, each - scores[right])) for each in scores)
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-300)
-    others = sum(probabilities.right_probability(scores, n) for n in range(len(scores)))
-    assert others == pytest.approx(1)
+    every = probabilities.right_probabilities([scores] * len(scores), range(len(scores)))
+    assert sum(every) == pytest.approx(1)
+
+
+@given(st.lists(st.lists(st.floats(-300, 0), min_size=1, max_size=6), max_size=9))
+def test_documents_of_more_choices_do_not_change_the_others(rows: list[list[float]]) -> None:
+    alone = [probabilities.right_probabilities([row], [0])[0] for row in rows]
+    assert probabilities.right_probabilities(rows, [0] * len(rows)) == alone
 
 
 @given(PAIRS)
@@ -113,13 +119,10 @@ def rows_of(variant: str) -> dict[str, tuple[float, float]]:
     path = min((H100 / f"smollm2-135m-{variant}").glob("quality-*.json"))
     (task,) = json.loads(path.read_text())["quality"]["tasks"]
     rows = json.loads(gzip.decompress((path.parent / task["samples"]["file"]).read_bytes()))
-    return {
-        row["hash"]: (
-            row["acc"],
-            probabilities.right_probability(row["loglikelihoods"], row["target"]),
-        )
-        for row in rows
-    }
+    given = probabilities.right_probabilities(
+        [row["loglikelihoods"] for row in rows], [row["target"] for row in rows]
+    )
+    return {row["hash"]: (row["acc"], p) for row, p in zip(rows, given, strict=True)}
 
 
 @pytest.mark.parametrize("variant", ["fp8", "int8-w8a8", "int4-w4a16-marlin-kernel"])

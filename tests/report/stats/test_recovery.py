@@ -123,11 +123,14 @@ def test_no_flip_keeps_a_width() -> None:
     same = ends_of(recovery.recovery_of_counts(200, 0, 0, 100))
     assert (same.low, same.high) == pytest.approx((200 / (200 + z2), 1 + z2 / 200))
     scores = np.linspace(0.1, 0.9, 200)
-    assert ends_of(recovery.recovery(scores, scores)) == pytest.approx(same, abs=1e-9) or (
-        ends_of(recovery.recovery(scores, scores)).low == pytest.approx(same.low)
-    )
-    alike = kept_of(recovery.recovery_of_perplexity([-5.0, -9.0], [-5.0, -9.0], [2, 3]))
-    assert alike.estimate == 1 and ends_of(alike).low < 0.5
+    for alike in (
+        recovery.recovery(scores, scores),
+        recovery.recovery(scores, scores, lower_is_better=True),
+        recovery.recovery_of_perplexity(-scores, -scores, np.ones(200)),
+    ):
+        ends = ends_of(alike)
+        assert (ends.low, ends.high) == pytest.approx((200 / (200 + z2), 1 + z2 / 200))
+        assert kept_of(alike).estimate == 1
 
 
 def test_extreme_tables() -> None:
@@ -323,6 +326,12 @@ def test_as_many_documents_as_planned_and_still_undecided() -> None:
     at_the_margin = Kept(0.99, Interval(0.98, 1.0, 0.95), 10_000, 1.0, 0.01)
     assert recovery.decide(at_the_margin, 0.99) == Decision("undecided", None)
     assert recovery.decide(None, 0.99) == Decision("unknown")
+
+
+def test_what_is_undecided_asks_for_one_document_at_least() -> None:
+    """Also where the interval ends nearer to the margin than numbers lie."""
+    ends = Interval(math.nextafter(0.5, 0), 1.5, 0.95)
+    assert recovery.decide(Kept(1.0, ends, 1000, 1.0, 0.01), 0.5) == Decision("undecided", 1)
 
 
 def test_seeds_are_averaged_by_document() -> None:

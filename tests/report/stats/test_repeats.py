@@ -55,9 +55,16 @@ def test_no_spread_is_unknown() -> None:
         assert stats.mean(constant) == stats.Estimate(3.5, None, None, len(constant))
 
 
-@pytest.mark.parametrize("bad", [[1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
-def test_what_is_no_number_is_refused(bad: list[float]) -> None:
-    with pytest.raises(ValueError, match="finite numbers"):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ([1.0, float("nan")], "finite numbers"),
+        ([float("inf")], "finite numbers"),
+        ([[1.0, 2.0]], "a flat sequence"),
+    ],
+)
+def test_what_is_no_number_is_refused(bad: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         stats.mean(bad)
 
 

@@ -287,8 +287,8 @@ def test_one_session_is_described_and_never_judged() -> None:
     assert found["fp8", "base"].outcome == found["fp8", "int8"].outcome == "unknown"
     assert found["fp8", "base"].sessions == (1, 3)
     assert found["int8", "base"].outcome == "lower"
-    single = sessions.describe(sessions.pool(values), sessions.find_spread({"t": values}), "fp8")
-    assert single is not None and (single.value, single.interval, single.n) == (5.0, None, 1)
+    single = sessions.describe(sessions.pool(values), sessions.find_spread({"t": values}))["fp8"]
+    assert (single.value, single.interval, single.n) == (5.0, None, 1)
     assert all(c.outcome == "unknown" for c in compare({"tpot": {"base": [1.0], "fp8": [2.0]}}))
 
 
@@ -307,8 +307,8 @@ def test_sessions_exactly_alike_are_no_certainty() -> None:
     assert (found.ratio, found.interval, found.p) == (0.5, None, None)
     pool, spread = sessions.pool(values), sessions.find_spread({"throughput": values})
     assert pool.variance == 0
-    described = sessions.describe(pool, spread, "fp8")
-    assert described is not None and described.interval is None
+    described = sessions.describe(pool, spread)["fp8"]
+    assert described.interval is None
     one_of_two = compare({"throughput": values, "tpot": evenly(1, 2)})
     assert [each.outcome for each in one_of_two] == ["unknown", "higher"]
 
@@ -350,7 +350,7 @@ def test_missing_numbers_are_left_out() -> None:
 
 def test_what_is_not_measured_is_not_described() -> None:
     pool, spread = sessions.pool(evenly(1, 2)), sessions.find_spread({"tpot": evenly(1, 2)})
-    assert sessions.describe(pool, spread, "int4") is None
+    assert "int4" not in sessions.describe(pool, spread)
     assert sessions.compare_alone("itl", pool, spread, "int4", "base") is None
 
 
@@ -372,8 +372,8 @@ def test_a_described_ratio_has_an_ordinary_interval() -> None:
 def test_a_value_is_the_geometric_mean_with_the_pooled_spread() -> None:
     values = evenly(10.0, 10.5, 12.0)
     pool, spread = sessions.pool(values), sessions.find_spread({"tpot": values})
-    found = sessions.describe(pool, spread, "fp8")
-    assert found is not None and found.interval is not None
+    found = sessions.describe(pool, spread)["fp8"]
+    assert found.interval is not None
     assert found.value == pytest.approx(scipy_stats.gmean(values["fp8"]))
     reach = scipy_stats.t.ppf(0.975, 6) * math.sqrt(pool.variance / 3)
     assert math.log(found.interval.high / found.value) == pytest.approx(reach)
@@ -393,8 +393,8 @@ def test_values_are_covered(noisy: float) -> None:
         }
         spread = sessions.find_spread(metrics)
         for values in metrics.values():
-            described = sessions.describe(sessions.pool(values), spread, "base")
-            assert described is not None and described.interval is not None
+            described = sessions.describe(sessions.pool(values), spread)["base"]
+            assert described.interval is not None
             covered += 1.0 in described.interval
             total += 1
     assert 0.92 < covered / total < 0.985

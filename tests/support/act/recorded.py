@@ -66,6 +66,7 @@ def run() -> int:
             synthetic.speed_record(
                 variant, machine, rates=job.speed.request_rates,
                 prompts=job.speed.prompts, repeats=job.speed.repeats,
+                lengths=(job.speed.input_tokens, job.speed.output_tokens),
             )
             if job.stage == "speed"
             else synthetic.quality_record(variant, machine, documents=40, split=40)
