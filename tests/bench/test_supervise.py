@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench_runs import wait_until
+from bench_runs import PATIENCE_S, wait_for_a_look, wait_until
 from folders import ROOT, SUPPORT
 
 from bench import process, supervise
@@ -24,8 +24,7 @@ from bench.process import Supervised
 
 pytestmark = pytest.mark.process
 
-GRACE_S = 0.3
-SEEN_S = 0.5  # after that a supervisor, which looks ten times a second, knows of shared memory
+GRACE_S = 0.3  # for programs that do not end by themselves
 # Starts a child, both say their process ids in the file `pids`, and neither ends by itself.
 FAMILY = """
     import os, signal, subprocess, sys, time
@@ -46,7 +45,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         os.kill(pid, signal.SIGKILL)
 
 
-def start(folder: Path, code: str) -> Supervised:
+def start(folder: Path, code: str, grace_s: float = PATIENCE_S) -> Supervised:
     """A supervised Python program that runs this code after `FAMILY`."""
     program = textwrap.dedent(FAMILY) + textwrap.dedent(code)
     with (folder / "program.log").open("wb") as log:
@@ -56,7 +55,7 @@ def start(folder: Path, code: str) -> Supervised:
             cwd=folder,
             stdout=log,
             stderr=log,
-            grace_s=GRACE_S,
+            grace_s=grace_s,
         )
 
 
@@ -118,6 +117,7 @@ def test_the_deaf_are_killed_after_the_time_they_are_given(folder: Path) -> None
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         child(deaf); child(deaf, start_new_session=True); say(); time.sleep(600)
         """,
+        GRACE_S,
     )
     pids(folder, 3)
     began = time.monotonic()
@@ -172,6 +172,7 @@ def test_processes_that_appear_while_others_are_stopped(folder: Path) -> None:
         def stop(*_): child(deaf); child(sleep, start_new_session=True); os._exit(0)
         signal.signal(signal.SIGTERM, stop); say(); time.sleep(600)
         """,
+        3,
     )
     pids(folder, 1)
     program.stop()
@@ -253,7 +254,7 @@ def test_shared_memory_goes_with_a_killed_program_except_what_was_there(
         + f"theirs, ours = map({segment.name!r}), map({own.name!r})\nsay()\ntime.sleep(600)",
     )
     [pid] = pids(folder, 1)
-    time.sleep(SEEN_S)
+    wait_for_a_look(program.pid)
     os.kill(pid, signal.SIGKILL)
     program.stop()
     assert not own.exists()
@@ -271,7 +272,7 @@ def test_shared_memory_named_after_a_process_goes_though_nobody_maps_it(folder: 
     )
     [pid] = pids(folder, 1)
     segment = supervise.SHARED_MEMORY / f"sem.loky-{pid}-x"
-    time.sleep(SEEN_S)
+    wait_for_a_look(program.pid)
     os.kill(pid, signal.SIGKILL)
     program.stop()
     assert not segment.exists()
@@ -295,7 +296,7 @@ TOOL = """
     sys.path[:0] = [{root!r}, {support!r}, {tests!r}]
     from pathlib import Path
     import test_supervise
-    program = test_supervise.start(Path({folder!r}), {code!r})
+    program = test_supervise.start(Path({folder!r}), {code!r}, test_supervise.GRACE_S)
     time.sleep(600)
 """
 

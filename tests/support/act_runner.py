@@ -27,6 +27,8 @@ from github_server import REPOSITORY, TOKEN, State
 
 from bench import places
 
+_PATIENCE_S = 1800  # a job with the real engine takes minutes
+
 STANDINS = SUPPORT / "act"
 SERVER = "https://github.invalid"
 # Each action with its inputs, as far as the workflows use them, and the stand-in's name.
@@ -290,7 +292,8 @@ class Workshop:
         path.write_text(json.dumps({"repository": repository, **payload}))
         process = subprocess.run(
             self._command(workflow, event, path, run_id, attempt),
-            env=self._environment(), text=True, capture_output=True, check=False, timeout=600,
+            env=self._environment(), text=True, capture_output=True, check=False,
+            timeout=_PATIENCE_S,
         )  # fmt: skip
         return _read(process)
 

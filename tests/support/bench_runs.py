@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from bench import supervise
 
 ROOT = Path(__file__).resolve().parents[2]
 REVISION = "0123456789" * 4
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0  # until something counts as never happening; machines can be busy
 MODELS = f"""
 [speed]
 input_tokens = 8
@@ -135,13 +136,13 @@ class Place:
     def wait_for(self, moment: str, times: int = 1) -> int:
         """The process that reached this moment, as soon as it was so many times.
 
-        A server's shared memory is then known to its supervisor: it looks ten times a second.
+        A server's shared memory is then known to its supervisor.
         """
         wait_until(
             lambda: [name for name, _ in self.moments()].count(moment) >= times, self.moments
         )
         if any(path.exists() for path in self.made()):
-            time.sleep(0.5)
+            wait_for_a_look(*self.supervisors())
         return self.pid(moment)
 
     def finished(self) -> dict[str, bytes]:
@@ -203,6 +204,24 @@ def wait_until(done: Callable[[], bool], what: Callable[[], object] = lambda: ""
     while not done():
         assert time.monotonic() < deadline, what()
         time.sleep(0.02)
+
+
+def wait_for_a_look(*supervisors: int) -> None:
+    """Waits until each has looked at shared memory that is there by now.
+
+    A supervisor sleeps between two looks, and the kernel counts how often a process went to sleep:
+    once it has done so five times more, a whole look lies between. (A look itself may wait.)
+    """
+    enough = {pid: _sleeps(pid) + 5 for pid in supervisors}
+    wait_until(lambda: all(_sleeps(pid) >= count for pid, count in enough.items()))
+
+
+def _sleeps(pid: int) -> float:
+    """How often a process went to sleep; one that has ended looks no more."""
+    status = _read(pid, "status").decode()
+    if not status or "\nState:\tZ" in status:
+        return math.inf
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
 
 def kill(*pids: int, number: signal.Signals = signal.SIGKILL) -> None:

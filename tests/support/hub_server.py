@@ -379,7 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif name in faults.stall_after:
             self.wfile.write(data[: faults.stall_after[name]])
             self.hub.stalled.set()
-            self.hub.closing.wait(60)
+            self.hub.closing.wait()
             self.close_connection = True
         else:
             self.wfile.write(data)

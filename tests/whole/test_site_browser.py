@@ -30,6 +30,8 @@ pytestmark = pytest.mark.browser
 
 __all__ = ["demo", "hostile_site", "loops_site"]  # fixtures
 
+PATIENCE_S = 60  # a busy machine is slow
+expect.set_options(timeout=1000 * PATIENCE_S)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -80,7 +82,7 @@ class Visit:
         self.address = address
         self.troubles: list[str] = []
         self.answers: list[Response] = []
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(1000 * PATIENCE_S)
         self.page: Page = context.new_page()
         self.page.on("console", lambda m: self._note(m.type in ("error", "warning"), m.text))
         self.page.on("pageerror", lambda error: self._note(True, str(error)))

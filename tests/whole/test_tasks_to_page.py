@@ -64,7 +64,7 @@ family = "Small"
 repo = "small/b"
 stages = ["quality"]
 """
-_PATIENCE_S = 300  # lm-eval is imported, and MMLU is 57 data sets; half a minute if idle
+_PATIENCE_S = 900  # lm-eval is imported, and MMLU is 57 data sets; half a minute if idle
 # Of every token, and what is written after which words.
 EACH = {"a": -0.5, "b": -0.6}
 WRITES = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from bench_runs import PATIENCE_S
 from folders import GUIDES, ROOT
 
 GITHUB = ROOT / ".github"
@@ -403,7 +404,7 @@ def test_a_cancelled_jobs_signal_reaches_bench_itself(tmp_path: Path) -> None:
         env={**os.environ, "VARIANT": "a b", "HARDWARE": "h", "STAGES": "speed quality",
              "SESSION": "2", "BESIDE": "data of/main"},
     )  # fmt: skip
-    output, _ = shell.communicate(timeout=30)
+    output, _ = shell.communicate(timeout=PATIENCE_S)
     assert output.split()[:3] == [str(shell.pid), "run", "--models"]
     assert output.endswith(
         "--hardware h --stages=speed --stages=quality --session 2 --beside data of/main\n"

@@ -15,9 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from bench_runs import is_free, wait_until
+from bench_runs import PATIENCE_S, is_free, wait_until
 from engines import engine, engine_python
 from folders import RECORDED, ROOT, SUPPORT
 from hypothesis import given
@@ -186,8 +187,9 @@ def test_a_dead_server_is_what_a_failed_client_is_explained_by(
 def test_a_halted_server_is_noticed_and_stopped(engine: Engine, tmp_path: Path) -> None:
     """By whoever waits for a client, whose requests it would leave unanswered for hours."""
     with serve(engine, tmp_path) as server, Client(engine, {}, tmp_path / "client.log") as client:
-        server.ask_every_s, server.silence_limit_s = 0.2, 0.5
+        server.ask_every_s = 0.2
         server.check()
+        server.silence_limit_s = 0.5
         os.kill(program_of(server), signal.SIGSTOP)
         argv = arguments(target(server.url, "name"), SpeedOptions(), Pace(1.0), 0, 1)
         client.send("speed", argv=argv)
@@ -201,24 +203,30 @@ def test_a_halted_server_is_noticed_and_stopped(engine: Engine, tmp_path: Path) 
     assert not [pid for pid in processes if Path(f"/proc/{pid}/cwd").exists()]
 
 
-def test_a_server_is_asked_seldom_and_may_be_late(engine: Engine, tmp_path: Path) -> None:
+def test_a_server_is_asked_seldom_and_may_be_late(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with serve(engine, tmp_path) as server:
+        now = time.monotonic()
+        clock = SimpleNamespace(monotonic=lambda: now, sleep=time.sleep)
+        monkeypatch.setattr("bench.engine.server.time", clock)
         program = program_of(server)
-        server.ask_every_s, server.silence_limit_s = 0.2, 3600
+        server.ask_every_s = 0.2
         os.kill(program, signal.SIGSTOP)
         server.check()
-        began = time.monotonic()
+        server.silence_limit_s = 0.05
+        now += 0.1
         server.check()  # it was asked just now
-        assert time.monotonic() - began < 0.15
-        time.sleep(0.2)
+        now += 0.2
+        with pytest.raises(ServerError, match="has not answered /health"):
+            server.check()
         os.kill(program, signal.SIGCONT)
-        wait_until(lambda: len(server.get("/metrics")) > 0)
+        server.ask_every_s = PATIENCE_S
         server.check()
-        server.silence_limit_s = 0.3  # a silence that ended does not count for the next
-        time.sleep(0.2)
+        now += 2 * PATIENCE_S
+        server.ask_every_s = 0.2
         os.kill(program, signal.SIGSTOP)
-        server.check()
-        os.kill(program, signal.SIGCONT)
+        server.check()  # a silence that ended does not count for the next
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,15 +115,14 @@ def test_an_answer_that_is_not_json_is_an_error(client: Client, library: Any) ->
     assert client.usable
 
 
-def test_huge_answers(client: Client, library: Any) -> None:
-    """Many times what a pipe holds, written while the tool looks at the server now and then."""
-    library("import time\ndef add_cli_args(parser): ...\n"
-            "def main(_): time.sleep(1.2); return {'x': 'é' * 5_000_000}")  # fmt: skip
-    looked: list[float] = []
+def test_huge_answers(client: Client, library: Any, tmp_path: Path) -> None:
+    """Many times what a pipe holds, written once the tool has looked at the server."""
+    looked = tmp_path / "looked"
+    library("import os, time\ndef add_cli_args(parser): ...\n"
+            f"def main(_):\n    while not os.path.exists({str(looked)!r}): time.sleep(0.01)\n"
+            "    return {'x': 'é' * 5_000_000}")  # fmt: skip
     client.send("speed", argv=[])
-    answer = client.receive(lambda: looked.append(time.monotonic()))
-    assert answer == {"x": "é" * 5_000_000}
-    assert len(looked) >= 1
+    assert client.receive(looked.touch) == {"x": "é" * 5_000_000}
 
 
 def test_the_worker_is_killed_while_it_works(client: Client, library: Any) -> None:
@@ -209,8 +207,9 @@ def test_a_task_of_more_documents_than_a_record_takes_is_refused_once_it_is_load
 
 def test_a_worker_that_stands_still_is_given_up(engine: Engine, tmp_path: Path) -> None:
     """One that was halted, or waits for itself: it lives, and its answer never comes."""
-    with Client(engine, {}, tmp_path / "client.log", idle_limit_s=2) as client:
+    with Client(engine, {}, tmp_path / "client.log") as client:
         assert ask(client, "prepare_speed") == {}
+        client._idle_limit_s = 2
         os.kill(worker_of(client), signal.SIGSTOP)
         with pytest.raises(MeasurementError, match="has done nothing for 2 s"):
             ask(client, "prepare_speed")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench_runs import PATIENCE_S
 from folders import ROOT
 
 from bench.cli import cli
@@ -47,7 +48,7 @@ def asked(shell: str, line: str, at: Path = ROOT) -> list[str]:
                    "SCRIPT": completion.script(shell)}  # type: ignore[arg-type]  # fmt: skip
     done = subprocess.run(
         [shell, "-c", program], cwd=at, env=environment, capture_output=True, text=True,
-        check=True, timeout=60,
+        check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.stderr == ""
     return [word.split("\t")[0].strip() for word in done.stdout.splitlines()]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_runs import PATIENCE_S
 from hub_server import Content, Hub, Repo, serve_client
 
 from bench.config import Variant
@@ -184,7 +185,7 @@ def test_a_killed_download_is_resumed_by_the_next_run(hub: Hub, tmp_path: Path) 
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path.cwd())}) as process:
-        assert hub.stalled.wait(30)
+        assert hub.stalled.wait(PATIENCE_S)
         partial = next(iter(tmp_path.glob("models--acme--tiny/blobs/*.partial")))
         while partial.stat().st_size == 0:
             assert process.poll() is None

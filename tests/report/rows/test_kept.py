@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from bench_runs import PATIENCE_S
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import BF16, FP8
@@ -253,7 +254,7 @@ def test_processes_at_once_tell_the_same(records: Path, tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", program, *here], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    said = {process.communicate(timeout=120)[0] for process in running}
+    said = {process.communicate(timeout=PATIENCE_S)[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     found = load(records, None)
     assert said == {f"{[*found.speed, *found.quality, *found.history]}\n"}
