@@ -41,9 +41,15 @@ def bench_process(*arguments: str, **options: Any) -> subprocess.CompletedProces
 
 @pytest.mark.parametrize(
     "statement",
-    ["import bench.cli", "import sys; sys.argv = ['bench', '--help']\nimport bench.__main__"],
+    [
+        "import bench.cli",
+        *(
+            f"import sys; sys.argv = ['bench', {argument!r}]\nimport bench.__main__"
+            for argument in ("--help", "validate")
+        ),
+    ],
 )
-def test_help_needs_nothing_heavy(statement: str) -> None:
+def test_help_and_validate_need_nothing_heavy(statement: str) -> None:
     program = (
         "import atexit, json, sys\n"
         "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
@@ -52,7 +58,7 @@ def test_help_needs_nothing_heavy(statement: str) -> None:
         [sys.executable, "-c", program + statement],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    loaded = json.loads(ran.stderr)
+    loaded = json.loads(ran.stderr.splitlines()[-1])
     assert "bench.cli" in loaded
     assert HEAVY.isdisjoint(loaded)
     assert not [name for name in loaded if name.split(".")[0] == "report"]
