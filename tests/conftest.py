@@ -30,6 +30,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if few else cores
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A whole file is no name: a test's stands in each log, and each process sends them all."""
+    if isinstance(val, str | bytes) and len(val) > 80:
+        return f"{argname} of {len(val)}"
+    return None
+
+
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What has no other mark is a unit test. Where several processes run them, shares them out."""
