@@ -329,8 +329,9 @@ def _speed(of: VariantSummary, metric: Metric) -> Cell:
     row, found = (of.highest, of.output) if metric is Metric.OUTPUT else (of.usual, of.tpot)
     if of.row.is_baseline:
         known = row.metrics.get(metric) if row else None
-        own = f"{numbers.number(known.value)} {metric.unit}" if known else ""
-        return Cell(own, 1.0, tone="unknown")
+        if known is None:
+            return cells.unknown()
+        return Cell(f"{numbers.number(known.value)} {metric.unit}", 1.0, tone="unknown")
     if found is None or found.verdict.estimate is None:
         return cells.unknown()
     ratio, ends = found.verdict.estimate, found.verdict.interval
