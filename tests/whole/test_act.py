@@ -9,6 +9,7 @@ from typing import Any
 
 import github_server
 import pytest
+import real_models
 from act_runner import MODELS, Run, Workshop
 from folders import ROOT
 
@@ -293,7 +294,7 @@ def test_the_real_engine_measures_once(workshop: Workshop) -> None:
     installed.ensure("cpu")
     inputs.fetch(inputs.MODEL)
     datasets.files("hellaswag")
-    models = (ROOT / "tests" / "real" / "models.toml").read_text()
+    models = real_models.text()
     # The way is what counts here; the numbers are looked at where no workflow stands around them.
     for long, short in (
         ('["ubuntu-latest"]', '["ubuntu-24.04"]'),

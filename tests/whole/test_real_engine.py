@@ -14,6 +14,7 @@ from types import MappingProxyType
 import hub_server
 import psutil
 import pytest
+import real_models
 from folders import ROOT
 from targets import target
 
@@ -26,7 +27,6 @@ from bench.records.record import Record
 
 pytestmark = pytest.mark.engine
 
-MODELS = ROOT / "tests" / "real" / "models.toml"
 BENCH = [sys.executable, "-m", "bench"]
 FROM_HUB = "smollm2-135m-int8-w8a8"
 EVERYWHERE = ("smollm2-135m-bf16", FROM_HUB)
@@ -56,7 +56,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     made = inputs.checkpoints(installed.ensure("cpu"), [FROM_HUB])
     models = folder / "models.toml"
     models.write_text(
-        MODELS.read_text().replace(f'bundled = "{FROM_HUB}"', 'repo = "stand-in/SmolLM2-INT8"')
+        real_models.text().replace(f'bundled = "{FROM_HUB}"', 'repo = "stand-in/SmolLM2-INT8"')
     )
     repo = hub_server.Repo.of_folder(made[FROM_HUB].path)
     half = repo.files["model.safetensors"].size // 2
@@ -146,7 +146,9 @@ def test_four_bits_are_measured_where_the_processor_can_and_refused_elsewhere(
 ) -> None:
     """By the same command: with AVX-512 it ends well, else in words before a server is started."""
     able = processor.serves_four_bits("cpu")
-    said = bench_run(MODELS, tmp_path / "results", FOUR_BITS, expected=0 if able else 3)
+    models = tmp_path / "models.toml"
+    models.write_text(real_models.text())
+    said = bench_run(models, tmp_path / "results", FOUR_BITS, expected=0 if able else 3)
     ((_, record),) = store.records(tmp_path / "results")
     if able:
         assert record.engine
