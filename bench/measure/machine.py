@@ -19,7 +19,7 @@ import psutil
 
 from bench import places, supervise
 from bench.errors import MachineError
-from bench.measure.telemetry import load_nvml, opened
+from bench.measure.telemetry import gpu_indices, load_nvml, opened
 from bench.records import record
 
 GIB = 2**30
@@ -140,12 +140,16 @@ def _cpus() -> int:
 
 
 def _gpus(nvml: Any = None) -> dict[str, Any]:
-    """The GPUs' part of the description; memory and power limit are of one GPU, the smallest."""
+    """The GPUs' part of the description; memory and power limit are of one GPU, the smallest.
+
+    Only those that CUDA_VISIBLE_DEVICES leaves to this program, as the processors are those that it
+    may run on: a runner with one GPU of two measures what a machine with one does.
+    """
     nvml = nvml or load_nvml()
     with opened(nvml):
-        handles = [
-            nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())
-        ]
+        count = nvml.nvmlDeviceGetCount()
+        indices = gpu_indices(count, os.environ.get("CUDA_VISIBLE_DEVICES"), nvml)
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
         names = dict.fromkeys(nvml.nvmlDeviceGetName(handle) for handle in handles)
         memory = [nvml.nvmlDeviceGetMemoryInfo(handle).total / GIB for handle in handles]
         cuda = nvml.nvmlSystemGetCudaDriverVersion()  # 12040 is 12.4

@@ -86,12 +86,20 @@ class FakeNvml:
         return 13020
 
 
-def test_gpus() -> None:
+def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     described = machine.describe(None, "cuda", FakeNvml(limits_mw=(300_000, 250_000)))
     assert described.gpu_name == "NVIDIA L40"
     assert (described.gpu_count, described.gpu_memory_gib) == (2, 45)
     assert described.gpu_power_limit_w == 250
     assert (described.driver, described.cuda) == ("580.65.06", "13.2")
+
+
+def test_only_the_gpus_that_are_left_to_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    described = machine.describe(None, "cuda", FakeNvml(limits_mw=(300_000, 250_000)))
+    assert (described.gpu_count, described.gpu_memory_gib) == (1, 45)
+    assert described.gpu_power_limit_w == 250
 
 
 def test_a_gpu_without_a_power_limit() -> None:
