@@ -148,8 +148,8 @@ def _gpus(nvml: Any = None) -> dict[str, Any]:
     nvml = nvml or load_nvml()
     with opened(nvml):
         count = nvml.nvmlDeviceGetCount()
-        indices = gpu_indices(count, os.environ.get("CUDA_VISIBLE_DEVICES"), nvml)
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in indices]
+        visible = gpu_indices(count, os.environ.get("CUDA_VISIBLE_DEVICES"), nvml)
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in visible if index < count]
         names = dict.fromkeys(nvml.nvmlDeviceGetName(handle) for handle in handles)
         memory = [nvml.nvmlDeviceGetMemoryInfo(handle).total / GIB for handle in handles]
         cuda = nvml.nvmlSystemGetCudaDriverVersion()  # 12040 is 12.4

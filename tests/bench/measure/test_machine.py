@@ -95,8 +95,11 @@ def test_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (described.driver, described.cuda) == ("580.65.06", "13.2")
 
 
-def test_only_the_gpus_that_are_left_to_this_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+@pytest.mark.parametrize("visible", ["1", "1,7"])  # CUDA hides what is not there
+def test_only_the_gpus_that_are_left_to_this_program(
+    visible: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     described = machine.describe(None, "cuda", FakeNvml(limits_mw=(300_000, 250_000)))
     assert (described.gpu_count, described.gpu_memory_gib) == (1, 45)
     assert described.gpu_power_limit_w == 250
