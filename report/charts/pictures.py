@@ -17,7 +17,8 @@ from bench.records import pieces
 Spec = dict[str, Any]
 
 _MANY = 40  # drawings from which on another process pays for its start
-_AT_ONCE, _LIFE = 8, 96  # drawings that a process is given, and all that it makes
+_AT_ONCE = 8  # drawings that a process is given
+_LIFE = 96  # and all that it makes: Vega's engine gives no memory back while it lives
 _FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 _drawn: dict[str, str] = {}  # of the report that is being made
 _SCRIPT = "window.vegaEmbed = vegaEmbed;"
@@ -70,11 +71,14 @@ def _draw_all(texts: Sequence[str]) -> Iterable[str]:
     processes = min(os.cpu_count() or 1, len(texts) // _MANY)
     if processes < 2:
         return map(_draw, texts)
-    # Not forked: the caller may hold threads. Vega's engine gives no memory back while it lives.
-    with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), max_tasks_per_child=_LIFE // _AT_ONCE
-    ) as pool:
-        return list(pool.map(_draw, texts, chunksize=_AT_ONCE))
+    # Not forked: the caller may hold threads. And a pool of its own for every so many drawings: one
+    # that replaces its processes as it goes (`max_tasks_per_child`) may wait for them for ever.
+    drawn: list[str] = []
+    for first in range(0, len(texts), processes * _LIFE):
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            some = texts[first : first + processes * _LIFE]
+            drawn += pool.map(_draw, some, chunksize=_AT_ONCE)
+    return drawn
 
 
 def _draw(text: str) -> str:
