@@ -338,9 +338,14 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
     rows = _Rows()
     for sessions_of_load in _add_up([each for each in usable if each.record.speed], _loads):
         rows.speed.append(sessions.pool(sessions_of_load))
-    tell = lru_cache(maxsize=1)(
-        partial(measured.answered, root)
-    )  # the metrics of a task are in a row
+    held = {each.where: each for each in usable}
+    told: set[tuple[str, str]] = set()
+
+    @lru_cache(maxsize=1)  # the metrics of a task are in a row
+    def tell(records: tuple[str, ...], name: str) -> answers.Answers:
+        told.update((where, name) for where in records)
+        return answers.read(_batches([held[where] for where in records], name), each=True)
+
     for batches in _add_up([each for each in usable if each.record.quality], _scores):
         rows.quality.append(measured.pool(batches, tell))
     shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
@@ -352,8 +357,16 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
         if current:
             rows.repeats += measured.repeat_rows(record, where)
             for task in _tasks(record):
-                answers.read([(path, task)])  # what pairs are made of: told now if it is not there
+                if (where, task.name) not in told:
+                    answers.read([(path, task)])  # what pairs are made of: it must be there
     return rows
+
+
+def _batches(found: Iterable[_Found], name: str) -> list[tuple[Path, TaskResult]]:
+    """What the records say of a task, each with where it is."""
+    return [
+        (each.path, task) for each in found for task in _tasks(each.record) if task.name == name
+    ]
 
 
 def fold(
