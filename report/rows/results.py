@@ -7,10 +7,11 @@ have their sidecars opened. A record that cannot be shown is left out and named:
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -31,6 +32,7 @@ Row = TypeVar("Row", SpeedRow, QualityRow)
 T = TypeVar("T")
 
 _HELD = 256  # records that are held decoded at once
+_SELDOM = 100_000  # new objects until Python looks for garbage; 700 otherwise
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
 
 
@@ -146,6 +148,17 @@ class Results:
             else:
                 self._answers[records, task] = answers.read(batches)
         return self._answers[records, task]
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Has Python look for garbage seldom: each look goes through all rows, which are none."""
+    before = gc.get_threshold()
+    gc.set_threshold(_SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def load(
@@ -275,7 +288,11 @@ def _pack_all(root: Path, groups: Sequence[Sequence[Path]]) -> list[table.Parts]
         apply: Any = map
         if sum(map(len, groups)) >= _MANY:
             # Not forked: the caller may hold threads.
-            pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+            pool = ProcessPoolExecutor(
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=gc.set_threshold,
+                initargs=(_SELDOM,),
+            )
             apply = partial(stack.enter_context(pool).map, chunksize=4)
         return list(apply(partial(_pack, root), groups))
 
