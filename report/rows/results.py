@@ -11,7 +11,7 @@ import gc
 import multiprocessing
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -24,16 +24,22 @@ from bench.errors import BenchError, ConfigError
 from bench.records import identity, sense, store, table
 from bench.records.pace import of_load
 from bench.records.record import Record, TaskResult
+from report.places import TEMPLATES
 from report.rows import answers, measured, published, sessions
 from report.rows.later import Later
-from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow
+from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow, Stage
 
 Row = TypeVar("Row", SpeedRow, QualityRow)
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 _HELD = 256  # records that are held decoded at once
 _SELDOM = 100_000  # new objects until Python looks for garbage; 700 otherwise
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
+_MANY_FOLDERS = 200  # and folders whose rows are there already
+# What takes part in making texts of rows.
+_PACKAGES = (*table.PACKAGES, "huggingface_hub", "jinja2", "markupsafe", "pyyaml", "tabulate")
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +48,39 @@ class LeftOut:
 
     record: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What can be shown of one variant on one machine, and nothing of others.
+
+    name: `<hardware>/<variant>`, where its records are below the `root` of all.
+    packed: its rows as they are kept.
+    """
+
+    root: Path
+    name: str
+    packed: table.Parts
+
+    @cached_property
+    def runs(self) -> Sequence[RunRow]:
+        """One row per record."""
+        return sorted(_unpack([self.packed], "runs", _RUNS), key=_by_time)
+
+    @cached_property
+    def repeats(self) -> Sequence[RepeatRow]:
+        """One row per repeat of the current speed records."""
+        return sorted(_unpack([self.packed], "repeats", _REPEATS), key=_by_repeat)
+
+    @cached_property
+    def history(self) -> Sequence[HistoryRow]:
+        """One row per record, load or task and metric."""
+        return sorted(_unpack([self.packed], "history", _HISTORY), key=_by_series)
+
+    def current(self, stage: Stage | None = None) -> list[Record]:
+        """The whole current records, of a stage or of both, in the order of `runs`."""
+        wanted = (run for run in self.runs if run.current and stage in (None, run.stage))
+        return [store.read(self.root / run.record) for run in wanted]
 
 
 @dataclass(frozen=True)
@@ -57,6 +96,8 @@ class Results:
     machines: what the sessions of all measured speed rows of each machine say together.
     left_out: records that cannot be shown.
     kept: the file in which what is made of records is kept; None keeps nothing.
+    packed: the rows as they are kept, by the folder that they were made of.
+    hashes: of those folders, as they were then.
     """
 
     root: Path
@@ -70,6 +111,8 @@ class Results:
     left_out: Sequence[LeftOut] = ()
     references: tuple[published.Reference, ...] = ()
     kept: Path | None = None
+    packed: Mapping[str, table.Parts] = field(default_factory=dict, repr=False, compare=False)
+    hashes: table.Hashes | None = field(default=None, repr=False, compare=False)
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _answers: dict[tuple[tuple[str, ...], str], answers.Answers] = field(
         default_factory=dict, init=False, repr=False
@@ -81,6 +124,24 @@ class Results:
             self._made[make] = make(self)
         made: T = self._made[make]
         return made
+
+    def of_folders(self, name: str, make: Callable[[Folder], str]) -> dict[str, str]:
+        """By folder, what is made of its records and of nothing else: as it is kept, or anew.
+
+        Args:
+            name: by which it is kept.
+            make: a function of a module of the report, as other processes may be told to call it.
+        """
+        known = table.Table(self.kept, self.root, _all_code(), self.hashes, _PACKAGES)
+
+        def make_all(missing: Sequence[str]) -> Iterable[table.Parts]:
+            folders = [Folder(self.root, folder, self.packed[folder]) for folder in missing]
+            made = _spread(make, folders, many=len(folders) >= _MANY_FOLDERS)
+            return ({name: table.pack(text.encode())} for text in made)
+
+        parts = known.complete(self.packed, [name], make_all)
+        texts = (table.unpack(each[name]).decode() for each in parts)
+        return dict(zip(self.packed, texts, strict=True))
 
     def record(self, where: str) -> Record:
         """The whole record behind a row, by its path below `root`."""
@@ -178,7 +239,9 @@ def load(
     Raises:
         ConfigError: a reference cannot be read, or a record is of a newer schema.
     """
-    made = _gather(results, kept, hardware, hashes)
+    hashes = table.Hashes(results) if hashes is None else hashes
+    packed = _gather(results, kept, hardware, hashes)
+    made = packed.values()
     speed = list(_unpack(made, "speed", _SPEED))
     machines = sessions.machines(speed)
     speed = [measured.judge(machines[row.place].describe(row)) for row in speed]
@@ -200,6 +263,8 @@ def load(
         left_out=sorted(_unpack(made, "left_out", _LEFT_OUT)),
         references=references,
         kept=kept,
+        packed=packed,
+        hashes=hashes,
     )
 
 
@@ -260,18 +325,19 @@ def _gather(
     root: Path,
     kept: Path | None,
     hardware: Collection[str] | None,
-    hashes: table.Hashes | None,
-) -> list[table.Parts]:
-    """Rows of all records, worked on by variant: what is current is decided within one."""
+    hashes: table.Hashes,
+) -> dict[str, table.Parts]:
+    """Rows of all records by their folder, a variant's: what is current is decided within one."""
     groups = {
         folder: paths
         for folder, paths in store.by_folder(root).items()
         if hardware is None or folder.partition("/")[0] in hardware
     }
     known = table.Table(kept, root, _code(), hashes)
-    return known.complete(
+    parts = known.complete(
         groups, _PARTS, lambda some: _pack_all(root, [groups[folder] for folder in some])
     )
+    return dict(zip(groups, parts, strict=True))
 
 
 def _code() -> Iterator[Path]:
@@ -282,19 +348,26 @@ def _code() -> Iterator[Path]:
     yield from (Path(config.__file__), here.parent / "rates.py")
 
 
+def _all_code() -> Iterator[Path]:
+    """The files that decide whatever is made of rows, too: all of this package but its data."""
+    yield from {*_code(), *Path(__file__).parent.parent.rglob("*.py"), *TEMPLATES.iterdir()}
+
+
 def _pack_all(root: Path, groups: Sequence[Sequence[Path]]) -> list[table.Parts]:
     """What is made of each variant's records, in their order."""
-    with ExitStack() as stack:
-        apply: Any = map
-        if sum(map(len, groups)) >= _MANY:
-            # Not forked: the caller may hold threads.
-            pool = ProcessPoolExecutor(
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=gc.set_threshold,
-                initargs=(_SELDOM,),
-            )
-            apply = partial(stack.enter_context(pool).map, chunksize=4)
-        return list(apply(partial(_pack, root), groups))
+    return _spread(partial(_pack, root), groups, many=sum(map(len, groups)) >= _MANY)
+
+
+def _spread(make: Callable[[A], B], asked: Sequence[A], *, many: bool) -> list[B]:
+    """What is made of each, in their order, if they are many by several processes."""
+    if not many:
+        return list(map(make, asked))
+    # Not forked: the caller may hold threads.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=gc.set_threshold, initargs=(_SELDOM,)
+    ) as pool:
+        return list(pool.map(make, asked, chunksize=4))
 
 
 def _pack(root: Path, paths: Sequence[Path]) -> table.Parts:
