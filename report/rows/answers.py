@@ -93,13 +93,17 @@ class Answers:
 def read(batches: Sequence[tuple[Path, TaskResult]], *, each: bool = False) -> Answers:
     """The answers to a task in records of one variant, the oldest first.
 
-    A document that was asked twice counts as it was answered last.
+    A document that was asked twice counts as it was answered last; so the sidecar of a record all
+    of whose documents were asked again is not read.
 
     Args:
-        each: whether the answers of each record must make sense alone too.
+        each: whether the answers of each record must make sense alone too; then all are read.
     """
     kept: dict[int, _Row] = {}
+    newest = {task.documents_sha256: record for record, task in batches}
     for record, task in batches:
+        if not each and record != newest[task.documents_sha256]:
+            continue
         own = {int(row["doc"]): row for row in store.read_sidecar(record, task.samples)}
         if each and len(batches) > 1:
             _tell(own, [task])
@@ -207,6 +211,8 @@ def score(of: Answers, metric: str, aggregation: str | None) -> float:
 
 def paired(one: Answers, other: Answers) -> tuple[Answers, Answers]:
     """Both restricted to the documents that both answered, in one order."""
+    if one.documents == other.documents:
+        return one, other
     there = set(other.documents)
     common = [document for document in one.documents if document in there]
     if len(common) == len(one.documents) == len(other.documents):
