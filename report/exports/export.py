@@ -23,8 +23,9 @@ def write(results: Results, folder: Path, site_url: str | None) -> None:
         _write(folder / "badges" / path, badge)
     entries = feeds.entries(results.runs, site_url)
     (folder / "feed.xml").write_text(feeds.atom(entries, site_url), encoding="utf-8")
-    for name, told in results.of_folders("exports", of_folder).items():
-        documents, card = json.loads(told)
+    told = results.of_folders("exports", of_folder)
+    for name in results.packed:
+        documents, card = json.loads(told(name))
         for path, document in documents:
             _write(folder / "every-eval-ever" / path, document)
         if card:

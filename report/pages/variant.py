@@ -97,7 +97,7 @@ def variants(
     for variant, machines in _by_machine(results.runs).items():
         made = []
         for hardware, own in machines.items():
-            its = Alone(**json.loads(told[f"{hardware}/{variant}"]))
+            its = Alone(**json.loads(told(f"{hardware}/{variant}")))
             made.append(
                 Machine(
                     hardware,

@@ -125,8 +125,10 @@ class Results:
         made: T = self._made[make]
         return made
 
-    def of_folders(self, name: str, make: Callable[[Folder], str]) -> dict[str, str]:
-        """By folder, what is made of its records and of nothing else: as it is kept, or anew.
+    def of_folders(self, name: str, make: Callable[[Folder], str]) -> Callable[[str], str]:
+        """What is made of each folder's records and of nothing else: as it is kept, or anew.
+
+        What is returned tells it of one of `packed`; those of all together may be long.
 
         Args:
             name: by which it is kept.
@@ -136,12 +138,12 @@ class Results:
 
         def make_all(missing: Sequence[str]) -> Iterable[table.Parts]:
             folders = [Folder(self.root, folder, self.packed[folder]) for folder in missing]
-            made = _spread(make, folders, many=len(folders) >= _MANY_FOLDERS)
-            return ({name: table.pack(text.encode())} for text in made)
+            many = len(folders) >= _MANY_FOLDERS
+            return ({name: each} for each in _spread(partial(_pack_text, make), folders, many=many))
 
         parts = known.complete(self.packed, [name], make_all)
-        texts = (table.unpack(each[name]).decode() for each in parts)
-        return dict(zip(self.packed, texts, strict=True))
+        made = dict(zip(self.packed, parts, strict=True))
+        return lambda folder: table.unpack(made[folder][name]).decode()
 
     def record(self, where: str) -> Record:
         """The whole record behind a row, by its path below `root`."""
@@ -368,6 +370,10 @@ def _spread(make: Callable[[A], B], asked: Sequence[A], *, many: bool) -> list[B
         mp_context=spawn, initializer=gc.set_threshold, initargs=(_SELDOM,)
     ) as pool:
         return list(pool.map(make, asked, chunksize=4))
+
+
+def _pack_text(make: Callable[[Folder], str], folder: Folder) -> bytes:
+    return table.pack(make(folder).encode())
 
 
 def _pack(root: Path, paths: Sequence[Path]) -> table.Parts:
