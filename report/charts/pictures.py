@@ -53,10 +53,15 @@ def draw_ahead(specs: Iterable[Spec], kept: Path | None, root: Path) -> None:
 def bundle(kept: Path | None, root: Path) -> str:
     """The Vega, Vega-Lite and Vega-Embed scripts as one file, from the installed package."""
     asked = f"{_made_by()}\n{_SCRIPT}"
-    return pieces.complete(kept, root, "script", [asked], lambda texts: map(_bundle, texts))[asked]
+
+    def make(texts: Sequence[str]) -> Iterable[str]:
+        # By another process: Vega's engine takes 80 MiB and gives none back.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(_bundle, texts))
+
+    return pieces.complete(kept, root, "script", [asked], make)[asked]
 
 
-@cache
 def _bundle(_: str) -> str:
     import vl_convert
 
