@@ -23,7 +23,7 @@ def write(results: Results, folder: Path, site_url: str | None) -> None:
         _write(folder / "badges" / path, badge)
     entries = feeds.entries(results.runs, site_url)
     (folder / "feed.xml").write_text(feeds.atom(entries, site_url), encoding="utf-8")
-    told = results.of_folders("exports", of_folder)
+    told = results.of_folders("exports", of_folder, many=1_500)
     for name in results.packed:
         documents, card = json.loads(told(name))
         for path, document in documents:

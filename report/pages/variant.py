@@ -91,7 +91,7 @@ def variants(
     The rows are in the order in which pages show them.
     """
     results = verdicts.results
-    told = results.of_folders("page", alone)
+    told = results.of_folders("page", alone, many=300)
     loads = _by_machine([row for row in speed if row.source == "measured"])
     scores = _by_machine([row for row in quality if row.source == "measured"])
     for variant, machines in _by_machine(results.runs).items():

@@ -37,7 +37,6 @@ T = TypeVar("T")
 _HELD = 256  # records that are held decoded at once
 _SELDOM = 100_000  # new objects until Python looks for garbage; 700 otherwise
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
-_MANY_FOLDERS = 200  # and folders whose rows are there already
 # What takes part in making texts of rows.
 _PACKAGES = (*table.PACKAGES, "huggingface_hub", "jinja2", "markupsafe", "pyyaml", "tabulate")
 
@@ -125,7 +124,9 @@ class Results:
         made: T = self._made[make]
         return made
 
-    def of_folders(self, name: str, make: Callable[[Folder], str]) -> Callable[[str], str]:
+    def of_folders(
+        self, name: str, make: Callable[[Folder], str], many: int
+    ) -> Callable[[str], str]:
         """What is made of each folder's records and of nothing else: as it is kept, or anew.
 
         What is returned tells it of one of `packed`; those of all together may be long.
@@ -133,13 +134,14 @@ class Results:
         Args:
             name: by which it is kept.
             make: a function of a module of the report, as other processes may be told to call it.
+            many: folders from which on they pay for their start, some three seconds of processors.
         """
         known = table.Table(self.kept, self.root, _all_code(), self.hashes, _PACKAGES)
 
         def make_all(missing: Sequence[str]) -> Iterable[table.Parts]:
             folders = [Folder(self.root, folder, self.packed[folder]) for folder in missing]
-            many = len(folders) >= _MANY_FOLDERS
-            return ({name: each} for each in _spread(partial(_pack_text, make), folders, many=many))
+            made = _spread(partial(_pack_text, make), folders, many=len(folders) >= many)
+            return ({name: packed} for packed in made)
 
         parts = known.complete(self.packed, [name], make_all)
         made = dict(zip(self.packed, parts, strict=True))
