@@ -20,7 +20,7 @@ from functools import cached_property
 from importlib import metadata
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bench.records.store import WRITING
 
@@ -32,6 +32,7 @@ _MAKE = """
         root TEXT, folder TEXT, part TEXT, rests_on TEXT, sha256 TEXT, packed BLOB,
         PRIMARY KEY (root, folder, part))
 """
+PACKAGES = ("numpy", "scipy", "pydantic")  # that take part in making rows
 _WAIT_S = 5  # for another process that writes; then one does without
 # Nothing is wrong with the table itself; it is only not to be had.
 _NOT_NOW = {
@@ -68,14 +69,21 @@ class Table:
     """The parts that were made of the folders of one store."""
 
     def __init__(
-        self, file: Path | None, root: Path, code: Iterable[Path], hashes: Hashes | None = None
+        self,
+        file: Path | None,
+        root: Path,
+        code: Iterable[Path],
+        hashes: Hashes | None = None,
+        packages: Sequence[str] = PACKAGES,
     ) -> None:
         """A table in `file`, of the folders below `root`; none at all where `file` is None.
 
         Args:
-            code: the Python files that decide what is made; what is kept rests on them.
+            code: the files that decide what is made; what is kept rests on them.
             hashes: of the folders, where another table asks for them too.
+            packages: those that decide it too, by name.
         """
+        self._packages = packages
         self._file, self._root, self._code = file, root.absolute(), sorted(code)
         self._hashes = Hashes(self._root) if hashes is None else hashes
         self._rested_on: dict[str, str | None] = {}
@@ -103,15 +111,19 @@ class Table:
         if self._file is None:
             return {}
         self._rested_on = {folder: self._rests_on(self._hashes[folder]) for folder in folders}
-        rows = (
-            ask(self._file, lambda table: table.execute(_READ, (str(self._root),)).fetchall()) or ()
-        )
+        rows = ask(self._file, self._read(parts)) or ()
         found: dict[str, dict[str, bytes]] = {}
         for folder, part, rests_on, told, packed in rows:
             is_ours = isinstance(packed, bytes) and told == _sum(folder, part, rests_on, packed)
-            if is_ours and part in parts and rests_on == self._rested_on.get(folder):
+            if is_ours and rests_on == self._rested_on.get(folder):
                 found.setdefault(folder, {})[part] = packed
         return {folder: own for folder, own in found.items() if len(own) == len(parts)}
+
+    def _read(self, parts: Iterable[str]) -> Callable[[sqlite3.Connection], list[Any]]:
+        """What is kept of some parts; others may be long."""
+        return lambda table: [
+            row for part in parts for row in table.execute(_READ, (str(self._root), part))
+        ]
 
     def keep(self, made: Mapping[str, Parts]) -> None:
         """Keeps the parts made of folders that are still as they were when they were asked for."""
@@ -131,7 +143,7 @@ class Table:
 
     @cached_property
     def _made_by(self) -> bytes:
-        used = [sys.version, *(metadata.version(name) for name in ("numpy", "scipy", "pydantic"))]
+        used = [sys.version, *map(metadata.version, self._packages)]
         return "\0".join([*used, *(sha256(path.read_bytes()) for path in self._code)]).encode()
 
 
@@ -154,7 +166,7 @@ def ask(file: Path | None, what: Callable[[sqlite3.Connection], T]) -> T | None:
     return None
 
 
-_READ = "SELECT folder, part, rests_on, sha256, packed FROM made WHERE root = ?"
+_READ = "SELECT folder, part, rests_on, sha256, packed FROM made WHERE root = ? AND part = ?"
 
 
 def pack(text: bytes) -> bytes:

@@ -17,7 +17,8 @@ from bench.records import pieces
 Spec = dict[str, Any]
 
 _MANY = 40  # drawings from which on another process pays for its start
-_AT_ONCE, _LIFE = 8, 96  # drawings that a process is given, and all that it makes
+_AT_ONCE = 8  # drawings that a process is given
+_LIFE = 256  # and all that it makes: Vega's engine takes 90 MiB for one, 140 for as many as 240
 _FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
 _drawn: dict[str, str] = {}  # of the report that is being made
 _SCRIPT = "window.vegaEmbed = vegaEmbed;"
@@ -52,10 +53,15 @@ def draw_ahead(specs: Iterable[Spec], kept: Path | None, root: Path) -> None:
 def bundle(kept: Path | None, root: Path) -> str:
     """The Vega, Vega-Lite and Vega-Embed scripts as one file, from the installed package."""
     asked = f"{_made_by()}\n{_SCRIPT}"
-    return pieces.complete(kept, root, "script", [asked], lambda texts: map(_bundle, texts))[asked]
+
+    def make(texts: Sequence[str]) -> Iterable[str]:
+        # By another process: Vega's engine takes 80 MiB and gives none back.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return list(pool.map(_bundle, texts))
+
+    return pieces.complete(kept, root, "script", [asked], make)[asked]
 
 
-@cache
 def _bundle(_: str) -> str:
     import vl_convert
 
@@ -70,11 +76,14 @@ def _draw_all(texts: Sequence[str]) -> Iterable[str]:
     processes = min(os.cpu_count() or 1, len(texts) // _MANY)
     if processes < 2:
         return map(_draw, texts)
-    # Not forked: the caller may hold threads. Vega's engine gives no memory back while it lives.
-    with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), max_tasks_per_child=_LIFE // _AT_ONCE
-    ) as pool:
-        return list(pool.map(_draw, texts, chunksize=_AT_ONCE))
+    # Not forked: the caller may hold threads. And a pool of its own for every so many drawings: one
+    # that replaces its processes as it goes (`max_tasks_per_child`) may wait for them for ever.
+    drawn: list[str] = []
+    for first in range(0, len(texts), processes * _LIFE):
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            some = texts[first : first + processes * _LIFE]
+            drawn += pool.map(_draw, some, chunksize=_AT_ONCE)
+    return drawn
 
 
 def _draw(text: str) -> str:

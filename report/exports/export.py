@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from bench.records.record import Record, canonical_json
 from report import escape, numbers, rates
 from report.exports import every_eval_ever, feeds, frames
 from report.rows import loads
-from report.rows.results import Results
+from report.rows.measured import is_random
+from report.rows.results import Folder, Results
 from report.rows.rows import Metric
 
 
@@ -21,15 +23,20 @@ def write(results: Results, folder: Path, site_url: str | None) -> None:
         _write(folder / "badges" / path, badge)
     entries = feeds.entries(results.runs, site_url)
     (folder / "feed.xml").write_text(feeds.atom(entries, site_url), encoding="utf-8")
-    cards: dict[tuple[str, str], Record] = {}
-    for run in results.runs:
-        if run.current and run.stage == "quality" and not run.random_weights:
-            record = results.record(run.record)
-            cards[run.hardware, run.variant] = record  # the oldest come first
-            for path, document in every_eval_ever.documents(record):
-                _write(folder / "every-eval-ever" / path, document)
-    for record in cards.values():
-        _write_model_card(folder / "model-cards", record)
+    told = results.of_folders("exports", of_folder, many=1_500)
+    for name in results.packed:
+        documents, card = json.loads(told(name))
+        for path, document in documents:
+            _write(folder / "every-eval-ever" / path, document)
+        if card:
+            _write(folder / "model-cards" / f"{name}.yml", card)
+
+
+def of_folder(folder: Folder) -> str:
+    """As JSON, what other programs read of a variant's own quality: documents, a model card."""
+    records = [record for record in folder.current("quality") if not is_random(record)]
+    documents = [each for record in records for each in every_eval_ever.documents(record)]
+    return json.dumps([documents, _model_card(records[-1]) if records else None])
 
 
 def _badges(results: Results) -> Iterator[tuple[str, str]]:
@@ -80,12 +87,12 @@ def _badge(label: str, message: str, known: bool) -> str:
     return canonical_json({"schemaVersion": 1, "label": label, "message": message, "color": colour})
 
 
-def _write_model_card(folder: Path, record: Record) -> None:
+def _model_card(record: Record) -> str | None:
     """A model card's `model-index`, written by the Hub's own library."""
     from huggingface_hub import EvalResult, ModelCardData
 
     if record.quality is None:
-        return
+        return None
     results = [
         EvalResult(
             task_type="text-generation",
@@ -102,8 +109,7 @@ def _write_model_card(folder: Path, record: Record) -> None:
         for metric in task.metrics
     ]
     name = escape.clean(record.variant_name)
-    card = ModelCardData(model_name=name, eval_results=results)
-    _write(folder / record.hardware / f"{record.variant}.yml", card.to_yaml() + "\n")
+    return f"{ModelCardData(model_name=name, eval_results=results).to_yaml()}\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -48,10 +48,18 @@ NAVIGATION = (
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its path without ending below the site's root, and its source."""
+    """One page: its path without ending below the site's root, and its source.
+
+    That is held as it is written: one sign beyond Latin doubles a text of Python's.
+    """
 
     path: str
-    source: str
+    encoded: bytes
+
+    @property
+    def source(self) -> str:
+        """What Quarto or Pandoc reads."""
+        return self.encoded.decode()
 
     @property
     def root(self) -> str:
@@ -133,11 +141,11 @@ def make(results: Results) -> tuple[list[Page], list[Chart], list[Panel]]:
 
 
 def _page(name: str, path: str = "", **context: Any) -> Page:
-    page = Page(path or name, "")
+    page = Page(path or name, b"")
     template = environment().get_template(f"{name}.qmd.j2")
     frame = {"root": page.root, "path": page.path, "navigation": NAVIGATION}
     source = template.render(**frame, contents=_contents, **context)
-    return Page(page.path, source.rstrip() + "\n")
+    return Page(page.path, f"{source.rstrip()}\n".encode())
 
 
 def _takeaways(found: Sequence[Finding], shared: dict[str, Any]) -> Page:

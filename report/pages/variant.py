@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from markupsafe import Markup
@@ -20,6 +21,7 @@ from report.pages import cells, tables
 from report.pages.speed import LOAD, SESSIONS, latency
 from report.pages.tables import Cell, Column, Row, Table
 from report.rows import measured
+from report.rows.results import Folder
 from report.rows.rows import (
     EVENTS,
     HistoryRow,
@@ -32,7 +34,7 @@ from report.rows.rows import (
 )
 
 ROOT = "../"
-Own = TypeVar("Own", SpeedRow, QualityRow, RunRow, RepeatRow, HistoryRow)
+Own = TypeVar("Own", SpeedRow, QualityRow, RunRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,39 @@ class Machine:
     commands: Sequence[escape.Markdown]
     facts: Sequence[tuple[str, escape.Markdown]]
     documents: Sequence[str]  # those of Every Eval Ever, below their folder
-    repeats: Table | None
-    earlier: Sequence[Table]
-    runs: Table
+    repeats: escape.Markdown | None
+    earlier: Sequence[escape.Markdown]
+    runs: escape.Markdown
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """The part of a machine's section that its own records say, in words of a page."""
+
+    commands: list[str]
+    facts: list[tuple[str, str]]
+    documents: list[str]
+    repeats: str | None
+    earlier: list[str]
+    runs: str
+
+
+def alone(folder: Folder) -> str:
+    """Them as JSON."""
+    hardware, records = folder.name.partition("/")[0], folder.current()
+    repeats = _repeats(hardware, folder.repeats)
+    return json.dumps(
+        asdict(
+            Alone(
+                commands=list(dict.fromkeys(map(commands, records))),
+                facts=facts(records),
+                documents=[path for record in records if (path := every_eval_ever.path(record))],
+                repeats=tables.render(repeats) if repeats else None,
+                earlier=[tables.render(each) for each in _earlier(hardware, folder.history)],
+                runs=tables.render(_runs(hardware, folder.runs)),
+            )
+        )
+    )
 
 
 def variants(
@@ -59,27 +91,25 @@ def variants(
     The rows are in the order in which pages show them.
     """
     results = verdicts.results
-    repeats, history = _by_machine(results.repeats), _by_machine(results.history)
+    told = results.of_folders("page", alone, many=300)
     loads = _by_machine([row for row in speed if row.source == "measured"])
     scores = _by_machine([row for row in quality if row.source == "measured"])
     for variant, machines in _by_machine(results.runs).items():
         made = []
         for hardware, own in machines.items():
-            records = [results.record(run.record) for run in own if run.current]
+            its = Alone(**json.loads(told(f"{hardware}/{variant}")))
             made.append(
                 Machine(
                     hardware,
                     own[0].hardware_name,
                     speed=_speed(hardware, loads[variant][hardware], verdicts),
                     quality=_quality(hardware, scores[variant][hardware], verdicts),
-                    commands=list(dict.fromkeys(map(commands, records))),
-                    facts=facts(records),
-                    documents=[
-                        path for record in records if (path := every_eval_ever.path(record))
-                    ],
-                    repeats=_repeats(hardware, repeats[variant][hardware]),
-                    earlier=_earlier(hardware, history[variant][hardware]),
-                    runs=_runs(hardware, own),
+                    commands=[escape.Markdown(each) for each in its.commands],
+                    facts=[(title, escape.Markdown(text)) for title, text in its.facts],
+                    documents=its.documents,
+                    repeats=escape.Markdown(its.repeats) if its.repeats else None,
+                    earlier=[escape.Markdown(each) for each in its.earlier],
+                    runs=escape.Markdown(its.runs),
                 )
             )
         every = [run for own in machines.values() for run in own]
@@ -279,9 +309,9 @@ def code(lines: Sequence[str]) -> escape.Markdown:
     return escape.html_block(Markup('<pre tabindex="0"><code>{}</code></pre>').format(shown))
 
 
-def facts(records: Sequence[Record]) -> list[tuple[str, escape.Markdown]]:
+def facts(records: Sequence[Record]) -> list[tuple[str, str]]:
     """What was served by what on what; once where both stages agree, else for each stage."""
-    made = []
+    made: list[tuple[str, str]] = []
     newest = {record.stage: record for record in records}  # the oldest come first
     for title, tell in (("Checkpoint", served), ("Engine", engine), ("Machine", environment)):
         told = {stage: tell(record) for stage, record in newest.items()}

@@ -17,6 +17,7 @@ from bench.records.record import TaskResult
 from report.stats.probabilities import right_probabilities
 
 Floats = npt.NDArray[np.float64]
+_Row = dict[str, Any]  # what a sidecar says of one document
 # What a document has that is no score.
 _OTHERS = {
     *("doc", "hash", "target", "targets", "loglikelihoods", "bytes", "seed", "by_seed", "text"),
@@ -89,17 +90,32 @@ class Answers:
         )
 
 
-def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
+def read(batches: Sequence[tuple[Path, TaskResult]], *, each: bool = False) -> Answers:
     """The answers to a task in records of one variant, the oldest first.
 
-    A document that was asked twice counts as it was answered last.
+    A document that was asked twice counts as it was answered last; so the sidecar of a record all
+    of whose documents were asked again is not read.
+
+    Args:
+        each: whether the answers of each record must make sense alone too; then all are read.
     """
-    kept: dict[int, dict[str, Any]] = {}
+    kept: dict[int, _Row] = {}
+    newest = {task.documents_sha256: record for record, task in batches}
     for record, task in batches:
-        kept |= {int(row["doc"]): row for row in store.read_sidecar(record, task.samples)}
+        if not each and record != newest[task.documents_sha256]:
+            continue
+        own = {int(row["doc"]): row for row in store.read_sidecar(record, task.samples)}
+        if each and len(batches) > 1:
+            _tell(own, [task])
+        kept |= own
+    return _tell(kept, [task for _, task in batches])
+
+
+def _tell(kept: Mapping[int, _Row], tasks: Sequence[TaskResult]) -> Answers:
+    """What rows of sidecars say, by the index of their document."""
     rows = [kept[index] for index in sorted(kept)]
-    shared = set.intersection(*(set(row) for row in rows)) if rows else set()
-    how = {metric.name: metric.aggregation for _, task in batches for metric in task.metrics}
+    shared = set.intersection(*map(set, {tuple(row) for row in rows})) if rows else set()
+    how = {metric.name: metric.aggregation for task in tasks for metric in task.metrics}
     scores: dict[str, Floats] = {}
     weights: dict[str, Floats] = {}
     for name in sorted(shared - _OTHERS):
@@ -110,10 +126,11 @@ def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
     seen: Counter[str] = Counter()
     documents = []
     for row in rows:
-        documents.append((str(row.get("hash", row["doc"])), seen[str(row.get("hash"))]))
-        seen[str(row.get("hash"))] += 1
+        named = str(row.get("hash"))
+        documents.append((named if "hash" in row else str(row["doc"]), seen[named]))
+        seen[named] += 1
     texts = tuple(Text(**row["text"]) if row.get("text") else None for row in rows)
-    if not {"loglikelihoods", "bytes"} <= shared or any(min(row["bytes"]) <= 0 for row in rows):
+    if not {"loglikelihoods", "bytes"} <= shared or min(min(row["bytes"]) for row in rows) <= 0:
         return Answers(tuple(documents), scores, weights=weights, texts=texts)
     targets = [row.get("target") for row in rows]
     known = all(
@@ -133,9 +150,9 @@ def read(batches: Sequence[tuple[Path, TaskResult]]) -> Answers:
 
 def _scores(values: Sequence[Any], aggregation: str | None) -> tuple[Floats, Floats | None] | None:
     """Each document's value of a metric, and what it counts; None for what is neither."""
-    if all(map(_is_number, values)):
+    if _are_numbers(values):
         return np.array(values, dtype=np.float64), None
-    if not all(isinstance(each, list) and each and all(map(_is_number, each)) for each in values):
+    if not all(isinstance(each, list) and each and _are_numbers(each) for each in values):
         return None
     if aggregation in _RATIOS:
         if any(len(each) < 2 for each in values):
@@ -194,6 +211,8 @@ def score(of: Answers, metric: str, aggregation: str | None) -> float:
 
 def paired(one: Answers, other: Answers) -> tuple[Answers, Answers]:
     """Both restricted to the documents that both answered, in one order."""
+    if one.documents == other.documents:
+        return one, other
     there = set(other.documents)
     common = [document for document in one.documents if document in there]
     if len(common) == len(one.documents) == len(other.documents):
@@ -201,5 +220,6 @@ def paired(one: Answers, other: Answers) -> tuple[Answers, Answers]:
     return one.only(common), other.only(common)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _are_numbers(values: Sequence[object]) -> bool:
+    """Whether all are, as JSON has numbers."""
+    return {*map(type, values)} <= {int, float}

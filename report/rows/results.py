@@ -7,10 +7,11 @@ have their sidecars opened. A record that cannot be shown is left out and named:
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -23,15 +24,21 @@ from bench.errors import BenchError, ConfigError
 from bench.records import identity, sense, store, table
 from bench.records.pace import of_load
 from bench.records.record import Record, TaskResult
+from report.places import TEMPLATES
 from report.rows import answers, measured, published, sessions
 from report.rows.later import Later
-from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow
+from report.rows.rows import HistoryRow, Place, QualityRow, RepeatRow, RunRow, SpeedRow, Stage
 
 Row = TypeVar("Row", SpeedRow, QualityRow)
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 _HELD = 256  # records that are held decoded at once
+_SELDOM = 100_000  # new objects until Python looks for garbage; 700 otherwise
 _MANY = 1000  # records from which on processes pay for their start, about two seconds
+# What takes part in making texts of rows.
+_PACKAGES = (*table.PACKAGES, "huggingface_hub", "jinja2", "markupsafe", "pyyaml", "tabulate")
 
 
 @dataclass(frozen=True, order=True)
@@ -40,6 +47,39 @@ class LeftOut:
 
     record: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What can be shown of one variant on one machine, and nothing of others.
+
+    name: `<hardware>/<variant>`, where its records are below the `root` of all.
+    packed: its rows as they are kept.
+    """
+
+    root: Path
+    name: str
+    packed: table.Parts
+
+    @cached_property
+    def runs(self) -> Sequence[RunRow]:
+        """One row per record."""
+        return sorted(_unpack([self.packed], "runs", _RUNS), key=_by_time)
+
+    @cached_property
+    def repeats(self) -> Sequence[RepeatRow]:
+        """One row per repeat of the current speed records."""
+        return sorted(_unpack([self.packed], "repeats", _REPEATS), key=_by_repeat)
+
+    @cached_property
+    def history(self) -> Sequence[HistoryRow]:
+        """One row per record, load or task and metric."""
+        return sorted(_unpack([self.packed], "history", _HISTORY), key=_by_series)
+
+    def current(self, stage: Stage | None = None) -> list[Record]:
+        """The whole current records, of a stage or of both, in the order of `runs`."""
+        wanted = (run for run in self.runs if run.current and stage in (None, run.stage))
+        return [store.read(self.root / run.record) for run in wanted]
 
 
 @dataclass(frozen=True)
@@ -55,6 +95,8 @@ class Results:
     machines: what the sessions of all measured speed rows of each machine say together.
     left_out: records that cannot be shown.
     kept: the file in which what is made of records is kept; None keeps nothing.
+    packed: the rows as they are kept, by the folder that they were made of.
+    hashes: of those folders, as they were then.
     """
 
     root: Path
@@ -68,6 +110,8 @@ class Results:
     left_out: Sequence[LeftOut] = ()
     references: tuple[published.Reference, ...] = ()
     kept: Path | None = None
+    packed: Mapping[str, table.Parts] = field(default_factory=dict, repr=False, compare=False)
+    hashes: table.Hashes | None = field(default=None, repr=False, compare=False)
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _answers: dict[tuple[tuple[str, ...], str], answers.Answers] = field(
         default_factory=dict, init=False, repr=False
@@ -79,6 +123,29 @@ class Results:
             self._made[make] = make(self)
         made: T = self._made[make]
         return made
+
+    def of_folders(
+        self, name: str, make: Callable[[Folder], str], many: int
+    ) -> Callable[[str], str]:
+        """What is made of each folder's records and of nothing else: as it is kept, or anew.
+
+        What is returned tells it of one of `packed`; those of all together may be long.
+
+        Args:
+            name: by which it is kept.
+            make: a function of a module of the report, as other processes may be told to call it.
+            many: folders from which on they pay for their start, some three seconds of processors.
+        """
+        known = table.Table(self.kept, self.root, _all_code(), self.hashes, _PACKAGES)
+
+        def make_all(missing: Sequence[str]) -> Iterable[table.Parts]:
+            folders = [Folder(self.root, folder, self.packed[folder]) for folder in missing]
+            made = _spread(partial(_pack_text, make), folders, many=len(folders) >= many)
+            return ({name: packed} for packed in made)
+
+        parts = known.complete(self.packed, [name], make_all)
+        made = dict(zip(self.packed, parts, strict=True))
+        return lambda folder: table.unpack(made[folder][name]).decode()
 
     def record(self, where: str) -> Record:
         """The whole record behind a row, by its path below `root`."""
@@ -148,6 +215,17 @@ class Results:
         return self._answers[records, task]
 
 
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Has Python look for garbage seldom: each look goes through all rows, which are none."""
+    before = gc.get_threshold()
+    gc.set_threshold(_SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def load(
     results: Path,
     reference: Path | None,
@@ -165,7 +243,9 @@ def load(
     Raises:
         ConfigError: a reference cannot be read, or a record is of a newer schema.
     """
-    made = _gather(results, kept, hardware, hashes)
+    hashes = table.Hashes(results) if hashes is None else hashes
+    packed = _gather(results, kept, hardware, hashes)
+    made = packed.values()
     speed = list(_unpack(made, "speed", _SPEED))
     machines = sessions.machines(speed)
     speed = [measured.judge(machines[row.place].describe(row)) for row in speed]
@@ -187,6 +267,8 @@ def load(
         left_out=sorted(_unpack(made, "left_out", _LEFT_OUT)),
         references=references,
         kept=kept,
+        packed=packed,
+        hashes=hashes,
     )
 
 
@@ -247,18 +329,19 @@ def _gather(
     root: Path,
     kept: Path | None,
     hardware: Collection[str] | None,
-    hashes: table.Hashes | None,
-) -> list[table.Parts]:
-    """Rows of all records, worked on by variant: what is current is decided within one."""
+    hashes: table.Hashes,
+) -> dict[str, table.Parts]:
+    """Rows of all records by their folder, a variant's: what is current is decided within one."""
     groups = {
         folder: paths
         for folder, paths in store.by_folder(root).items()
         if hardware is None or folder.partition("/")[0] in hardware
     }
     known = table.Table(kept, root, _code(), hashes)
-    return known.complete(
+    parts = known.complete(
         groups, _PARTS, lambda some: _pack_all(root, [groups[folder] for folder in some])
     )
+    return dict(zip(groups, parts, strict=True))
 
 
 def _code() -> Iterator[Path]:
@@ -269,15 +352,30 @@ def _code() -> Iterator[Path]:
     yield from (Path(config.__file__), here.parent / "rates.py")
 
 
+def _all_code() -> Iterator[Path]:
+    """The files that decide whatever is made of rows, too: all of this package but its data."""
+    yield from {*_code(), *Path(__file__).parent.parent.rglob("*.py"), *TEMPLATES.iterdir()}
+
+
 def _pack_all(root: Path, groups: Sequence[Sequence[Path]]) -> list[table.Parts]:
     """What is made of each variant's records, in their order."""
-    with ExitStack() as stack:
-        apply: Any = map
-        if sum(map(len, groups)) >= _MANY:
-            # Not forked: the caller may hold threads.
-            pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
-            apply = partial(stack.enter_context(pool).map, chunksize=4)
-        return list(apply(partial(_pack, root), groups))
+    return _spread(partial(_pack, root), groups, many=sum(map(len, groups)) >= _MANY)
+
+
+def _spread(make: Callable[[A], B], asked: Sequence[A], *, many: bool) -> list[B]:
+    """What is made of each, in their order, if they are many by several processes."""
+    if not many:
+        return list(map(make, asked))
+    # Not forked: the caller may hold threads.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=gc.set_threshold, initargs=(_SELDOM,)
+    ) as pool:
+        return list(pool.map(make, asked, chunksize=4))
+
+
+def _pack_text(make: Callable[[Folder], str], folder: Folder) -> bytes:
+    return table.pack(make(folder).encode())
 
 
 def _pack(root: Path, paths: Sequence[Path]) -> table.Parts:
@@ -338,9 +436,14 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
     rows = _Rows()
     for sessions_of_load in _add_up([each for each in usable if each.record.speed], _loads):
         rows.speed.append(sessions.pool(sessions_of_load))
-    tell = lru_cache(maxsize=1)(
-        partial(measured.answered, root)
-    )  # the metrics of a task are in a row
+    held = {each.where: each for each in usable}
+    told: set[tuple[str, str]] = set()
+
+    @lru_cache(maxsize=1)  # the metrics of a task are in a row
+    def tell(records: tuple[str, ...], name: str) -> answers.Answers:
+        told.update((where, name) for where in records)
+        return answers.read(_batches([held[where] for where in records], name), each=True)
+
     for batches in _add_up([each for each in usable if each.record.quality], _scores):
         rows.quality.append(measured.pool(batches, tell))
     shown = {where for row in (*rows.speed, *rows.quality) for where in row.records}
@@ -352,8 +455,16 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
         if current:
             rows.repeats += measured.repeat_rows(record, where)
             for task in _tasks(record):
-                answers.read([(path, task)])  # what pairs are made of: told now if it is not there
+                if (where, task.name) not in told:
+                    answers.read([(path, task)])  # what pairs are made of: it must be there
     return rows
+
+
+def _batches(found: Iterable[_Found], name: str) -> list[tuple[Path, TaskResult]]:
+    """What the records say of a task, each with where it is."""
+    return [
+        (each.path, task) for each in found for task in _tasks(each.record) if task.name == name
+    ]
 
 
 def fold(

@@ -19,7 +19,7 @@ from report.exports import export
 from report.pages import all_pages
 from report.pages.all_pages import Page
 from report.places import ASSETS, REFERENCE
-from report.rows.results import Results, load
+from report.rows.results import Results, load, seldom_collected
 from report.site import renderers, search, sharing
 from report.site.renderers import Renderer
 
@@ -35,6 +35,7 @@ class Site:
     renderer: Literal["quarto", "pandoc"]
 
 
+@seldom_collected()
 def build(
     results: Path,
     out: Path,

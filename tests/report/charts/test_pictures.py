@@ -57,7 +57,9 @@ def test_other_code_or_other_fonts_draw_anew(
 
 
 def test_several_processes_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = draw(None, tmp_path, 4)
+    alone = draw(None, tmp_path, 5)
     monkeypatch.setattr(pictures, "_MANY", 2)
+    monkeypatch.setattr(pictures, "_AT_ONCE", 1)
+    monkeypatch.setattr(pictures, "_LIFE", 2)  # so that there are others after the first ones
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    assert draw(None, tmp_path, 4) == alone
+    assert draw(None, tmp_path, 5) == alone

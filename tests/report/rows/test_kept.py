@@ -20,8 +20,10 @@ from synthetic import BF16, FP8
 
 from bench.records import store
 from report.exports import export
+from report.pages import variant
+from report.places import TEMPLATES
 from report.rows import results
-from report.rows.results import load
+from report.rows.results import Folder, Results, load
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,12 +33,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("records")
     for week in (0, 1):
         finished = synthetic.START + week * (synthetic.START.resolution * 10**6 * 86_400 * 7)
-        for variant in (BF16, FP8):
+        for each in (BF16, FP8):
             for made in (
-                synthetic.speed_record(
-                    variant, finished=finished, seed=week, prompts=4, loops=(2,)
-                ),
-                synthetic.quality_record(variant, finished=finished, seed=week, documents=8),
+                synthetic.speed_record(each, finished=finished, seed=week, prompts=4, loops=(2,)),
+                synthetic.quality_record(each, finished=finished, seed=week, documents=8),
             ):
                 store.write(root, *made)
     store.write(root, synthetic.failed_record(FP8))
@@ -47,7 +47,16 @@ def told(root: Path, kept: Path | None) -> list[str]:
     """All that is loaded, to the last digit."""
     found = load(root, None, kept)
     rows = (found.runs, found.speed, found.quality, found.parts, found.repeats, found.history)
-    return [repr(list(each)) for each in (*rows, found.left_out)]
+    return [*(repr(list(each)) for each in (*rows, found.left_out)), *of_folders(found)]
+
+
+def of_folders(found: Results) -> list[str]:
+    """What each folder's page and exports have of it alone."""
+    parts = (
+        found.of_folders("page", variant.alone, many=300),
+        found.of_folders("exports", export.of_folder, many=300),
+    )
+    return [tell(folder) for tell in parts for folder in found.packed]
 
 
 def exported(root: Path, kept: Path | None, out: Path) -> dict[str, bytes]:
@@ -227,6 +236,59 @@ def test_a_changed_program_makes_everything_anew(
     read = spy(monkeypatch)
     assert told(records, tmp_path / "kept") == told(records, None)
     assert len(read) == 4, "two variants, each with the table and without"
+
+
+class Pages:
+    """Makes what a page has of a folder alone, and remembers of which it did."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, folder: Folder) -> str:
+        self.made.append(folder.name.partition("/")[2])
+        return variant.alone(folder)
+
+    def of(self, found: Results) -> list[str]:
+        """Those that had to be made, once it is clear that all are as they would be made anew."""
+        self.made.clear()
+        tell = found.of_folders("page", self, many=300)
+        made = list(self.made)
+        assert [tell(name) for name in found.packed] == [
+            variant.alone(Folder(found.root, name, packed)) for name, packed in found.packed.items()
+        ]
+        return made
+
+
+def test_a_folder_is_told_again_only_for_its_own_records_code_and_packages(
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, kept, pages = tmp_path / "records", tmp_path / "kept", Pages()
+    shutil.copytree(records, root)
+    every = ["qwen3-8b-bf16", "qwen3-8b-fp8"]
+    assert pages.of(load(root, None, kept)) == every
+    assert pages.of(load(root, None, kept)) == []
+    add_a_record(root, kept)
+    assert pages.of(load(root, None, kept)) == ["qwen3-8b-fp8"], "its variant, and no other"
+    assert {TEMPLATES / "table.html.j2", Path(variant.__file__)} <= {*results._all_code()}
+    code = tmp_path / "code.py"
+    code.write_text("SIX = 7\n")
+    ours = list(results._all_code())
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "_all_code", lambda: iter([*ours, code]))
+        assert pages.of(load(root, None, kept)) == every
+    monkeypatch.setattr(results, "_PACKAGES", ("numpy",))
+    assert pages.of(load(root, None, kept)) == every
+
+
+def test_what_was_made_of_records_that_changed_meanwhile_is_not_kept(
+    records: Path, tmp_path: Path
+) -> None:
+    root, kept = tmp_path / "records", tmp_path / "kept"
+    shutil.copytree(records, root)
+    found = load(root, None, kept)
+    add_a_record(root, kept)
+    before = of_folders(found)
+    assert of_folders(load(root, None, kept)) == of_folders(load(root, None)) != before
 
 
 def test_stores_that_are_gone_are_forgotten(records: Path, tmp_path: Path) -> None:
