@@ -72,7 +72,7 @@ def alone(folder: Folder) -> str:
     return json.dumps(
         asdict(
             Alone(
-                commands=list(dict.fromkeys(map(commands, records))),
+                commands=list({_asked(each): commands(each) for each in records}.values()),
                 facts=facts(records),
                 documents=[path for record in records if (path := every_eval_ever.path(record))],
                 repeats=tables.render(repeats) if repeats else None,
@@ -282,6 +282,12 @@ def _runs(hardware: str, rows: Sequence[RunRow]) -> Table:
         for row in newest_first
     ]
     return Table(f"runs-{hardware}", "Every record", columns, body, quiet=True)
+
+
+def _asked(record: Record) -> tuple[str, ...]:
+    """What one command measures again: sessions and documents of the same differ in their seeds."""
+    loads = record.speed.loads if record.speed else ()
+    return (record.stage, *(rates.short(of_load(load)) for load in loads))
 
 
 def commands(record: Record) -> escape.Markdown:
