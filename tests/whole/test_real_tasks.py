@@ -211,7 +211,8 @@ def _in_process(
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # Not its exit status: vLLM's threads may abort such a process as it ends, all answers written.
+    assert answer.exists(), done.stderr[-3000:]
     found: dict[str, list[dict[str, Any]]] = json.loads(answer.read_text())
     return found
 
