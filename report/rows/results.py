@@ -202,12 +202,7 @@ class Results:
     def answers(self, records: tuple[str, ...], task: str) -> answers.Answers:
         """What a variant answered to a task or group, in records that add up, the oldest first."""
         if (records, task) not in self._answers:
-            batches = [
-                (self.root / where, result)
-                for where in records
-                for result in _tasks(self.record(where))
-                if result.name == task
-            ]
+            batches = _batches(((self.root / each, self.record(each)) for each in records), task)
             if not batches:
                 self._answers[records, task] = self._of_group(records, task)
             else:
@@ -442,7 +437,8 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
     @lru_cache(maxsize=1)  # the metrics of a task are in a row
     def tell(records: tuple[str, ...], name: str) -> answers.Answers:
         told.update((where, name) for where in records)
-        return answers.read(_batches([held[where] for where in records], name), each=True)
+        asked = ((held[where].path, held[where].record) for where in records)
+        return answers.read(_batches(asked, name), each=True)
 
     for batches in _add_up([each for each in usable if each.record.quality], _scores):
         rows.quality.append(measured.pool(batches, tell))
@@ -460,10 +456,10 @@ def _together(root: Path, found: Sequence[_Found]) -> _Rows:
     return rows
 
 
-def _batches(found: Iterable[_Found], name: str) -> list[tuple[Path, TaskResult]]:
-    """What the records say of a task, each with where it is."""
+def _batches(records: Iterable[tuple[Path, Record]], name: str) -> list[tuple[Path, TaskResult]]:
+    """What records, each with where it is, say of a task."""
     return [
-        (each.path, task) for each in found for task in _tasks(each.record) if task.name == name
+        (path, task) for path, record in records for task in _tasks(record) if task.name == name
     ]
 
 
